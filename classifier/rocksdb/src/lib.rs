@@ -1,0 +1,1 @@
+//! The token counts of all users of a host in one RocksDB.

@@ -1,0 +1,277 @@
+//! Counts, and changes of counts as plain data that can be summed up before
+//! they are applied.
+
+use std::collections::HashMap;
+
+use crate::Token;
+
+/// What a message is, as a person says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// Wanted mail.
+    Ham,
+    /// Unsolicited mail.
+    Spam,
+}
+
+impl Label {
+    /// The other label.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Ham => Self::Spam,
+            Self::Spam => Self::Ham,
+        }
+    }
+}
+
+/// How often a token was registered, by class. Unit: occurrences, of which
+/// each message adds at most four.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// In ham.
+    pub ham: u32,
+    /// In spam.
+    pub spam: u32,
+}
+
+/// How many messages were registered, by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrainedMessages {
+    /// As ham.
+    pub ham: u32,
+    /// As spam.
+    pub spam: u32,
+}
+
+/// The function `x -> max(floor, x + add)` on counts: any sequence of
+/// additions and of subtractions that stop at 0.
+///
+/// Such functions are closed under composition, so the changes of many
+/// messages can be summed up before a store sees them, and a store's merge
+/// operator can combine them in any grouping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adjustment {
+    /// What is added, when the floor is not reached.
+    pub add: i64,
+    /// The least result.
+    pub floor: u32,
+    /// Whether an addition took part. bmf's db format does not enter a token
+    /// in a list because of a subtraction alone.
+    pub inserts: bool,
+}
+
+impl Adjustment {
+    /// Adds `n`.
+    pub fn plus(n: u32) -> Self {
+        Self {
+            add: i64::from(n),
+            floor: 0,
+            inserts: true,
+        }
+    }
+
+    /// Subtracts `n`, stopping at 0.
+    pub fn minus(n: u32) -> Self {
+        Self {
+            add: -i64::from(n),
+            floor: 0,
+            inserts: false,
+        }
+    }
+
+    /// First this, then `next`.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        let floor = (i64::from(self.floor) + next.add).max(i64::from(next.floor));
+        Self {
+            add: self.add + next.add,
+            floor: saturate(floor),
+            inserts: self.inserts || next.inserts,
+        }
+    }
+
+    /// The count after this change, kept within `u32`.
+    pub fn apply(self, count: u32) -> u32 {
+        saturate((i64::from(count) + self.add).max(i64::from(self.floor)))
+    }
+}
+
+fn saturate(n: i64) -> u32 {
+    u32::try_from(n.max(0)).unwrap_or(u32::MAX)
+}
+
+/// The change of one token's counts, or of the message counts.
+/// `None`: that list is not touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenChange {
+    /// Of the count in ham.
+    pub ham: Option<Adjustment>,
+    /// Of the count in spam.
+    pub spam: Option<Adjustment>,
+}
+
+impl TokenChange {
+    /// First this, then `adjustment` on the list of `label`.
+    pub fn push(&mut self, label: Label, adjustment: Adjustment) {
+        let list = match label {
+            Label::Ham => &mut self.ham,
+            Label::Spam => &mut self.spam,
+        };
+        *list = Some(list.map_or(adjustment, |before| before.then(adjustment)));
+    }
+
+    /// The counts after this change.
+    pub fn apply(&self, counts: TokenCounts) -> TokenCounts {
+        TokenCounts {
+            ham: self.ham.map_or(counts.ham, |a| a.apply(counts.ham)),
+            spam: self.spam.map_or(counts.spam, |a| a.apply(counts.spam)),
+        }
+    }
+}
+
+/// What learning one or many messages does to a store: a sum of changes that
+/// a store applies as one, wholly or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    messages: TokenChange,
+    tokens: HashMap<Token, TokenChange>,
+}
+
+impl Changes {
+    /// Registers a message under `label`.
+    pub fn learn(&mut self, label: Label, message: &MessageTokens) {
+        self.push(label, message, Adjustment::plus);
+    }
+
+    /// Takes a registration under `label` back. Counts stop at 0, since bmf
+    /// cannot know whether the message was ever registered.
+    pub fn unlearn(&mut self, label: Label, message: &MessageTokens) {
+        self.push(label, message, Adjustment::minus);
+    }
+
+    fn push(&mut self, label: Label, message: &MessageTokens, adjustment: fn(u32) -> Adjustment) {
+        self.messages.push(label, adjustment(1));
+        for (token, n) in message.iter() {
+            self.tokens
+                .entry(token)
+                .or_default()
+                .push(label, adjustment(n));
+        }
+    }
+
+    /// The change of the message counts.
+    pub fn messages(&self) -> TokenChange {
+        self.messages
+    }
+
+    /// The change of one token's counts.
+    pub fn token(&self, token: &Token) -> Option<&TokenChange> {
+        self.tokens.get(token)
+    }
+
+    /// Changed tokens, in ascending order.
+    pub fn tokens_sorted(&self) -> Vec<(Token, TokenChange)> {
+        let mut tokens: Vec<_> = self.tokens.iter().map(|(t, c)| (*t, *c)).collect();
+        tokens.sort_unstable_by_key(|(token, _)| *token);
+        tokens
+    }
+
+    /// Number of changed tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether nothing was learned or unlearned.
+    pub fn is_empty(&self) -> bool {
+        self.messages == TokenChange::default() && self.tokens.is_empty()
+    }
+
+    /// Forgets all changes and keeps the memory for the next ones.
+    pub fn clear(&mut self) {
+        self.messages = TokenChange::default();
+        self.tokens.clear();
+    }
+}
+
+/// The tokens of one message with their counts, in order of first occurrence.
+#[derive(Clone, Debug, Default)]
+pub struct MessageTokens {
+    order: Vec<Token>,
+    counts: HashMap<Token, u32>,
+}
+
+impl MessageTokens {
+    /// Most occurrences of a token that count in one message.
+    pub const MAX_COUNT: u32 = 4;
+
+    /// Counts one occurrence.
+    pub fn push(&mut self, token: Token) {
+        let count = self.counts.entry(token).or_insert(0);
+        if *count == 0 {
+            self.order.push(token);
+        }
+        *count = (*count + 1).min(Self::MAX_COUNT);
+    }
+
+    /// Distinct tokens in order of first occurrence.
+    pub fn tokens(&self) -> &[Token] {
+        &self.order
+    }
+
+    /// Distinct tokens with their counts (1 to [`Self::MAX_COUNT`]), in order
+    /// of first occurrence.
+    pub fn iter(&self) -> impl Iterator<Item = (Token, u32)> + '_ {
+        self.order.iter().map(|t| (*t, self.counts[t]))
+    }
+
+    /// Whether the message held no token at all.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Forgets the message and keeps the memory for the next one.
+    pub fn clear(&mut self) {
+        self.order.clear();
+        self.counts.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn adjustment() -> impl Strategy<Value = Adjustment> {
+        (0u32..20, any::<bool>()).prop_map(|(n, plus)| {
+            if plus {
+                Adjustment::plus(n)
+            } else {
+                Adjustment::minus(n)
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn composing_is_applying_in_turn(
+            start in 0u32..50,
+            steps in proptest::collection::vec(adjustment(), 0..12),
+            cut in 0usize..12,
+        ) {
+            let in_turn = steps.iter().fold(start, |n, step| step.apply(n));
+            let cut = cut.min(steps.len());
+            let fold = |part: &[Adjustment]| {
+                part.iter().fold(Adjustment::default(), |a, b| a.then(*b))
+            };
+            let composed = fold(&steps[..cut]).then(fold(&steps[cut..]));
+            prop_assert_eq!(composed.apply(start), in_turn);
+        }
+    }
+
+    #[test]
+    fn counts_stay_within_u32() {
+        assert_eq!(Adjustment::plus(1).apply(u32::MAX), u32::MAX);
+        assert_eq!(Adjustment::minus(2).apply(1), 0);
+    }
+}

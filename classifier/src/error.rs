@@ -1,0 +1,68 @@
+//! Why a store could not answer.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A failure of a token store. Scoring itself cannot fail.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done: "open", "write", "rename".
+        action: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not what it should be: truncated, overwritten, or made by
+    /// something else.
+    #[error("{} is damaged: {detail}", path.display())]
+    Damaged {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// Written by a later version of this program.
+    #[error("{} has format version {found}, and this program reads versions up to {newest}; use a newer program", path.display())]
+    NewerFormat {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version that this program knows.
+        newest: u32,
+    },
+    /// Somebody else holds the database for longer than we may wait.
+    #[error("{} is locked: waited {} s{}", path.display(), waited.as_secs(), owner.as_ref().map(|o| format!("; held by {o}")).unwrap_or_default())]
+    Locked {
+        /// Which file or folder.
+        path: PathBuf,
+        /// How long we waited.
+        waited: Duration,
+        /// Who holds it, where that is known.
+        owner: Option<String>,
+    },
+}
+
+impl Error {
+    /// For `map_err` on a system call.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody mending
+    /// anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Locked { .. })
+    }
+}

@@ -1,0 +1,43 @@
+//! Spam classification: bytes to features to probability.
+//!
+//! A message is bytes; nothing here needs it to be well-formed. An engine
+//! turns it into tokens, a [`store::TokenStore`] knows how often each token
+//! was seen in ham and in spam, and the engine combines these into a verdict
+//! that carries the evidence which made it.
+//!
+//! The one engine so far is [`classic`]: bmf 0.9.4 to the last printed digit.
+//!
+//! Deliberately absent: an async runtime, sockets, a clock, and any knowledge
+//! of SMTP or of folders. What needs these lives in the crates above.
+//!
+//! ```ignore
+//! use classifier::classic::{self, Params};
+//! use classifier::store::{Durability, Memory, TokenStore};
+//! use classifier::{Changes, Label, MessageTokens};
+//!
+//! let mut store = Memory::default();
+//! for (label, mail) in [
+//!     (Label::Spam, b"Subject: Cheap watches\n\nBuy watches now".as_slice()),
+//!     (Label::Ham, b"Subject: Lunch\n\nShall we meet tomorrow?".as_slice()),
+//! ] {
+//!     let mut changes = Changes::default();
+//!     changes.learn(label, &classic::message_tokens(mail));
+//!     store.apply(&changes, Durability::Synced)?;
+//! }
+//! let tokens = classic::message_tokens(b"Subject: Re: Lunch\n\nwatches");
+//! let score = classic::score(&tokens, &store, &Params::bmf())?;
+//! assert_eq!(score.evidence.len(), 2);
+//! # Ok::<(), classifier::Error>(())
+//! ```ignore
+
+pub mod classic;
+mod counts;
+mod error;
+pub mod store;
+mod token;
+
+pub use counts::{
+    Adjustment, Changes, Label, MessageTokens, TokenChange, TokenCounts, TrainedMessages,
+};
+pub use error::Error;
+pub use token::Token;

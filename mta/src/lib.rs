@@ -1,0 +1,1 @@
+//! The mail host: SMTP sessions, gate, queue, delivery pipeline, accounts.

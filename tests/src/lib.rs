@@ -1,0 +1,1 @@
+//! Helpers for end-to-end tests: where the built programs and their peers are.
