@@ -2,6 +2,7 @@
 //! they are applied.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::Token;
 
@@ -134,7 +135,7 @@ impl TokenChange {
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     messages: TokenChange,
-    tokens: HashMap<Token, TokenChange>,
+    tokens: HashMap<Token, TokenChange, foldhash::fast::RandomState>,
 }
 
 impl Changes {
@@ -196,43 +197,58 @@ impl Changes {
 /// The tokens of one message with their counts, in order of first occurrence.
 #[derive(Clone, Debug, Default)]
 pub struct MessageTokens {
-    order: Vec<Token>,
-    counts: HashMap<Token, u32>,
+    tokens: Vec<Token>,
+    counts: Vec<u32>,
+    positions: HashMap<Token, u32, foldhash::fast::RandomState>,
 }
 
 impl MessageTokens {
     /// Most occurrences of a token that count in one message.
     pub const MAX_COUNT: u32 = 4;
 
-    /// Counts one occurrence.
-    pub fn push(&mut self, token: Token) {
-        let count = self.counts.entry(token).or_insert(0);
-        if *count == 0 {
-            self.order.push(token);
+    /// Most distinct tokens that count in one message. Mail that people write
+    /// stays far below; a message made to fill a database reaches it.
+    pub const MAX_DISTINCT: usize = 1 << 18;
+
+    /// Counts one occurrence and returns the token's position in
+    /// [`Self::tokens`]; `None` when it is new and the message is full.
+    pub fn push(&mut self, token: Token) -> Option<u32> {
+        let next = self.tokens.len() as u32;
+        let position = match self.positions.entry(token) {
+            Entry::Occupied(seen) => *seen.get(),
+            Entry::Vacant(_) if self.tokens.len() == Self::MAX_DISTINCT => return None,
+            Entry::Vacant(new) => *new.insert(next),
+        };
+        if position == next {
+            self.tokens.push(token);
+            self.counts.push(0);
         }
+        let count = &mut self.counts[position as usize];
         *count = (*count + 1).min(Self::MAX_COUNT);
+        Some(position)
     }
 
     /// Distinct tokens in order of first occurrence.
     pub fn tokens(&self) -> &[Token] {
-        &self.order
+        &self.tokens
     }
 
     /// Distinct tokens with their counts (1 to [`Self::MAX_COUNT`]), in order
     /// of first occurrence.
     pub fn iter(&self) -> impl Iterator<Item = (Token, u32)> + '_ {
-        self.order.iter().map(|t| (*t, self.counts[t]))
+        self.tokens.iter().copied().zip(self.counts.iter().copied())
     }
 
     /// Whether the message held no token at all.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.tokens.is_empty()
     }
 
     /// Forgets the message and keeps the memory for the next one.
     pub fn clear(&mut self) {
-        self.order.clear();
+        self.tokens.clear();
         self.counts.clear();
+        self.positions.clear();
     }
 }
 

@@ -10,7 +10,7 @@
 //! Deliberately absent: an async runtime, sockets, a clock, and any knowledge
 //! of SMTP or of folders. What needs these lives in the crates above.
 //!
-//! ```ignore
+//! ```
 //! use classifier::classic::{self, Params};
 //! use classifier::store::{Durability, Memory, TokenStore};
 //! use classifier::{Changes, Label, MessageTokens};
@@ -24,11 +24,12 @@
 //!     changes.learn(label, &classic::message_tokens(mail));
 //!     store.apply(&changes, Durability::Synced)?;
 //! }
-//! let tokens = classic::message_tokens(b"Subject: Re: Lunch\n\nwatches");
-//! let score = classic::score(&tokens, &store, &Params::bmf())?;
-//! assert_eq!(score.evidence.len(), 2);
+//! let mail = b"Subject: Lunch\n\nBuy watches?";
+//! let score = classic::score(mail, &store, &Params::bmf())?;
+//! assert!(score.hits < 0.9);
+//! assert_eq!(score.evidence.len(), 3);
 //! # Ok::<(), classifier::Error>(())
-//! ```ignore
+//! ```
 
 pub mod classic;
 mod counts;

@@ -1,15 +1,15 @@
 //! A token of the classic engine as a small value.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// A lower-case token of 1 to [`Token::MAX_LEN`] bytes, held in place: copying
 /// one allocates nothing. Orders by bytes, as bmf's lists do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token {
-    /// Bytes past `len` are 0, so that the derived order is the order of the
-    /// bytes (no token holds a NUL).
-    bytes: [u8; Token::MAX_LEN],
-    len: u8,
+    /// The word, then NULs, then the word's length in the last byte. No word
+    /// holds a NUL, so that the derived order is the order of the words.
+    bytes: [u8; 24],
 }
 
 impl Token {
@@ -22,18 +22,26 @@ impl Token {
         if word.is_empty() || word.len() > Self::MAX_LEN || word.contains(&0) {
             return None;
         }
-        let mut bytes = [0; Self::MAX_LEN];
+        let mut bytes = [0; 24];
         bytes[..word.len()].copy_from_slice(word);
         bytes.make_ascii_lowercase();
-        Some(Self {
-            bytes,
-            len: word.len() as u8,
-        })
+        bytes[23] = word.len() as u8;
+        Some(Self { bytes })
     }
 
     /// The token's bytes, lower case.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.bytes[..usize::from(self.bytes[23])]
+    }
+}
+
+impl Hash for Token {
+    /// Three words at once instead of a string's byte by byte and prefix.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (words, _) = self.bytes.as_chunks::<8>();
+        for word in words {
+            state.write_u64(u64::from_le_bytes(*word));
+        }
     }
 }
 

@@ -1,9 +1,34 @@
 //! The classic engine: bmf 0.9.4 to the last printed digit.
+//!
+//! Pure functions over bytes. [`Lexer`] finds the words of a message,
+//! [`message_tokens`] counts them for registering, [`score()`] weighs them.
+//!
+//! Source of all constants and quirks: the behaviour of Debian's bmf 0.9.4-13.
+//! Quirks that are kept are marked `bmf compat:`, those that are not
+//! `Deviation:`.
 
-use crate::store::TokenStore;
-use crate::{Error, MessageTokens};
+mod html;
+mod lexer;
+mod score;
 
-/// Placeholder until the lexer lands.
-pub fn message_tokens(_message: &[u8]) -> MessageTokens {
-    MessageTokens::default()
+pub use lexer::Lexer;
+pub use score::{Evidence, Params, Score, Scorer, score, token_spamicity};
+
+use crate::{MessageTokens, Token};
+
+/// The words of a message that count: all but the first.
+///
+/// bmf compat: in an mbox the first is the `From ` mark, elsewhere it is a
+/// real word, mostly the name of the first header field.
+pub fn message_words(message: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    Lexer::new(message).skip(1)
+}
+
+/// What a message registers: its words with their counts.
+pub fn message_tokens(message: &[u8]) -> MessageTokens {
+    let mut tokens = MessageTokens::default();
+    for token in message_words(message).filter_map(Token::new) {
+        tokens.push(token);
+    }
+    tokens
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Durability, Entry, TokenStore};
+use super::{Durability, Entry, TokenLookup, TokenStore};
 use crate::{Adjustment, Changes, Error, Token, TokenCounts, TrainedMessages};
 
 /// A store that ends with the process.
@@ -22,7 +22,7 @@ struct Listed {
     spam: Option<u32>,
 }
 
-impl TokenStore for Memory {
+impl TokenLookup for Memory {
     fn lookup(
         &self,
         tokens: &[Token],
@@ -38,7 +38,9 @@ impl TokenStore for Memory {
         }));
         Ok(self.trained)
     }
+}
 
+impl TokenStore for Memory {
     fn apply(&mut self, changes: &Changes, _: Durability) -> Result<(), Error> {
         let messages = changes.messages().apply(TokenCounts {
             ham: self.trained.ham,

@@ -32,8 +32,8 @@ pub struct Entry<'a> {
     pub spam: Option<u32>,
 }
 
-/// Token counts of one user.
-pub trait TokenStore {
+/// What scoring needs of a store.
+pub trait TokenLookup {
     /// Writes the counts of `tokens` to `counts` (cleared first, then as long
     /// as `tokens` and in its order) and returns the message counts, all from
     /// one state of the store. An unknown token counts 0.
@@ -45,7 +45,10 @@ pub trait TokenStore {
         tokens: &[Token],
         counts: &mut Vec<TokenCounts>,
     ) -> Result<TrainedMessages, Error>;
+}
 
+/// Token counts of one user.
+pub trait TokenStore: TokenLookup {
     /// Applies `changes` wholly or, on an error, not at all.
     ///
     /// # Errors
