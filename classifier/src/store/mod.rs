@@ -5,6 +5,8 @@
 
 use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod memory;
 
 pub use memory::Memory;
