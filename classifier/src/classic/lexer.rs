@@ -10,6 +10,7 @@
 use memchr::memchr;
 
 use super::html;
+use crate::Token;
 
 /// Iterates over the words of one message, in order, in their original case.
 ///
@@ -51,7 +52,7 @@ impl<'a> Lexer<'a> {
     /// does not count. Moves behind it either way.
     fn word(&mut self) -> Option<&'a [u8]> {
         let rest = &self.text[self.at..];
-        // Anchored here, three marks are longer than the word they begin with.
+        // Each mark is longer than the word that it begins with.
         match rest[0] {
             b'S' if rest.starts_with(b"SMTP id ") => {
                 self.skip_line();
@@ -61,31 +62,28 @@ impl<'a> Lexer<'a> {
                 self.skip_line();
                 return None;
             }
+            // `name="` needs no such line, since `name` is an HTML name.
+            b'f' if rest.starts_with(b"filename=\"") => {
+                self.at += b"filename=\"".len();
+                return None;
+            }
             _ => {}
+        }
+        if let Some(name) = html_name(rest) {
+            self.at += name.len();
+            return None;
         }
         let run = rest
             .iter()
             .position(|b| !CLASS[usize::from(*b)].continues_word())
             .unwrap_or(rest.len());
         self.at += run;
+        // Trailing marks are no part of the word; its first byte is none.
         let end = rest[..run]
             .iter()
-            .rposition(|b| CLASS[usize::from(*b)].ends_word())
-            .map_or(0, |last| last + 1);
-        let word = &rest[..end];
-        if !(3..=crate::Token::MAX_LEN).contains(&word.len()) {
-            return None;
-        }
-        // bmf compat: at the very end of the input an HTML name is a word.
-        if word[0].is_ascii_lowercase() && html::is_html_name(word) && end < rest.len() {
-            return None;
-        }
-        // The mark `filename="` is longer than the word it begins with; `name="`
-        // needs no such line, since `name` is an HTML name.
-        if word == b"filename" && rest[run..].starts_with(b"=\"") && run == end {
-            return None;
-        }
-        Some(word)
+            .rposition(|b| CLASS[usize::from(*b)].ends_word())?
+            + 1;
+        (3..=Token::MAX_LEN).contains(&end).then_some(&rest[..end])
     }
 
     /// The IPv4 address that begins here: four groups of one to three digits.
@@ -147,6 +145,24 @@ impl<'a> Iterator for Lexer<'a> {
             }
         }
     }
+}
+
+/// The HTML name that `rest` begins with, unless a longer word does.
+fn html_name(rest: &[u8]) -> Option<&[u8]> {
+    let len = match rest.strip_prefix(b"http-equiv") {
+        Some(_) => b"http-equiv".len(),
+        None => rest.iter().position(|b| !b.is_ascii_lowercase())?,
+    };
+    // bmf compat: at the very end of the input a name is a word, and two marks
+    // in a row, which a word may hold elsewhere, do not continue a name.
+    let ends_word = |b: &u8| CLASS[usize::from(*b)].ends_word();
+    let (next, after) = (rest.get(len)?, rest.get(len + 1));
+    let continued =
+        ends_word(next) || CLASS[usize::from(*next)] == Class::Mark && after.is_some_and(ends_word);
+    let name = &rest[..len];
+    // bmf compat: before a byte above `z` these three count.
+    let counts = *next > b'z' && matches!(name, b"head" | b"href" | b"select");
+    (!continued && !counts && html::is_html_name(name)).then_some(name)
 }
 
 /// Whether the line that begins here counts for nothing.
