@@ -165,6 +165,15 @@ impl Changes {
         self.messages
     }
 
+    /// The message counts after this change.
+    pub fn messages_after(&self, trained: TrainedMessages) -> TrainedMessages {
+        let TokenCounts { ham, spam } = self.messages.apply(TokenCounts {
+            ham: trained.ham,
+            spam: trained.spam,
+        });
+        TrainedMessages { ham, spam }
+    }
+
     /// The change of one token's counts.
     pub fn token(&self, token: &Token) -> Option<&TokenChange> {
         self.tokens.get(token)

@@ -1,7 +1,9 @@
 //! The classic engine: bmf 0.9.4 to the last printed digit.
 //!
 //! Pure functions over bytes. [`Lexer`] finds the words of a message,
-//! [`message_tokens`] counts them for registering, [`score()`] weighs them.
+//! [`message_tokens`] counts them for registering, [`score()`] weighs them,
+//! [`passthrough()`] puts the verdict into a message's header section.
+//! [`MessageReader`] splits a stream into messages as bmf does.
 //!
 //! Source of all constants and quirks: the behaviour of Debian's bmf 0.9.4-13.
 //! Quirks that are kept are marked `bmf compat:`, those that are not
@@ -9,9 +11,14 @@
 
 mod html;
 mod lexer;
+mod passthrough;
+mod reader;
+mod report;
 mod score;
 
 pub use lexer::Lexer;
+pub use passthrough::passthrough;
+pub use reader::{Layout, MAX_IN_MEMORY, Message, MessageReader};
 pub use score::{Evidence, Params, Score, Scorer, score, token_spamicity};
 
 use crate::{MessageTokens, Token};

@@ -16,7 +16,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use super::{Durability, Entry, Memory, TokenStore};
+use super::{Durability, Entry, Memory, TokenLookup, TokenStore};
 use crate::{Changes, Error, Label, MessageTokens, Token, TokenCounts, TrainedMessages};
 
 /// When a token is entered in a list.

@@ -42,14 +42,7 @@ impl TokenLookup for Memory {
 
 impl TokenStore for Memory {
     fn apply(&mut self, changes: &Changes, _: Durability) -> Result<(), Error> {
-        let messages = changes.messages().apply(TokenCounts {
-            ham: self.trained.ham,
-            spam: self.trained.spam,
-        });
-        self.trained = TrainedMessages {
-            ham: messages.ham,
-            spam: messages.spam,
-        };
+        self.trained = changes.messages_after(self.trained);
         for (token, change) in changes.tokens_sorted() {
             let listed = self.tokens.entry(token.as_bytes().into()).or_default();
             listed.ham = adjust(listed.ham, change.ham);

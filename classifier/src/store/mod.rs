@@ -8,8 +8,10 @@ use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
+mod pending;
 
 pub use memory::Memory;
+pub use pending::Pending;
 
 /// When a change must have reached the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
