@@ -37,6 +37,16 @@ pub enum Error {
         /// The newest version that this program knows.
         newest: u32,
     },
+    /// Made for another engine, whose tokens are not ours.
+    #[error("{} belongs to the engine '{found}', not to '{wanted}'", path.display())]
+    OtherEngine {
+        /// Which file or folder.
+        path: PathBuf,
+        /// The engine that it was made for.
+        found: String,
+        /// The engine that wanted to write to it.
+        wanted: String,
+    },
     /// Somebody else holds the database for longer than we may wait.
     #[error("{} is locked: waited {} s{}", path.display(), waited.as_secs(), owner.as_ref().map(|o| format!("; held by {o}")).unwrap_or_default())]
     Locked {

@@ -7,6 +7,8 @@ use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "lmdb")]
+pub mod lmdb;
 mod memory;
 mod pending;
 

@@ -1,0 +1,351 @@
+//! LMDB's environment: the file, opened and mapped.
+//!
+//! LMDB trusts what it maps, and what it does between opening its lock file
+//! and having initialised it is not proof against being killed. So the header
+//! is looked at first, and one process opens at a time.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use heed::types::Bytes;
+use heed::{Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
+
+use super::transaction::Fault;
+use super::{Access, Options, lock};
+use crate::Error;
+
+/// An open database file.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) env: Env,
+    /// LMDB's unnamed database, which holds all there is.
+    pub(super) table: Database<Bytes, Bytes>,
+    /// Whether readers are entered in LMDB's reader table, so that no writer
+    /// reuses the pages that they look at.
+    pub(super) is_shared: bool,
+    map_bytes: u64,
+}
+
+impl Environment {
+    /// Opens the database at `path` with a map of at least `map_bytes`.
+    /// `None`: there is none yet, and `options` do not allow to make one.
+    pub(super) fn open(
+        path: &Path,
+        options: &Options,
+        map_bytes: u64,
+    ) -> Result<Option<Self>, Error> {
+        let writes = options.access == Access::ReadWrite;
+        let file = File::options()
+            .read(true)
+            .write(writes)
+            .create(writes)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
+        let file = match file {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound && !writes => return Ok(None),
+            Err(error) => return Err(Error::io("open", path)(error)),
+        };
+        // Held while LMDB opens. `flock` on the data file itself, which LMDB
+        // leaves alone: it works in a read-only folder and needs no file.
+        let wait = match options.access {
+            Access::ReadOnly => options.lock_wait.min(READER_WAIT),
+            Access::ReadWrite => options.lock_wait,
+        };
+        let is_first_in_line = lock::within(wait, clone(&file, path)?)
+            .map_err(Error::io("lock", path))?
+            .map(Opening);
+        if is_first_in_line.is_none() && writes {
+            return Err(Error::Locked {
+                path: path.into(),
+                waited: wait,
+                owner: None,
+            });
+        }
+        let header = Header::read(&file, path)?;
+        if matches!(header, Header::Blank) {
+            if !writes {
+                return Ok(None);
+            }
+            file.set_len(0).map_err(Error::io("write", path))?;
+        }
+        let len = file.metadata().map_err(Error::io("read", path))?.len();
+        header.check_length(len, path)?;
+        let lock_file = match is_first_in_line {
+            Some(_) => prepare_lock_file(&file, path),
+            None => Err(ErrorKind::WouldBlock.into()),
+        };
+        let is_shared = match lock_file {
+            Ok(()) => true,
+            Err(_) if !writes => false,
+            Err(error) => return Err(Error::io("write", lock_path(path))(error)),
+        };
+        let opened = Self::map(path, options, map_bytes.max(len), is_shared);
+        if opened.is_err() && len == 0 {
+            // On a full disk LMDB may have written half a header.
+            file.set_len(0).map_err(Error::io("write", path))?;
+        }
+        opened.map(Some)
+    }
+
+    fn map(path: &Path, options: &Options, wanted: u64, is_shared: bool) -> Result<Self, Error> {
+        // Room to grow for writers, as long as address space allows it.
+        let rooms: &[u64] = match options.access {
+            Access::ReadOnly => &[0],
+            Access::ReadWrite => &[wanted.max(MIN_ROOM), MIN_ROOM, MIN_ROOM / 16],
+        };
+        let mut outcome = Err(heed::Error::Io(ErrorKind::OutOfMemory.into()));
+        for room in rooms {
+            outcome = Self::map_exactly(path, options, wanted + room, is_shared);
+            match &outcome {
+                Err(heed::Error::Io(error)) if error.kind() == ErrorKind::OutOfMemory => {}
+                _ => break,
+            }
+        }
+        outcome.map_err(|error| Fault::from(error).into_error("open", path))
+    }
+
+    fn map_exactly(
+        path: &Path,
+        options: &Options,
+        map_bytes: u64,
+        is_shared: bool,
+    ) -> Result<Self, heed::Error> {
+        let map_bytes = map_bytes.next_multiple_of(MAP_UNIT);
+        let too_large = |_| heed::Error::Io(ErrorKind::OutOfMemory.into());
+        let mut flags = EnvFlags::NO_SUB_DIR;
+        flags.set(EnvFlags::READ_ONLY, options.access == Access::ReadOnly);
+        flags.set(EnvFlags::NO_LOCK, !is_shared);
+        flags.set(EnvFlags::NO_SYNC, !options.syncs);
+        let env = open_env(
+            EnvOpenOptions::new()
+                .map_size(usize::try_from(map_bytes).map_err(too_large)?)
+                .max_readers(MAX_READERS),
+            flags,
+            path,
+        )?;
+        let txn = env.read_txn()?;
+        let table = env.open_database(&txn, None)?;
+        drop(txn);
+        Ok(Self {
+            table: table.ok_or(heed::Error::Mdb(heed::MdbError::Invalid))?,
+            env,
+            is_shared,
+            map_bytes,
+        })
+    }
+
+    /// The size of the map after LMDB found it too small.
+    pub(super) fn grown_map_bytes(&self) -> u64 {
+        self.map_bytes + MIN_ROOM
+    }
+
+    /// Lets the next transaction leave its last page, the one that makes it
+    /// valid, to the next sync.
+    #[allow(unsafe_code)]
+    pub(super) fn set_relaxed(&self, relaxed: bool) -> Result<(), heed::Error> {
+        let mode = match relaxed {
+            true => FlagSetMode::Enable,
+            false => FlagSetMode::Disable,
+        };
+        // SAFETY: LMDB asks that no other thread call this or write at the
+        // same time; both take the store by exclusive reference.
+        unsafe { self.env.set_flags(EnvFlags::NO_META_SYNC, mode) }
+    }
+}
+
+#[allow(unsafe_code)]
+fn open_env(
+    options: &mut EnvOpenOptions,
+    flags: EnvFlags,
+    path: &Path,
+) -> Result<Env, heed::Error> {
+    // SAFETY: a memory map is only sound while nobody truncates or overwrites
+    // the file. Other processes of ours do neither; against damage there is
+    // `FaultGuard`. Of the flags, NO_LOCK asks us to see to it that no writer
+    // reuses what we read: the reader of the store asks again afterwards.
+    unsafe { options.flags(flags).open(path) }
+}
+
+/// Says that this process is the one that opens. Given back when dropped.
+struct Opening(#[expect(dead_code, reason = "held, not read")] File);
+
+/// For how long readers wait for another process that opens, which takes
+/// microseconds unless it was stopped. Then they read without LMDB's locks.
+const READER_WAIT: Duration = Duration::from_millis(200);
+
+/// How many processes and threads may read at once; LMDB's own 126 is little
+/// for a mailing list that arrives all at once. 64 bytes each.
+const MAX_READERS: u32 = 1024;
+
+/// The least room for growth, and the step of growing. Small, since mail
+/// systems limit the address space of filters.
+const MIN_ROOM: u64 = 4 << 20;
+
+/// Maps are multiples of this, which is a multiple of every page size.
+const MAP_UNIT: u64 = 1 << 16;
+
+fn clone(file: &File, path: &Path) -> Result<File, Error> {
+    file.try_clone().map_err(Error::io("open", path))
+}
+
+/// LMDB's own name for it.
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    name.into()
+}
+
+/// Makes LMDB's lock file with all its blocks. LMDB would leave it sparse,
+/// and on a full disk the process would die of a SIGBUS when it touches it.
+fn prepare_lock_file(data: &File, path: &Path) -> io::Result<()> {
+    let path = lock_path(path);
+    // Not opened without need: closing it would give LMDB's own locks on it
+    // back, had this process the database open already.
+    match fs::metadata(&path) {
+        Ok(found) if found.len() >= LOCK_FILE_BYTES => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = create_beside(&data.metadata()?, &path)?;
+    file.write_all_at(&[0; LOCK_FILE_BYTES as usize], 0)
+}
+
+/// LMDB's header and [`MAX_READERS`] slots, each a cache line.
+const LOCK_FILE_BYTES: u64 = (MAX_READERS as u64 + 2) * 64;
+
+/// Opens a file that belongs to the database, made if missing. When the
+/// superuser works on a person's database the file becomes that person's.
+pub(super) fn create_beside(data: &Metadata, path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    let found = file.metadata()?;
+    if (data.uid(), data.gid()) != (found.uid(), found.gid()) {
+        // Only the superuser may; others keep what the system gave them.
+        drop(fchown(&file, Some(data.uid()), Some(data.gid())));
+    }
+    Ok(file)
+}
+
+/// What LMDB's own header says, as far as it must be sane before LMDB itself
+/// may look at it: LMDB divides by the page size and maps what it is told.
+enum Header {
+    /// Nothing was ever written, or nothing of it survived a power failure.
+    Blank,
+    /// The last page that was ever in use, and the size of pages.
+    Pages { last: u64, bytes: u64 },
+}
+
+impl Header {
+    fn read(file: &File, path: &Path) -> Result<Self, Error> {
+        let damaged = |detail: &str| Error::Damaged {
+            path: path.into(),
+            detail: detail.into(),
+        };
+        let first = read_page_start(file, 0).map_err(Error::io("read", path))?;
+        let len = file.metadata().map_err(Error::io("read", path))?.len();
+        if len <= MAX_HEADER_BYTES && is_zero(file, len).map_err(Error::io("read", path))? {
+            return Ok(Self::Blank);
+        }
+        let Some(first) = first else {
+            return Err(damaged("it is shorter than its header"));
+        };
+        let first = Meta::parse(&first).ok_or_else(|| damaged("it is no LMDB file"))?;
+        let second = read_page_start(file, first.page_bytes).map_err(Error::io("read", path))?;
+        let second = second
+            .and_then(|page| Meta::parse(&page))
+            .filter(|second| second.page_bytes == first.page_bytes)
+            .ok_or_else(|| damaged("the second page of its header is missing or overwritten"))?;
+        let latest = if second.txn > first.txn {
+            second
+        } else {
+            first
+        };
+        Ok(Self::Pages {
+            last: latest.last_page,
+            bytes: latest.page_bytes,
+        })
+    }
+
+    /// Finds a truncated file before it is mapped. LMDB may leave a few free
+    /// pages at the end unwritten, about 1 in 512; what is missing beyond
+    /// that was cut off, and what is missing within that is found by
+    /// `FaultGuard` when it is needed.
+    fn check_length(&self, len: u64, path: &Path) -> Result<(), Error> {
+        let Self::Pages { last, bytes } = *self else {
+            return Ok(());
+        };
+        let least = (last - last / 64).saturating_sub(16).saturating_mul(bytes);
+        if len < least {
+            return Err(Error::Damaged {
+                path: path.into(),
+                detail: format!(
+                    "it is truncated: {len} bytes, and its header tells of page {last}"
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Two pages of the greatest size.
+const MAX_HEADER_BYTES: u64 = 2 << 16;
+
+fn is_zero(file: &File, len: u64) -> io::Result<bool> {
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes.iter().all(|byte| *byte == 0))
+}
+
+/// A page's header of 16 bytes and the 136 of `MDB_meta`.
+type PageStart = [u8; 152];
+
+fn read_page_start(file: &File, at: u64) -> io::Result<Option<PageStart>> {
+    let mut page = [0; 152];
+    match file.read_exact_at(&mut page, at) {
+        Ok(()) => Ok(Some(page)),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// One of the two header pages: `MDB_page` and `MDB_meta` of LMDB 0.9 on a
+/// machine with words of 64 bits, in the byte order of the machine.
+struct Meta {
+    page_bytes: u64,
+    last_page: u64,
+    txn: u64,
+}
+
+impl Meta {
+    const IS_META: u16 = 0x08;
+    const MAGIC: u32 = 0xBEEF_C0DE;
+    const VERSION: u32 = 1;
+
+    fn parse(page: &PageStart) -> Option<Self> {
+        let flags = u16::from_ne_bytes(*page[10..].first_chunk()?);
+        let u32_at = |at: usize| page[at..].first_chunk().map(|b| u32::from_ne_bytes(*b));
+        let u64_at = |at: usize| page[at..].first_chunk().map(|b| u64::from_ne_bytes(*b));
+        let page_bytes = u64::from(u32_at(40)?);
+        let is_ours = flags & Self::IS_META != 0
+            && u32_at(16)? == Self::MAGIC
+            && u32_at(20)? == Self::VERSION
+            && page_bytes.is_power_of_two()
+            && (256..=1 << 15).contains(&page_bytes);
+        is_ours.then_some(Self {
+            page_bytes,
+            last_page: u64_at(136)?,
+            txn: u64_at(144)?,
+        })
+    }
+}

@@ -1,0 +1,412 @@
+//! A person's own database: one LMDB file, opened by one short process for
+//! each message, by any number of them at once.
+//!
+//! Readers wait for nobody and see one state. Writers queue for a lock that
+//! the kernel gives back however its holder dies, wait no longer than
+//! [`Options::lock_wait`], and a change is there wholly or not at all. The
+//! file grows by itself. Where the folder or the file cannot be written a
+//! reader does without LMDB's locks and looks afterwards whether a writer
+//! came too near.
+//!
+//! LMDB maps its file and trusts it. [`FaultGuard`] turns what a damaged file
+//! does to the process into an error.
+//!
+//! # Files
+//!
+//! In the folder that is given to [`Lmdb::open`]; all made with mode 0600:
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `bmf.mdb` | the database |
+//! | `bmf.mdb-lock` | LMDB's table of readers; may be deleted when no process runs |
+//! | `bmf.mdb-writer` | locked (`flock`) by the one process that writes; holds the number of the last one |
+//!
+//! # Layout, version 1
+//!
+//! LMDB data file of version 1 with all records in its unnamed database, in
+//! ascending order of the keys' bytes. Numbers are little-endian; LMDB's own
+//! structures are those of the machine, so that a copy for another kind of
+//! machine goes through the text format.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | NUL `bmf` | bytes 0-3: version; from 4: name of the engine (`classic`), ASCII, to the end |
+//! | NUL `messages` | bytes 0-3: messages registered as ham; 4-7: as spam |
+//! | a token | byte 0: bit 0 set, in the ham list; bit 1 set, in the spam list; bytes 1-4: count in ham; 5-8: in spam; the count of a list that it is not in is 0 |
+//!
+//! A token is 1 to 511 bytes and does not begin with NUL, so that the two
+//! records about the database come first and collide with no token.
+//!
+//! *Upgrades.* A change that an older program would misread raises the
+//! version; it then refuses the file with [`Error::NewerFormat`] and leaves
+//! it alone. A newer program reads all older versions and rewrites a database
+//! in the newest one with its first change, in one transaction. A file
+//! without the first record is new, or, if it holds anything, not ours.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use std::{process, thread};
+
+use self::environment::Environment;
+use self::record::Listed;
+use self::transaction::{Fault, Reading, Writing};
+use super::{Durability, Entry, TokenLookup, TokenStore};
+use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
+
+mod environment;
+mod fault;
+mod lock;
+mod record;
+mod transaction;
+
+pub use self::fault::FaultGuard;
+
+/// What a process wants of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Looks up only, makes no database, and reads a missing one as empty.
+    ReadOnly,
+    /// Changes it too, and makes it when it is missing.
+    ReadWrite,
+}
+
+/// How to open a database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Default: [`Access::ReadWrite`].
+    pub access: Access,
+    /// For how long to wait for another process that writes. Default: 60 s.
+    pub lock_wait: Duration,
+    /// Name of the engine that a new database is for. Default: `classic`.
+    pub engine: &'static str,
+    /// Whether [`Durability`] is kept. Without, all writing back is left to
+    /// the system: a killed process still damages nothing, a power failure
+    /// may damage the whole database. For benches, and for imports that can
+    /// be repeated. Default: true.
+    pub syncs: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            access: Access::ReadWrite,
+            lock_wait: Duration::from_secs(60),
+            engine: "classic",
+            syncs: true,
+        }
+    }
+}
+
+impl Options {
+    /// For scoring: [`Access::ReadOnly`].
+    pub fn read_only() -> Self {
+        Self {
+            access: Access::ReadOnly,
+            ..Self::default()
+        }
+    }
+}
+
+/// Token counts of one person in a file.
+#[derive(Debug)]
+pub struct Lmdb {
+    path: PathBuf,
+    options: Options,
+    /// Locked exclusively only to map a file anew that outgrew its map.
+    /// `None`: there is no database, and we may not make one.
+    environment: RwLock<Option<Environment>>,
+    engine: Option<String>,
+}
+
+impl Lmdb {
+    /// The database's file in `dir`, whether it exists or not.
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("bmf.mdb")
+    }
+
+    /// Opens the database in the folder `dir`, which is made with mode 0700
+    /// if it is missing and `options` allow to write.
+    ///
+    /// A process can have the same database open only once at a time.
+    ///
+    /// # Errors
+    /// When it cannot be opened with that access, is damaged, or was written
+    /// by a newer program.
+    pub fn open(dir: &Path, options: &Options) -> Result<Self, Error> {
+        if options.access == Access::ReadWrite {
+            let mut builder = DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(dir);
+            made.map_err(Error::io("make", dir))?;
+        }
+        let path = Self::path(dir);
+        let environment = Environment::open(&path, options, 0)?;
+        let mut store = Self {
+            path,
+            options: options.clone(),
+            environment: RwLock::new(environment),
+            engine: None,
+        };
+        store.engine = store.read(|reading| reading.engine())?;
+        Ok(store)
+    }
+
+    /// Name of the engine that the database was made for. `None`: nothing
+    /// was ever written to it.
+    pub fn engine(&self) -> Option<&str> {
+        self.engine.as_deref()
+    }
+
+    /// As [`TokenStore::replace`], unless something was written before, by
+    /// whomever: of many processes that import the same lists at the same
+    /// time one does. Returns whether this one did.
+    ///
+    /// # Errors
+    /// As `replace`.
+    pub fn import(
+        &mut self,
+        trained: TrainedMessages,
+        entries: &mut dyn Iterator<Item = Entry<'_>>,
+    ) -> Result<bool, Error> {
+        self.fill(trained, entries, true)
+    }
+
+    fn fill(
+        &mut self,
+        trained: TrainedMessages,
+        entries: &mut dyn Iterator<Item = Entry<'_>>,
+        only_if_new: bool,
+    ) -> Result<bool, Error> {
+        let records = self.collect(entries)?;
+        self.write(Durability::Synced, |writing| {
+            if only_if_new && !writing.is_first() {
+                return Ok(false);
+            }
+            writing.clear()?;
+            writing.put_trained(trained)?;
+            for (token, listed) in &records {
+                writing.append(token, *listed)?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// In order, so that pages are filled one after another, and in memory,
+    /// since a transaction may have to be made again in a larger map.
+    fn collect(
+        &self,
+        entries: &mut dyn Iterator<Item = Entry<'_>>,
+    ) -> Result<BTreeMap<Box<[u8]>, Listed>, Error> {
+        let record = |Entry { token, ham, spam }: Entry<'_>| {
+            record::check_token(token)?;
+            Ok((token.into(), Listed { ham, spam }))
+        };
+        entries
+            .map(record)
+            .filter(|record| !matches!(record, Ok((_, listed)) if listed.is_unlisted()))
+            .collect::<Result<_, _>>()
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// Calls `look` in one state of the database, with the default answer if
+    /// there is none, and again when a writer came too near.
+    fn read<T: Default>(
+        &self,
+        mut look: impl FnMut(&Reading<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        loop {
+            let outcome = {
+                let environment = self.environment.read();
+                match &*environment.unwrap_or_else(PoisonError::into_inner) {
+                    None => return Ok(T::default()),
+                    Some(environment) => transaction::read(environment, &self.path, &mut look),
+                }
+            };
+            match outcome {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                Err(Fault::MapTooSmall) => self.map_anew(0)?,
+                Err(Fault::ReadersFull) => thread::sleep(Duration::from_millis(1)),
+                Err(fault) => return Err(fault.into_error("read", &self.path)),
+            }
+            if started.elapsed() > self.options.lock_wait {
+                return Err(self.locked(None));
+            }
+        }
+    }
+
+    /// Calls `change` in one write transaction and commits it; again from the
+    /// beginning if the file outgrew its map.
+    fn write<T>(
+        &mut self,
+        durability: Durability,
+        mut change: impl FnMut(&mut Writing<'_, '_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let refused = |kind| Err(Error::io("write", &self.path)(io::Error::from(kind)));
+        if self.options.access == Access::ReadOnly {
+            return refused(ErrorKind::PermissionDenied);
+        }
+        let _writer = self.lock_writer()?;
+        let engine = self.engine.as_deref().unwrap_or(self.options.engine);
+        loop {
+            let (outcome, grown) = {
+                let environment = self.environment.read();
+                let environment = &*environment.unwrap_or_else(PoisonError::into_inner);
+                let Some(environment) = environment else {
+                    return refused(ErrorKind::NotFound);
+                };
+                let target = transaction::Target {
+                    environment,
+                    path: &self.path,
+                    engine,
+                    syncs_folder: self.options.syncs,
+                };
+                (
+                    target.write(durability, &mut change),
+                    environment.grown_map_bytes(),
+                )
+            };
+            match outcome {
+                Ok(answer) => {
+                    self.engine = Some(engine.into());
+                    return Ok(answer);
+                }
+                Err(Fault::MapFull) => self.map_anew(grown)?,
+                Err(Fault::MapTooSmall) => self.map_anew(0)?,
+                Err(fault) => return Err(fault.into_error("write", &self.path)),
+            }
+        }
+    }
+
+    /// Opens anew with a map of at least `map_bytes` and of the file's size.
+    fn map_anew(&self, map_bytes: u64) -> Result<(), Error> {
+        let environment = self.environment.write();
+        let mut environment = environment.unwrap_or_else(PoisonError::into_inner);
+        // LMDB can resize an open map too, but is left without any, and
+        // crashes, if that fails.
+        *environment = None;
+        *environment = Environment::open(&self.path, &self.options, map_bytes)?;
+        Ok(())
+    }
+
+    /// Waits for the lock that writers queue for, held until it is dropped.
+    fn lock_writer(&self) -> Result<fs::File, Error> {
+        let path = self.path.with_extension("mdb-writer");
+        let file = fs::metadata(&self.path)
+            .and_then(|data| environment::create_beside(&data, &path))
+            .map_err(Error::io("open", &path))?;
+        let ours = file.try_clone().map_err(Error::io("open", &path))?;
+        match lock::within(self.options.lock_wait, ours).map_err(Error::io("lock", &path))? {
+            Some(locked) => {
+                // For the error message of those who wait in vain; without it
+                // they wait the same.
+                let id = format!("{:<10}\n", process::id());
+                drop(locked.write_all_at(id.as_bytes(), 0));
+                Ok(locked)
+            }
+            None => Err(self.locked(Some(&file))),
+        }
+    }
+
+    fn locked(&self, lock: Option<&fs::File>) -> Error {
+        let owner = lock.and_then(|lock| {
+            let mut id = [0; 10];
+            lock.read_exact_at(&mut id, 0).ok()?;
+            let id: u32 = str::from_utf8(&id).ok()?.trim().parse().ok()?;
+            Some(format!("process {id}"))
+        });
+        Error::Locked {
+            path: self.path.clone(),
+            waited: self.options.lock_wait,
+            owner,
+        }
+    }
+}
+
+impl TokenLookup for Lmdb {
+    fn lookup(
+        &self,
+        tokens: &[Token],
+        counts: &mut Vec<TokenCounts>,
+    ) -> Result<TrainedMessages, Error> {
+        counts.clear();
+        counts.resize(tokens.len(), TokenCounts::default());
+        self.read(|reading| {
+            for (token, counts) in tokens.iter().zip(counts.iter_mut()) {
+                *counts = reading.listed(token.as_bytes())?.counts();
+            }
+            reading.trained()
+        })
+    }
+}
+
+impl TokenStore for Lmdb {
+    fn apply(&mut self, changes: &Changes, durability: Durability) -> Result<(), Error> {
+        let tokens = changes.tokens_sorted();
+        self.write(durability, |writing| {
+            let trained = writing.reading().trained()?;
+            writing.put_trained(record::adjust_trained(trained, &changes.messages()))?;
+            for (token, change) in &tokens {
+                let before = writing.reading().listed(token.as_bytes())?;
+                let after = before.adjusted(change);
+                if after != before {
+                    writing.put(token.as_bytes(), after)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn entries(
+        &self,
+        visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Error>,
+    ) -> Result<TrainedMessages, Error> {
+        // What a writer may have disturbed is visited when it is certain.
+        let mut uncertain: Vec<(Box<[u8]>, Listed)> = Vec::new();
+        let trained = self.read(|reading| {
+            uncertain.clear();
+            reading.each(|token, listed| {
+                if reading.is_certain() {
+                    return visit(listed.entry(token));
+                }
+                uncertain.push((token.into(), listed));
+                Ok(())
+            })?;
+            reading.trained()
+        })?;
+        for (token, listed) in &uncertain {
+            visit(listed.entry(token))?;
+        }
+        Ok(trained)
+    }
+
+    fn replace(
+        &mut self,
+        trained: TrainedMessages,
+        entries: &mut dyn Iterator<Item = Entry<'_>>,
+    ) -> Result<(), Error> {
+        self.fill(trained, entries, false).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::{self, Listing};
+
+    #[test]
+    fn behaves_like_memory() {
+        let options = Options {
+            syncs: false,
+            ..Options::default()
+        };
+        conformance::check(200, Listing::WhenAdded, |dir| {
+            Lmdb::open(dir, &options).unwrap()
+        });
+    }
+}

@@ -1,0 +1,289 @@
+//! One transaction: the records as one process sees them at one moment.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use heed::types::Bytes;
+use heed::{Database, MdbError, PutFlags, RoTxn, RwTxn};
+
+use super::environment::Environment;
+use super::record::{self, Listed};
+use crate::store::Durability;
+use crate::{Error, TrainedMessages};
+
+/// Why a transaction did not come to its end.
+pub(super) enum Fault {
+    /// What we write no longer fits the map.
+    MapFull,
+    /// Another process made the file larger than our map.
+    MapTooSmall,
+    /// More readers than the table has room for.
+    ReadersFull,
+    Lmdb(heed::Error),
+    Store(Error),
+}
+
+impl From<heed::Error> for Fault {
+    fn from(error: heed::Error) -> Self {
+        match error {
+            heed::Error::Mdb(MdbError::MapFull) => Self::MapFull,
+            heed::Error::Mdb(MdbError::MapResized) => Self::MapTooSmall,
+            heed::Error::Mdb(MdbError::ReadersFull) => Self::ReadersFull,
+            error => Self::Lmdb(error),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Fault {
+    /// For those faults that are not to be tried again.
+    pub(super) fn into_error(self, action: &'static str, path: &Path) -> Error {
+        let detail = match self {
+            Self::Store(error) => return error,
+            Self::Lmdb(heed::Error::Io(error)) => return Error::io(action, path)(error),
+            Self::Lmdb(heed::Error::EnvAlreadyOpened) => {
+                let what = "this process has it open already";
+                let error = io::Error::new(ErrorKind::ResourceBusy, what);
+                return Error::io(action, path)(error);
+            }
+            Self::Lmdb(error) => error.to_string(),
+            Self::MapFull => MdbError::MapFull.to_string(),
+            Self::MapTooSmall => MdbError::MapResized.to_string(),
+            Self::ReadersFull => MdbError::ReadersFull.to_string(),
+        };
+        damaged(path, detail)
+    }
+}
+
+fn damaged(path: &Path, detail: impl Into<String>) -> Error {
+    Error::Damaged {
+        path: path.into(),
+        detail: detail.into(),
+    }
+}
+
+type Table = Database<Bytes, Bytes>;
+
+/// Calls `look` in one state of the database. `None`: a writer may have
+/// disturbed it, so that the answer is worth nothing.
+pub(super) fn read<T>(
+    environment: &Environment,
+    path: &Path,
+    look: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    let env = &environment.env;
+    let txn = match env.read_txn() {
+        Err(heed::Error::Mdb(MdbError::ReadersFull)) => {
+            env.clear_stale_readers()?;
+            env.read_txn()?
+        }
+        outcome => outcome?,
+    };
+    // A writer that does not know of us reuses, in the transaction that is
+    // the third after ours, the pages that only our state still holds, and
+    // overwrites our header page in the second. So nothing was disturbed if
+    // at the start nobody was beyond our state, and at the end at most one
+    // transaction is complete.
+    let newer = || env.info().last_txn_id.saturating_sub(txn.id());
+    if !environment.is_shared && newer() > 0 {
+        return Ok(None);
+    }
+    let answer = look(&Reading {
+        table: environment.table,
+        txn: &txn,
+        path,
+        is_certain: environment.is_shared,
+    });
+    if !environment.is_shared && newer() > 1 {
+        return Ok(None);
+    }
+    answer.map(Some)
+}
+
+/// The records, for looking.
+pub(super) struct Reading<'t> {
+    table: Table,
+    txn: &'t RoTxn<'t>,
+    path: &'t Path,
+    is_certain: bool,
+}
+
+impl Reading<'_> {
+    /// Whether no writer can disturb what is read.
+    pub(super) fn is_certain(&self) -> bool {
+        self.is_certain
+    }
+
+    /// The engine that the database was made for. `None`: it is new.
+    pub(super) fn engine(&self) -> Result<Option<String>, Fault> {
+        let Some(value) = self.table.get(self.txn, record::FORMAT_KEY)? else {
+            if self.table.is_empty(self.txn)? {
+                return Ok(None);
+            }
+            return Err(damaged(self.path, "it is an LMDB file of another program").into());
+        };
+        match record::parse_format(value) {
+            Some((found, _)) if found > record::FORMAT_VERSION => Err(Error::NewerFormat {
+                path: self.path.into(),
+                found,
+                newest: record::FORMAT_VERSION,
+            }
+            .into()),
+            Some((record::FORMAT_VERSION, engine)) => Ok(Some(engine.into())),
+            _ => Err(damaged(self.path, "its format record makes no sense").into()),
+        }
+    }
+
+    pub(super) fn trained(&self) -> Result<TrainedMessages, Fault> {
+        let Some(value) = self.table.get(self.txn, record::MESSAGES_KEY)? else {
+            return Ok(TrainedMessages::default());
+        };
+        record::parse_messages(value)
+            .ok_or_else(|| damaged(self.path, "its message counts make no sense").into())
+    }
+
+    pub(super) fn listed(&self, token: &[u8]) -> Result<Listed, Fault> {
+        match self.table.get(self.txn, token)? {
+            None => Ok(Listed::default()),
+            Some(value) => self.parse(token, value),
+        }
+    }
+
+    /// Calls `visit` for each token in ascending order.
+    pub(super) fn each(
+        &self,
+        mut visit: impl FnMut(&[u8], Listed) -> Result<(), Error>,
+    ) -> Result<(), Fault> {
+        for record in self.table.iter(self.txn)? {
+            let (token, value) = record?;
+            if record::check_token(token).is_ok() {
+                visit(token, self.parse(token, value)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parse(&self, token: &[u8], value: &[u8]) -> Result<Listed, Fault> {
+        Listed::parse(value).ok_or_else(|| {
+            let token = token.escape_ascii();
+            damaged(self.path, format!("the counts of '{token}' make no sense")).into()
+        })
+    }
+}
+
+/// What is written to.
+pub(super) struct Target<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) path: &'a Path,
+    /// The engine that writes.
+    pub(super) engine: &'a str,
+    /// Whether the folder is synced before a new database is first committed.
+    pub(super) syncs_folder: bool,
+}
+
+impl Target<'_> {
+    /// Calls `change` in one transaction and commits it.
+    pub(super) fn write<T>(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&mut Writing<'_, '_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Environment { env, table, .. } = self.environment;
+        // Readers that were killed would keep their pages from being reused
+        // for ever, and the file would grow with every change.
+        env.clear_stale_readers()?;
+        self.environment
+            .set_relaxed(durability == Durability::Relaxed)?;
+        let mut txn = env.write_txn()?;
+        let mut writing = Writing {
+            table: *table,
+            txn: &mut txn,
+            target: self,
+            is_first: false,
+        };
+        match writing.reading().engine()? {
+            Some(found) if found != self.engine => {
+                return Err(Fault::Store(Error::OtherEngine {
+                    path: self.path.into(),
+                    found,
+                    wanted: self.engine.into(),
+                }));
+            }
+            Some(_) => {}
+            None => {
+                writing.is_first = true;
+                writing.put_format()?;
+                self.sync_folder()?;
+            }
+        }
+        let answer = change(&mut writing)?;
+        txn.commit()?;
+        Ok(answer)
+    }
+
+    /// So that the file's name is as durable as what is in it.
+    fn sync_folder(&self) -> Result<(), Error> {
+        match self.path.parent() {
+            Some(dir) if self.syncs_folder => File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(Error::io("sync", dir)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The records, for changing.
+pub(super) struct Writing<'t, 'e> {
+    table: Table,
+    txn: &'t mut RwTxn<'e>,
+    target: &'t Target<'t>,
+    is_first: bool,
+}
+
+impl Writing<'_, '_> {
+    /// Whether nothing was ever written before.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    pub(super) fn reading(&self) -> Reading<'_> {
+        Reading {
+            table: self.table,
+            txn: self.txn,
+            path: self.target.path,
+            is_certain: true,
+        }
+    }
+
+    /// Leaves only the format record.
+    pub(super) fn clear(&mut self) -> Result<(), Fault> {
+        self.table.clear(self.txn)?;
+        self.put_format()
+    }
+
+    fn put_format(&mut self) -> Result<(), Fault> {
+        let value = record::format(self.target.engine);
+        Ok(self.table.put(self.txn, record::FORMAT_KEY, &value)?)
+    }
+
+    pub(super) fn put_trained(&mut self, trained: TrainedMessages) -> Result<(), Fault> {
+        let value = record::messages(trained);
+        Ok(self.table.put(self.txn, record::MESSAGES_KEY, &value)?)
+    }
+
+    pub(super) fn put(&mut self, token: &[u8], listed: Listed) -> Result<(), Fault> {
+        Ok(self.table.put(self.txn, token, &listed.to_bytes())?)
+    }
+
+    /// As [`Self::put`], for a token that is greater than all before it.
+    pub(super) fn append(&mut self, token: &[u8], listed: Listed) -> Result<(), Fault> {
+        let (flags, value) = (PutFlags::APPEND, listed.to_bytes());
+        Ok(self.table.put_with_flags(self.txn, flags, token, &value)?)
+    }
+}
