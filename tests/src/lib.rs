@@ -1,1 +1,18 @@
-//! Helpers for end-to-end tests: where the built programs and their peers are.
+//! Helpers for end-to-end tests: the built programs, their peers, and mail.
+//!
+//! The tests themselves lie in `tests/tests`, one file for each question; the
+//! helpers are a library because benches and the demo need the same ones.
+//!
+//! - [`programs`] finds the programs that were built and those to compare with
+//! - [`run`] runs one of them with an input under a time bound
+//! - [`messages`] makes awkward mail, deterministic by seed
+//! - [`differential`] runs the same steps with bmf and with ours and compares
+//!
+//! Nothing here depends on the crates under test: what is tested is what a
+//! person installs. Helpers panic where a test cannot go on, with a message
+//! that says what to type.
+
+pub mod differential;
+pub mod messages;
+pub mod programs;
+pub mod run;

@@ -1,0 +1,80 @@
+//! Where the programs are: ours under `target/release`, peers under
+//! `target/peers`, corpora under `target/corpora`.
+//!
+//! A missing program fails the test that asks for it, with the command that
+//! gets it. Only the corpora may be missing, since few people have them.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Our program of this name, as `make build` left it.
+///
+/// `CARGO_BIN_EXE_*` exists only for programs of the same package, so the
+/// folder is found from the test itself: `target/release/deps/<test>`.
+pub fn built(name: &str) -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join(name);
+    assert!(
+        program.is_file(),
+        "{} is not built; run `make build`",
+        program.display()
+    );
+    program
+}
+
+/// A command for the peer program of this name, which finds its libraries.
+pub fn peer(name: &str) -> Command {
+    let root = peers_root();
+    let program = root.join("usr/bin").join(name);
+    assert!(
+        program.is_file(),
+        "no {name} in {}; run `make peers`, or set POSTERN_PEERS to a folder with usr/bin/{name}",
+        root.display()
+    );
+    let mut command = Command::new(program);
+    command.env("LD_LIBRARY_PATH", peer_libraries(&root));
+    command
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// The unpacked corpus of this name; `None`, and a note on standard error,
+/// where it is not there.
+pub fn corpus(name: &str) -> Option<PathBuf> {
+    let folder = repository().join("target/corpora").join(name);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!(
+        "skipped: no corpus {name}; set POSTERN_CORPORA to the folder with {name}.tar.xz and run `make test`"
+    );
+    None
+}
+
+fn peers_root() -> PathBuf {
+    match env::var_os("POSTERN_PEERS") {
+        Some(root) => root.into(),
+        None => repository().join("target/peers/root"),
+    }
+}
+
+/// Debian's folders for libraries below `root`, whatever the machine.
+fn peer_libraries(root: &Path) -> String {
+    let usr_lib = root.join("usr/lib");
+    let triplet = format!("{}-linux-gnu", env::consts::ARCH);
+    // courier-authlib keeps its own in a folder of its own.
+    [
+        usr_lib.join(&triplet),
+        usr_lib.join(&triplet).join("courier-authlib"),
+        root.join("lib").join(&triplet),
+    ]
+    .map(|folder| folder.display().to_string())
+    .join(":")
+}
