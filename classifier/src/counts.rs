@@ -121,6 +121,14 @@ impl TokenChange {
         *list = Some(list.map_or(adjustment, |before| before.then(adjustment)));
     }
 
+    /// The change of the list of `label`.
+    pub fn get(&self, label: Label) -> Option<Adjustment> {
+        match label {
+            Label::Ham => self.ham,
+            Label::Spam => self.spam,
+        }
+    }
+
     /// The counts after this change.
     pub fn apply(&self, counts: TokenCounts) -> TokenCounts {
         TokenCounts {

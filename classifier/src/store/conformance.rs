@@ -17,14 +17,17 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::{Durability, Entry, Memory, TokenLookup, TokenStore};
-use crate::{Changes, Error, Label, MessageTokens, Token, TokenCounts, TrainedMessages};
+use crate::{
+    Adjustment, Changes, Error, Label, MessageTokens, Token, TokenCounts, TrainedMessages,
+};
 
 /// When a token is entered in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
     /// Not because of a subtraction alone: bmf's db format, and [`Memory`].
     WhenAdded,
-    /// With its first change, be it a subtraction: bmf's text format.
+    /// With its first change, be it a subtraction: bmf's text format, where
+    /// moreover the numbers of messages wrap below 0.
     WhenTouched,
 }
 
@@ -103,10 +106,11 @@ fn run<S: TokenStore>(
         match step {
             Step::Apply(lessons, durability) => {
                 let changes = changes(lessons);
-                if listing == Listing::WhenTouched {
-                    enter_touched(&mut memory, &changes).map_err(fail)?;
+                match listing {
+                    Listing::WhenAdded => memory.apply(&changes, *durability),
+                    Listing::WhenTouched => apply_as_text(&mut memory, &changes, *durability),
                 }
-                memory.apply(&changes, *durability).map_err(fail)?;
+                .map_err(fail)?;
                 store.apply(&changes, *durability).map_err(fail)?;
             }
             Step::Replace(trained, listed) => {
@@ -186,8 +190,12 @@ fn changes(lessons: &[Lesson]) -> Changes {
     changes
 }
 
-/// Enters each token of `changes` with 0 where it is not listed yet.
-fn enter_touched(memory: &mut Memory, changes: &Changes) -> Result<(), Error> {
+/// Applies `changes` as [`Listing::WhenTouched`] says.
+fn apply_as_text(
+    memory: &mut Memory,
+    changes: &Changes,
+    durability: Durability,
+) -> Result<(), Error> {
     let (trained, mut rows) = listed(memory)?;
     for (token, change) in changes.tokens_sorted() {
         let found = rows.iter().position(|row| row.0 == token.as_bytes());
@@ -199,6 +207,20 @@ fn enter_touched(memory: &mut Memory, changes: &Changes) -> Result<(), Error> {
         *ham = ham.or(change.ham.map(|_| 0));
         *spam = spam.or(change.spam.map(|_| 0));
     }
+    let mut entries = rows.iter().map(|(token, ham, spam)| Entry {
+        token,
+        ham: *ham,
+        spam: *spam,
+    });
+    memory.replace(trained, &mut entries)?;
+    memory.apply(changes, durability)?;
+
+    let (_, rows) = listed(memory)?;
+    let add = |n: u32, a: Option<Adjustment>| n.wrapping_add(a.map_or(0, |a| a.add) as u32);
+    let trained = TrainedMessages {
+        ham: add(trained.ham, changes.messages().ham),
+        spam: add(trained.spam, changes.messages().spam),
+    };
     let mut entries = rows.iter().map(|(token, ham, spam)| Entry {
         token,
         ham: *ham,

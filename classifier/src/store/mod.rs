@@ -9,11 +9,17 @@ use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
 pub mod conformance;
 #[cfg(feature = "lmdb")]
 pub mod lmdb;
+#[cfg(any(feature = "lmdb", feature = "text"))]
+mod lock;
 mod memory;
 mod pending;
+#[cfg(feature = "text")]
+mod text;
 
 pub use memory::Memory;
 pub use pending::Pending;
+#[cfg(feature = "text")]
+pub use text::Text;
 
 /// When a change must have reached the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

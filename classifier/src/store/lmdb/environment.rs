@@ -14,8 +14,9 @@ use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
 
 use super::transaction::Fault;
-use super::{Access, Options, lock};
+use super::{Access, Options};
 use crate::Error;
+use crate::store::lock;
 
 /// An open database file.
 #[derive(Debug)]

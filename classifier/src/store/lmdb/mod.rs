@@ -55,12 +55,11 @@ use std::{process, thread};
 use self::environment::Environment;
 use self::record::Listed;
 use self::transaction::{Fault, Reading, Writing};
-use super::{Durability, Entry, TokenLookup, TokenStore};
+use super::{Durability, Entry, TokenLookup, TokenStore, lock};
 use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
 
 mod environment;
 mod fault;
-mod lock;
 mod record;
 mod transaction;
 
