@@ -69,11 +69,11 @@ fn peers_root() -> PathBuf {
 fn peer_libraries(root: &Path) -> String {
     let usr_lib = root.join("usr/lib");
     let triplet = format!("{}-linux-gnu", env::consts::ARCH);
-    // courier-authlib keeps its own in a folder of its own.
+    // courier-authlib, which maildrop needs, lies in `usr/lib` itself.
     [
         usr_lib.join(&triplet),
-        usr_lib.join(&triplet).join("courier-authlib"),
         root.join("lib").join(&triplet),
+        usr_lib,
     ]
     .map(|folder| folder.display().to_string())
     .join(":")

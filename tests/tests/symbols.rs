@@ -1,0 +1,38 @@
+//! `bmf` starts once for each message: it must not carry RocksDB, also when the
+//! whole workspace is built at once and cargo unites the features.
+
+use std::process::Command;
+
+use tests::programs::built;
+use tests::run::{Input, run};
+
+fn output_of(tool: &str, option: &str, program: &str) -> String {
+    let outcome = run(
+        Command::new(tool).arg(option).arg(built(program)),
+        Input::Empty,
+    );
+    assert_eq!(outcome.code(), 0, "{tool}: {}", outcome.stderr);
+    String::from_utf8(outcome.stdout).unwrap()
+}
+
+#[test]
+fn bmf_and_bmfconv_carry_no_rocksdb() {
+    for program in ["bmf", "bmfconv"] {
+        let symbols = output_of("nm", "--defined-only", program).to_lowercase();
+        assert!(
+            symbols.contains("mdb_env_open"),
+            "{program}: no symbols to look at"
+        );
+        assert!(
+            !symbols.contains("rocksdb"),
+            "{program} holds symbols of RocksDB"
+        );
+
+        let needed = output_of("readelf", "--dynamic", program);
+        assert!(needed.contains("libc.so"), "{needed}");
+        assert!(
+            !needed.contains("libstdc++"),
+            "{program} needs the C++ library"
+        );
+    }
+}
