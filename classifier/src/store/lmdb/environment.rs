@@ -4,7 +4,7 @@
 //! and having initialised it is not proof against being killed. So the header
 //! is looked at first, and one process opens at a time.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -67,6 +67,7 @@ impl Environment {
                 owner: None,
             });
         }
+        check_not_open(path).map_err(Error::io("open", path))?;
         let header = Header::read(&file, path)?;
         if matches!(header, Header::Blank) {
             if !writes {
@@ -201,20 +202,31 @@ fn lock_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Makes LMDB's lock file with all its blocks. LMDB would leave it sparse,
-/// and on a full disk the process would die of a SIGBUS when it touches it.
+/// Makes LMDB's lock file with all its blocks, and finds out whether it can
+/// be written.
+///
+/// LMDB would leave it sparse, and on a full disk the process would die of a
+/// SIGBUS when it touches it. On a read-only file system it would silently do
+/// without.
 fn prepare_lock_file(data: &File, path: &Path) -> io::Result<()> {
-    let path = lock_path(path);
-    // Not opened without need: closing it would give LMDB's own locks on it
-    // back, had this process the database open already.
-    match fs::metadata(&path) {
-        Ok(found) if found.len() >= LOCK_FILE_BYTES => return Ok(()),
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    let file = create_beside(&data.metadata()?, &lock_path(path))?;
+    if file.metadata()?.len() >= LOCK_FILE_BYTES {
+        return Ok(());
     }
-    let file = create_beside(&data.metadata()?, &path)?;
     file.write_all_at(&[0; LOCK_FILE_BYTES as usize], 0)
+}
+
+/// Refuses a second opening in one process. It would also be fatal for the
+/// first: whoever closes a file gives all locks back that his process has on
+/// it, here LMDB's own.
+fn check_not_open(path: &Path) -> io::Result<()> {
+    match heed::env_closing_event(path.canonicalize()?) {
+        None => Ok(()),
+        Some(_) => Err(io::Error::new(
+            ErrorKind::ResourceBusy,
+            "this process has it open already",
+        )),
+    }
 }
 
 /// LMDB's header and [`MAX_READERS`] slots, each a cache line.

@@ -221,3 +221,56 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> FaultGuard {
+        FaultGuard::new(Path::new("a/bmf.mdb")).unwrap()
+    }
+
+    fn raise(signal: c_int) -> Result<(), Error> {
+        #[allow(unsafe_code)]
+        // SAFETY: the handler may run anywhere.
+        unsafe {
+            libc::raise(signal);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn each_fault_becomes_an_error() {
+        for signal in SIGNALS {
+            let error = guard().run(move || raise(signal)).unwrap_err();
+            let expected = format!("a/bmf.mdb is damaged: using it ended in {}", name(signal));
+            assert_eq!(error.to_string(), expected);
+        }
+        let error = guard().run::<()>(|| std::process::abort()).unwrap_err();
+        assert!(error.to_string().contains("SIGABRT"), "{error}");
+    }
+
+    #[test]
+    fn answers_and_errors_come_through_from_many_threads() {
+        thread::scope(|scope| {
+            for n in 0..16 {
+                scope.spawn(move || match n % 3 {
+                    0 => assert!(guard().run(|| raise(libc::SIGSEGV)).is_err()),
+                    1 => assert_eq!(guard().run(move || Ok(n)).unwrap(), n),
+                    _ => {
+                        let failed =
+                            || Err::<(), _>(Error::io("open", "x")(io::Error::other("no")));
+                        let error = guard().run(failed).unwrap_err();
+                        assert_eq!(error.to_string(), "cannot open x: no");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "a mistake of ours")]
+    fn panics_go_on() {
+        let _ = guard().run::<()>(|| panic!("a mistake of ours"));
+    }
+}

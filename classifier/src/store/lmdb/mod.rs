@@ -81,7 +81,8 @@ pub struct Options {
     pub access: Access,
     /// For how long to wait for another process that writes. Default: 60 s.
     pub lock_wait: Duration,
-    /// Name of the engine that a new database is for. Default: `classic`.
+    /// Name of the engine whose tokens these are. A new database is made for
+    /// it, one of another engine is refused. Default: `classic`.
     pub engine: &'static str,
     /// Whether [`Durability`] is kept. Without, all writing back is left to
     /// the system: a killed process still damages nothing, a power failure
@@ -119,7 +120,6 @@ pub struct Lmdb {
     /// Locked exclusively only to map a file anew that outgrew its map.
     /// `None`: there is no database, and we may not make one.
     environment: RwLock<Option<Environment>>,
-    engine: Option<String>,
 }
 
 impl Lmdb {
@@ -134,8 +134,8 @@ impl Lmdb {
     /// A process can have the same database open only once at a time.
     ///
     /// # Errors
-    /// When it cannot be opened with that access, is damaged, or was written
-    /// by a newer program.
+    /// When it cannot be opened with that access, is damaged, was written by
+    /// a newer program, or belongs to another engine.
     pub fn open(dir: &Path, options: &Options) -> Result<Self, Error> {
         if options.access == Access::ReadWrite {
             let mut builder = DirBuilder::new();
@@ -144,20 +144,22 @@ impl Lmdb {
         }
         let path = Self::path(dir);
         let environment = Environment::open(&path, options, 0)?;
-        let mut store = Self {
+        let store = Self {
             path,
             options: options.clone(),
             environment: RwLock::new(environment),
-            engine: None,
         };
-        store.engine = store.read(|reading| reading.engine())?;
+        store.is_new()?;
         Ok(store)
     }
 
-    /// Name of the engine that the database was made for. `None`: nothing
-    /// was ever written to it.
-    pub fn engine(&self) -> Option<&str> {
-        self.engine.as_deref()
+    /// Whether nothing was ever written to the database.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn is_new(&self) -> Result<bool, Error> {
+        let is_made = self.read(|reading| reading.is_made_for(self.options.engine))?;
+        Ok(!is_made)
     }
 
     /// As [`TokenStore::replace`], unless something was written before, by
@@ -251,7 +253,6 @@ impl Lmdb {
             return refused(ErrorKind::PermissionDenied);
         }
         let _writer = self.lock_writer()?;
-        let engine = self.engine.as_deref().unwrap_or(self.options.engine);
         loop {
             let (outcome, grown) = {
                 let environment = self.environment.read();
@@ -262,7 +263,7 @@ impl Lmdb {
                 let target = transaction::Target {
                     environment,
                     path: &self.path,
-                    engine,
+                    engine: self.options.engine,
                     syncs_folder: self.options.syncs,
                 };
                 (
@@ -271,10 +272,7 @@ impl Lmdb {
                 )
             };
             match outcome {
-                Ok(answer) => {
-                    self.engine = Some(engine.into());
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(answer),
                 Err(Fault::MapFull) => self.map_anew(grown)?,
                 Err(Fault::MapTooSmall) => self.map_anew(0)?,
                 Err(fault) => return Err(fault.into_error("write", &self.path)),

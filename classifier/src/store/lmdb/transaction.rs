@@ -1,7 +1,6 @@
 //! One transaction: the records as one process sees them at one moment.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use heed::types::Bytes;
@@ -47,11 +46,6 @@ impl Fault {
         let detail = match self {
             Self::Store(error) => return error,
             Self::Lmdb(heed::Error::Io(error)) => return Error::io(action, path)(error),
-            Self::Lmdb(heed::Error::EnvAlreadyOpened) => {
-                let what = "this process has it open already";
-                let error = io::Error::new(ErrorKind::ResourceBusy, what);
-                return Error::io(action, path)(error);
-            }
             Self::Lmdb(error) => error.to_string(),
             Self::MapFull => MdbError::MapFull.to_string(),
             Self::MapTooSmall => MdbError::MapResized.to_string(),
@@ -120,24 +114,30 @@ impl Reading<'_> {
         self.is_certain
     }
 
-    /// The engine that the database was made for. `None`: it is new.
-    pub(super) fn engine(&self) -> Result<Option<String>, Fault> {
+    /// Whether the database was made at all, and if so for `engine`.
+    pub(super) fn is_made_for(&self, engine: &str) -> Result<bool, Fault> {
         let Some(value) = self.table.get(self.txn, record::FORMAT_KEY)? else {
             if self.table.is_empty(self.txn)? {
-                return Ok(None);
+                return Ok(false);
             }
             return Err(damaged(self.path, "it is an LMDB file of another program").into());
         };
-        match record::parse_format(value) {
-            Some((found, _)) if found > record::FORMAT_VERSION => Err(Error::NewerFormat {
-                path: self.path.into(),
+        let path = self.path.into();
+        let newest = record::FORMAT_VERSION;
+        Err(Fault::Store(match record::parse_format(value) {
+            Some((record::FORMAT_VERSION, found)) if found == engine => return Ok(true),
+            Some((record::FORMAT_VERSION, found)) => Error::OtherEngine {
+                path,
+                found: found.into(),
+                wanted: engine.into(),
+            },
+            Some((found, _)) if found > newest => Error::NewerFormat {
+                path,
                 found,
-                newest: record::FORMAT_VERSION,
-            }
-            .into()),
-            Some((record::FORMAT_VERSION, engine)) => Ok(Some(engine.into())),
-            _ => Err(damaged(self.path, "its format record makes no sense").into()),
-        }
+                newest,
+            },
+            _ => damaged(self.path, "its format record makes no sense"),
+        }))
     }
 
     pub(super) fn trained(&self) -> Result<TrainedMessages, Fault> {
@@ -207,20 +207,10 @@ impl Target<'_> {
             target: self,
             is_first: false,
         };
-        match writing.reading().engine()? {
-            Some(found) if found != self.engine => {
-                return Err(Fault::Store(Error::OtherEngine {
-                    path: self.path.into(),
-                    found,
-                    wanted: self.engine.into(),
-                }));
-            }
-            Some(_) => {}
-            None => {
-                writing.is_first = true;
-                writing.put_format()?;
-                self.sync_folder()?;
-            }
+        if !writing.reading().is_made_for(self.engine)? {
+            writing.is_first = true;
+            writing.put_format()?;
+            self.sync_folder()?;
         }
         let answer = change(&mut writing)?;
         txn.commit()?;
