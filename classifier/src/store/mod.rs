@@ -5,6 +5,7 @@
 
 use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
 
+pub mod berkeley;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 #[cfg(feature = "lmdb")]
