@@ -62,7 +62,7 @@ fn procmail() -> Command {
 
 /// Message `number`: every second one is spam.
 fn mail(number: usize) -> String {
-    let words = if number % 2 == 0 {
+    let words = if number.is_multiple_of(2) {
         "lunch meeting tomorrow"
     } else {
         "cheap watches winner"
@@ -99,7 +99,7 @@ fn deliver(agent: &dyn Fn() -> Command, recipe: &str, format: Format) {
     for number in 0..2 * N_TRAINED {
         let mut train = Pair::Ours.bmf();
         train.args(["-f", format.name(), "-d"]).arg(&database);
-        train.arg(if number % 2 == 0 { "-n" } else { "-s" });
+        train.arg(if number.is_multiple_of(2) { "-n" } else { "-s" });
         run(&mut train, Input::Bytes(mail(number).as_bytes()));
     }
 
