@@ -10,11 +10,12 @@
 use memchr::memchr;
 
 use super::html;
+use super::window::{Classes, Window};
 use crate::Token;
 
 /// Iterates over the words of one message, in order, in their original case.
 ///
-/// Cost: linear in the length of `text`, no allocation.
+/// Cost: linear in the length of the message, no allocation.
 ///
 /// ```
 /// use classifier::classic::Lexer;
@@ -27,24 +28,89 @@ pub struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
     at_line_start: bool,
+    window: Window<'a>,
+    /// The classes of the bytes from `at` on, of which at least
+    /// [`LOOKAHEAD`] are there.
+    ahead: Classes,
+    n_ahead: usize,
+}
+
+/// A word that counts, an HTML name and what must not follow it are shorter.
+const LOOKAHEAD: usize = 32;
+
+impl<'a> Iterator for Lexer<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            if self.at_line_start {
+                self.skip_lines();
+            }
+            let gap = (self.ahead.alnum | self.ahead.line_feed).trailing_zeros() as usize;
+            if gap >= self.n_ahead {
+                self.advance(self.n_ahead);
+                if self.at >= self.text.len() {
+                    return None;
+                }
+                continue;
+            }
+            self.advance(gap);
+            let found = match self.text[self.at] {
+                b'\n' => {
+                    self.advance(1);
+                    self.at_line_start = true;
+                    None
+                }
+                b'0'..=b'9' => self.address(),
+                _ => self.word(),
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
 }
 
 impl<'a> Lexer<'a> {
     /// Words of `text`, which begins at the start of a line.
     pub fn new(text: &'a [u8]) -> Self {
+        let mut window = Window::new(text);
         Self {
             text,
             at: 0,
             at_line_start: true,
+            ahead: window.from(0),
+            n_ahead: 64,
+            window,
         }
     }
 
-    /// Moves behind the next LF.
+    #[inline]
+    fn advance(&mut self, n: usize) {
+        self.at += n;
+        if n + LOOKAHEAD <= self.n_ahead {
+            self.ahead = self.ahead.behind(n);
+            self.n_ahead -= n;
+        } else {
+            self.ahead = self.window.from(self.at);
+            self.n_ahead = 64;
+        }
+    }
+
+    /// Moves behind the lines that count for nothing.
+    fn skip_lines(&mut self) {
+        while let rest = &self.text[self.at..]
+            && !rest.is_empty()
+            && is_skipped_line(rest, self.ahead)
+        {
+            self.skip_line();
+        }
+        self.at_line_start = false;
+    }
+
     fn skip_line(&mut self) {
-        self.at = match memchr(b'\n', &self.text[self.at..]) {
-            Some(n) => self.at + n + 1,
-            None => self.text.len(),
-        };
+        let rest = &self.text[self.at..];
+        self.advance(memchr(b'\n', rest).map_or(rest.len(), |n| n + 1));
         self.at_line_start = true;
     }
 
@@ -52,7 +118,7 @@ impl<'a> Lexer<'a> {
     /// does not count. Moves behind it either way.
     fn word(&mut self) -> Option<&'a [u8]> {
         let rest = &self.text[self.at..];
-        // Each mark is longer than the word that it begins with.
+        // Each of these marks is longer than the word that it begins with.
         match rest[0] {
             b'S' if rest.starts_with(b"SMTP id ") => {
                 self.skip_line();
@@ -64,113 +130,101 @@ impl<'a> Lexer<'a> {
             }
             // `name="` needs no such line, since `name` is an HTML name.
             b'f' if rest.starts_with(b"filename=\"") => {
-                self.at += b"filename=\"".len();
+                self.advance(b"filename=\"".len());
                 return None;
             }
             _ => {}
         }
-        if let Some(name) = html_name(rest) {
-            self.at += name.len();
+        if let Some(len) = html_name(rest, self.ahead) {
+            self.advance(len);
             return None;
         }
-        let run = rest
-            .iter()
-            .position(|b| !CLASS[usize::from(*b)].continues_word())
-            .unwrap_or(rest.len());
-        self.at += run;
-        // Trailing marks are no part of the word; its first byte is none.
-        let end = rest[..run]
-            .iter()
-            .rposition(|b| CLASS[usize::from(*b)].ends_word())?
-            + 1;
-        (3..=Token::MAX_LEN).contains(&end).then_some(&rest[..end])
+        let run = self.ahead.word.trailing_ones() as usize;
+        if run >= self.n_ahead {
+            return self.long_word();
+        }
+        // Trailing marks are no part of the word.
+        let in_run = self.ahead.alnum & ((1 << run) - 1);
+        let len = 64 - in_run.leading_zeros() as usize;
+        self.advance(run);
+        counts(len).then(|| &rest[..len])
     }
 
-    /// The IPv4 address that begins here: four groups of one to three digits.
-    fn address(&self) -> Option<&'a [u8]> {
+    /// As [`Lexer::word`], without a bound on what is to be looked at.
+    fn long_word(&mut self) -> Option<&'a [u8]> {
         let rest = &self.text[self.at..];
-        let mut end = 0;
-        for group in 0..4 {
-            if group > 0 {
-                if rest.get(end) != Some(&b'.') {
-                    return None;
-                }
-                end += 1;
+        let run = rest.iter().take_while(|b| continues_word(**b)).count();
+        let marks = rest[..run].iter().rev().take_while(|b| !ends_word(**b));
+        let len = run - marks.count();
+        self.advance(run);
+        counts(len).then(|| &rest[..len])
+    }
+
+    /// The IPv4 address that begins here, which is a digit: four groups of one
+    /// to three digits. Moves behind it, or to where the next one may begin.
+    fn address(&mut self) -> Option<&'a [u8]> {
+        let rest = &self.text[self.at..];
+        let digits = |from: &[u8]| from.iter().take_while(|b| b.is_ascii_digit()).count();
+        let first = digits(rest);
+        // Of a longer group bmf takes the end.
+        let skipped = first.saturating_sub(3);
+        let rest = &rest[skipped..];
+        let mut end = first - skipped;
+        for _ in 0..3 {
+            let group = match rest.get(end) {
+                Some(b'.') => digits(&rest[end + 1..]),
+                _ => 0,
+            };
+            if !(1..=3).contains(&group) {
+                self.advance(first);
+                return None;
             }
-            let digits = rest[end..].iter().take_while(|b| b.is_ascii_digit());
-            match digits.take(4).count() {
-                n @ 1..=3 => end += n,
-                _ => return None,
-            }
+            end += 1 + group;
         }
+        self.advance(skipped + end);
         Some(&rest[..end])
     }
 }
 
-impl<'a> Iterator for Lexer<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            if self.at_line_start && is_skipped_line(&self.text[self.at..]) {
-                if self.at == self.text.len() {
-                    return None;
-                }
-                self.skip_line();
-                continue;
-            }
-            self.at_line_start = false;
-            let blank = self.text[self.at..]
-                .iter()
-                .position(|b| CLASS[usize::from(*b)] != Class::Other)?;
-            self.at += blank;
-            match CLASS[usize::from(self.text[self.at])] {
-                Class::Letter | Class::Dollar => {
-                    if let Some(word) = self.word() {
-                        return Some(word);
-                    }
-                }
-                Class::Digit => match self.address() {
-                    Some(address) => {
-                        self.at += address.len();
-                        return Some(address);
-                    }
-                    None => self.at += 1,
-                },
-                Class::LineFeed => {
-                    self.at += 1;
-                    self.at_line_start = true;
-                }
-                Class::Mark | Class::Other => self.at += 1,
-            }
-        }
-    }
+/// Whether a word of `len` bytes counts.
+fn counts(len: usize) -> bool {
+    (3..=Token::MAX_LEN).contains(&len)
 }
 
-/// The HTML name that `rest` begins with, unless a longer word does.
-fn html_name(rest: &[u8]) -> Option<&[u8]> {
-    let len = match rest.strip_prefix(b"http-equiv") {
-        Some(_) => b"http-equiv".len(),
-        None => rest.iter().position(|b| !b.is_ascii_lowercase())?,
+/// Length of the HTML name that `rest` begins with, unless a longer word does.
+fn html_name(rest: &[u8], classes: Classes) -> Option<usize> {
+    let len = match rest {
+        [
+            b'h',
+            b't',
+            b't',
+            b'p',
+            b'-',
+            b'e',
+            b'q',
+            b'u',
+            b'i',
+            b'v',
+            ..,
+        ] => 10,
+        _ => classes.alnum.trailing_ones() as usize,
     };
+    if !html::begins_with_name(rest, len) {
+        return None;
+    }
     // bmf compat: at the very end of the input a name is a word, and two marks
     // in a row, which a word may hold elsewhere, do not continue a name.
-    let ends_word = |b: &u8| CLASS[usize::from(*b)].ends_word();
-    let (next, after) = (rest.get(len)?, rest.get(len + 1));
+    let next = *rest.get(len)?;
     let continued =
-        ends_word(next) || CLASS[usize::from(*next)] == Class::Mark && after.is_some_and(ends_word);
-    let name = &rest[..len];
+        ends_word(next) || continues_word(next) && rest.get(len + 1).is_some_and(|b| ends_word(*b));
     // bmf compat: before a byte above `z` these three count.
-    let counts = *next > b'z' && matches!(name, b"head" | b"href" | b"select");
-    (!continued && !counts && html::is_html_name(name)).then_some(name)
+    let counts = next > b'z' && matches!(&rest[..len], b"head" | b"href" | b"select");
+    (!continued && !counts).then_some(len)
 }
 
-/// Whether the line that begins here counts for nothing.
-fn is_skipped_line(rest: &[u8]) -> bool {
-    let Some(first) = rest.first() else {
-        return true;
-    };
-    let named = match first {
+/// Whether the line that `rest` begins with counts for nothing.
+fn is_skipped_line(rest: &[u8], classes: Classes) -> bool {
+    let named = match rest[0] {
         b'D' | b'd' => begins_field(rest, b"date:") || begins_field(rest, b"delivery-date:"),
         b'M' | b'm' => begins_field(rest, b"message-id:"),
         b'X' | b'x' => begins_field(rest, b"x-sorted:") || begins_field(rest, b"x-spam-"),
@@ -179,12 +233,12 @@ fn is_skipped_line(rest: &[u8]) -> bool {
         b'-' => return is_boundary_line(rest),
         _ => false,
     };
-    // Else a line of base64, or of one plain word, or of nothing.
-    named
-        || rest
-            .iter()
-            .find(|b| !is_plain(**b))
-            .is_none_or(|b| *b == b'\n')
+    // Most lines begin with a word that shows that they are not plain.
+    let first_word = classes.alnum.trailing_ones() as usize;
+    let may_be_plain = rest
+        .get(first_word)
+        .is_none_or(|b| is_plain(*b) || *b == b'\n');
+    named || may_be_plain && is_plain_line(rest)
 }
 
 /// Whether `rest` begins with `name`, in any case, and something follows.
@@ -201,48 +255,21 @@ fn is_boundary_line(rest: &[u8]) -> bool {
             .is_none_or(|b| *b == b'\n')
 }
 
+/// A line of base64, or of one plain word, or of nothing.
+fn is_plain_line(rest: &[u8]) -> bool {
+    rest.iter()
+        .find(|b| !is_plain(**b))
+        .is_none_or(|b| *b == b'\n')
+}
+
 fn is_plain(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'/' | b'+' | b'\r')
 }
 
-/// What a byte can be to a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    /// Begins, continues and ends a word.
-    Letter,
-    /// `$`, likewise.
-    Dollar,
-    /// Continues and ends a word, and begins an address.
-    Digit,
-    /// Continues a word.
-    Mark,
-    LineFeed,
-    Other,
+fn ends_word(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'$'
 }
 
-impl Class {
-    fn continues_word(self) -> bool {
-        !matches!(self, Self::LineFeed | Self::Other)
-    }
-
-    fn ends_word(self) -> bool {
-        matches!(self, Self::Letter | Self::Dollar | Self::Digit)
-    }
+fn continues_word(b: u8) -> bool {
+    ends_word(b) || matches!(b, b'\'' | b'.' | b'-')
 }
-
-static CLASS: [Class; 256] = {
-    let mut table = [Class::Other; 256];
-    let mut b = 0;
-    while b < 256 {
-        table[b] = match b as u8 {
-            b'A'..=b'Z' | b'a'..=b'z' => Class::Letter,
-            b'$' => Class::Dollar,
-            b'0'..=b'9' => Class::Digit,
-            b'\'' | b'.' | b'-' => Class::Mark,
-            b'\n' => Class::LineFeed,
-            _ => Class::Other,
-        };
-        b += 1;
-    }
-    table
-};

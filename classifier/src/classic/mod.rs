@@ -15,6 +15,7 @@ mod passthrough;
 mod reader;
 mod report;
 mod score;
+mod window;
 
 pub use lexer::Lexer;
 pub use passthrough::passthrough;

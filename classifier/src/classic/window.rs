@@ -1,0 +1,172 @@
+//! Classes of bytes, 64 at a time.
+//!
+//! A loop that looks at one byte after the other mispredicts the end of every
+//! word and of every gap, which costs more than all the rest of the lexer. So
+//! each 64 bytes are classified at once, without branches, into sets of bits,
+//! and the lexer asks for the number of trailing ones. Plain integer
+//! arithmetic on eight bytes at a time; the compiler makes vectors of it.
+
+/// Sets of bytes: bit n stands for the n-th byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Classes {
+    /// Letters, digits and `$`: what can end a word.
+    pub(super) alnum: u64,
+    /// What can continue a word: these and `'`, `.`, `-`.
+    pub(super) word: u64,
+    /// LF.
+    pub(super) line_feed: u64,
+}
+
+impl Classes {
+    fn of(block: &[u8; 64]) -> Self {
+        let mut classes = Self::default();
+        let (eights, _) = block.as_chunks::<8>();
+        for (n, eight) in eights.iter().enumerate() {
+            let x = u64::from_le_bytes(*eight);
+            let alnum =
+                within(x | each(0x20), b'a', b'z') | within(x, b'0', b'9') | within(x, b'$', b'$');
+            let marks = within(x, b'-', b'.') | within(x, b'\'', b'\'');
+            classes.alnum |= pack(alnum) << (8 * n);
+            classes.word |= pack(alnum | marks) << (8 * n);
+            classes.line_feed |= pack(within(x, b'\n', b'\n')) << (8 * n);
+        }
+        classes
+    }
+
+    /// The same without the first `n`, below 64.
+    #[inline]
+    pub(super) fn behind(self, n: usize) -> Self {
+        Self {
+            alnum: self.alnum >> n,
+            word: self.word >> n,
+            line_feed: self.line_feed >> n,
+        }
+    }
+
+    /// The last `64 - n` of these and the first `n` of `next`.
+    #[inline]
+    fn shifted(self, next: Self, n: u32) -> Self {
+        // In two steps, since a shift by 64 is none.
+        let shift = |this: u64, next: u64| this >> n | next << (63 - n) << 1;
+        Self {
+            alnum: shift(self.alnum, next.alnum),
+            word: shift(self.word, next.word),
+            line_feed: shift(self.line_feed, next.line_feed),
+        }
+    }
+}
+
+const fn each(b: u8) -> u64 {
+    u64::from_le_bytes([b; 8])
+}
+
+/// The high bit of each byte of `x` that lies in `first..=last`, both ASCII.
+fn within(x: u64, first: u8, last: u8) -> u64 {
+    let low = x & each(0x7f);
+    // Without carries from byte to byte: at most 0x7f + 0x80.
+    let not_below = low + each(0x80 - first);
+    let above = low + each(0x7f - last);
+    not_below & !above & !x & each(0x80)
+}
+
+/// The high bits of the eight bytes as the lowest eight bits.
+fn pack(high_bits: u64) -> u64 {
+    (high_bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// The classes of a text, seen from anywhere in it.
+#[derive(Clone, Debug)]
+pub(super) struct Window<'a> {
+    text: &'a [u8],
+    /// Where `here` begins; a multiple of 64.
+    base: usize,
+    here: Classes,
+    next: Classes,
+}
+
+impl<'a> Window<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        let mut window = Self {
+            text,
+            base: 0,
+            here: Classes::default(),
+            next: Classes::default(),
+        };
+        window.move_to(0);
+        window
+    }
+
+    /// The classes of the 64 bytes from `at` on. Behind the end of the text
+    /// bytes are of no class. Cheap when `at` grows from call to call.
+    #[inline]
+    pub(super) fn from(&mut self, at: usize) -> Classes {
+        if at.wrapping_sub(self.base) >= 64 {
+            self.move_to(at);
+        }
+        self.here.shifted(self.next, (at % 64) as u32)
+    }
+
+    #[inline(never)]
+    fn move_to(&mut self, at: usize) {
+        let base = at - at % 64;
+        self.here = if base == self.base + 64 {
+            self.next
+        } else {
+            self.block(base)
+        };
+        self.next = self.block(base + 64);
+        self.base = base;
+    }
+
+    fn block(&self, base: usize) -> Classes {
+        let rest = self.text.get(base..).unwrap_or_default();
+        if let Some(block) = rest.first_chunk() {
+            return Classes::of(block);
+        }
+        let mut block = [0; 64];
+        block[..rest.len()].copy_from_slice(rest);
+        Classes::of(&block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The slow, obvious version.
+    fn classes(text: &[u8], at: usize) -> Classes {
+        let set = |class: fn(u8) -> bool| {
+            let bytes = text.iter().skip(at).take(64).enumerate();
+            bytes.fold(0, |set, (n, b)| set | u64::from(class(*b)) << n)
+        };
+        Classes {
+            alnum: set(|b| b.is_ascii_alphanumeric() || b == b'$'),
+            word: set(|b| b.is_ascii_alphanumeric() || b"$'.-".contains(&b)),
+            line_feed: set(|b| b == b'\n'),
+        }
+    }
+
+    #[test]
+    fn classifies_each_byte() {
+        let text: Vec<u8> = (0..=255).collect();
+        let mut window = Window::new(&text);
+        for at in 0..300 {
+            assert_eq!(window.from(at), classes(&text, at), "at {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn may_be_asked_anywhere(
+            text in proptest::collection::vec(any::<u8>(), 0..300),
+            places in proptest::collection::vec(0usize..300, 1..20),
+        ) {
+            let mut window = Window::new(&text);
+            for at in places {
+                prop_assert_eq!(window.from(at), classes(&text, at));
+            }
+        }
+    }
+}
