@@ -57,6 +57,14 @@ pub enum Error {
         /// Who holds it, where that is known.
         owner: Option<String>,
     },
+    /// Something that this program does not do.
+    #[error("{what} is not offered: {instead}")]
+    NotOffered {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
 }
 
 impl Error {

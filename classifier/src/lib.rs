@@ -32,6 +32,8 @@
 //! ```
 
 pub mod classic;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod counts;
 mod error;
 pub mod store;

@@ -1,0 +1,229 @@
+//! The command line of `bmf`: the letters of bmf 0.9.4, and long options for
+//! people.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+
+use super::{Config, Format, Mode, Output};
+use crate::classic::{Layout, Params};
+
+/// Options of `bmf`, as typed.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "bmf",
+    version,
+    about = "Bayesian mail filter: scores a message, learns from it, marks it",
+    long_about = "Bayesian mail filter, a drop-in for bmf 0.9.4. Reads a message or an mbox from \
+                  standard input. Without a mode it scores each message and registers it under \
+                  its own verdict. Of several modes the last one counts. Any number of bmf may \
+                  use one database at the same time.",
+    after_help = "Exit codes: without -p 0 spam, 1 ham; with -p 0 done; 2 failed; \
+                  75 try again (only with --temp-fail).",
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub struct Args {
+    /// Score only: print the report, learn nothing
+    #[arg(short = 't', overrides_with_all = ["ham", "spam", "to_ham", "to_spam"])]
+    test: bool,
+    /// Register as ham
+    #[arg(short = 'n', overrides_with_all = ["test", "spam", "to_ham", "to_spam"])]
+    ham: bool,
+    /// Register as spam
+    #[arg(short = 's', overrides_with_all = ["test", "ham", "to_ham", "to_spam"])]
+    spam: bool,
+    /// Register as ham and take back a registration as spam
+    #[arg(short = 'N', overrides_with_all = ["test", "ham", "spam", "to_spam"])]
+    to_ham: bool,
+    /// Register as spam and take back a registration as ham
+    #[arg(short = 'S', overrides_with_all = ["test", "ham", "spam", "to_ham"])]
+    to_spam: bool,
+
+    /// Copy each message to standard output with the verdict in its header section
+    #[arg(short = 'p')]
+    passthrough: bool,
+    /// Database format: db (one file for many processes) or text (bmf's lists)
+    #[arg(
+        short = 'f',
+        value_name = "FORMAT",
+        default_value = "db",
+        allow_hyphen_values = true
+    )]
+    format: String,
+    /// Database folder [default: ~/.bmf]
+    #[arg(short = 'd', value_name = "DIR", allow_hyphen_values = true)]
+    dir: Option<PathBuf>,
+    /// Read this file instead of standard input
+    #[arg(short = 'i', value_name = "FILE", allow_hyphen_values = true)]
+    input: Option<PathBuf>,
+    /// How many tokens decide
+    #[arg(
+        short = 'k',
+        value_name = "N",
+        default_value_t = 15,
+        allow_hyphen_values = true,
+        value_parser = clap::value_parser!(u64).range(..=Params::MAX_EXTREMA as u64)
+    )]
+    extrema: u64,
+    /// Take the input for an mbox, or for one message
+    #[arg(
+        short = 'm',
+        value_name = "mbox|maildir",
+        ignore_case = true,
+        value_parser = PossibleValuesParser::new(["mbox", "maildir"]).map(|name| {
+            if name.eq_ignore_ascii_case("mbox") { Layout::Mbox } else { Layout::Single }
+        })
+    )]
+    layout: Option<Layout>,
+    /// Say more on standard error; may be repeated
+    #[arg(short = 'v', action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Print one JSON object for each message instead of the report
+    #[arg(long, conflicts_with_all = ["passthrough", "explain"])]
+    json: bool,
+    /// Print the verdict with the tokens that decided and their counts
+    #[arg(long, conflicts_with = "passthrough")]
+    explain: bool,
+    /// Engine of a new database
+    #[arg(long, value_name = "NAME", default_value = "classic", value_parser = ["classic"])]
+    engine: String,
+    /// Longest wait for a locked database
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    lock_wait: u64,
+    /// Exit with 75 instead of 2 when the database stays locked, for delivery agents
+    #[arg(long)]
+    temp_fail: bool,
+    /// Do not wait until what was learned is on disk: for bulk training that can be repeated
+    #[arg(long)]
+    no_sync: bool,
+
+    /// Print the options and exit with 2
+    #[arg(short = 'h')]
+    usage: bool,
+    /// Print the version and exit with 2
+    #[arg(short = 'V')]
+    release: bool,
+    /// Print this help
+    #[arg(long, action = ArgAction::HelpLong)]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(long, action = ArgAction::Version)]
+    version: Option<bool>,
+
+    /// bmf ignores what is no option.
+    #[arg(hide = true)]
+    ignored: Vec<OsString>,
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub enum Request {
+    /// Filter messages.
+    Run(Box<Config>),
+    /// Print `text` on standard output and `complaint` on standard error, and
+    /// exit.
+    Print {
+        /// For standard output.
+        text: String,
+        /// For standard error; may be empty.
+        complaint: String,
+        /// Exit code.
+        code: u8,
+    },
+}
+
+/// Understands the arguments of `bmf`, the program's name first. `home` is the
+/// user's home folder, if any.
+pub fn parse(args: impl IntoIterator<Item = OsString>, home: Option<PathBuf>) -> Request {
+    let mut command = Args::command();
+    let matches = match command.try_get_matches_from_mut(args) {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&mut command, &error),
+    };
+    let args = match Args::from_arg_matches(&matches) {
+        Ok(args) => args,
+        Err(error) => return refuse(&mut command, &error),
+    };
+    if args.usage {
+        return print(command.render_help().to_string(), 2);
+    }
+    if args.release {
+        return print(command.render_version(), 2);
+    }
+    let Some(format) = Format::from_name(&args.format) else {
+        return Request::Print {
+            text: command.render_help().to_string(),
+            complaint: format!("bmf: unknown database format '{}'\n", args.format),
+            code: 2,
+        };
+    };
+    Request::Run(Box::new(args.into_config(format, home)))
+}
+
+impl Args {
+    fn into_config(self, format: Format, home: Option<PathBuf>) -> Config {
+        // At most one is set, since each overrides the others.
+        let mode = match &self {
+            Self { test: true, .. } => Mode::Test,
+            Self { ham: true, .. } => Mode::Ham,
+            Self { spam: true, .. } => Mode::Spam,
+            Self { to_ham: true, .. } => Mode::ToHam,
+            Self { to_spam: true, .. } => Mode::ToSpam,
+            _ => Mode::Register,
+        };
+        let output = match &self {
+            Self { json: true, .. } => Output::Json,
+            Self { explain: true, .. } => Output::Explanation,
+            _ if mode == Mode::Test => Output::Report,
+            _ => Output::Nothing,
+        };
+        let in_home = || home.unwrap_or_else(|| ".".into()).join(".bmf");
+        Config {
+            mode,
+            output,
+            passthrough: self.passthrough,
+            format,
+            dir: self.dir.unwrap_or_else(in_home),
+            input: self.input,
+            layout: self.layout,
+            params: Params {
+                // The parser keeps it below `Params::MAX_EXTREMA`.
+                n_extrema: self.extrema as usize,
+                ..Params::bmf()
+            },
+            verbose: self.verbose > 0,
+            lock_wait: Duration::from_secs(self.lock_wait),
+            temp_fail: self.temp_fail,
+            syncs: !self.no_sync,
+        }
+    }
+}
+
+/// The answer to arguments that clap did not take; among these are `--help`
+/// and `--version`.
+fn refuse(command: &mut clap::Command, error: &clap::Error) -> Request {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(error.to_string(), 0),
+        // As bmf: the complaint on standard error, the options on standard output.
+        _ => Request::Print {
+            text: command.render_help().to_string(),
+            complaint: format!("bmf: {error}"),
+            code: 2,
+        },
+    }
+}
+
+fn print(text: String, code: u8) -> Request {
+    Request::Print {
+        text,
+        complaint: String::new(),
+        code,
+    }
+}

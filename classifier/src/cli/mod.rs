@@ -1,0 +1,117 @@
+//! The program `bmf` without its `main`: arguments, the way of a message
+//! through it, and what it prints.
+//!
+//! A filter never eats mail: with `-p` a message is copied through whatever
+//! else goes wrong, without a verdict where there is none.
+
+mod args;
+mod database;
+mod output;
+mod run;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use args::{Args, Request, parse};
+pub use run::{Exit, run};
+
+use crate::Label;
+use crate::classic::{Layout, Params};
+
+/// What `bmf` is to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What to learn.
+    pub mode: Mode,
+    /// What to print about each message.
+    pub output: Output,
+    /// Whether each message is copied to standard output.
+    pub passthrough: bool,
+    /// How the database lies on disk.
+    pub format: Format,
+    /// The database's folder.
+    pub dir: PathBuf,
+    /// What to read; `None` is standard input.
+    pub input: Option<PathBuf>,
+    /// What the input is to be taken for; `None`: what it looks like.
+    pub layout: Option<Layout>,
+    /// Constants of the score.
+    pub params: Params,
+    /// Whether to say more on standard error.
+    pub verbose: bool,
+    /// Longest wait for a locked database.
+    pub lock_wait: Duration,
+    /// Whether a locked database has an exit code of its own.
+    pub temp_fail: bool,
+    /// Whether what was learned is on disk when `bmf` ends.
+    pub syncs: bool,
+}
+
+/// What `bmf` learns from a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Its own verdict.
+    Register,
+    /// Nothing.
+    Test,
+    /// That it is ham.
+    Ham,
+    /// That it is spam.
+    Spam,
+    /// That it is ham and was registered as spam.
+    ToHam,
+    /// That it is spam and was registered as ham.
+    ToSpam,
+}
+
+impl Mode {
+    /// The label that the user gave.
+    fn label(self) -> Option<Label> {
+        match self {
+            Self::Register | Self::Test => None,
+            Self::Ham | Self::ToHam => Some(Label::Ham),
+            Self::Spam | Self::ToSpam => Some(Label::Spam),
+        }
+    }
+
+    /// Whether a registration under the other label is taken back.
+    fn takes_back(self) -> bool {
+        matches!(self, Self::ToHam | Self::ToSpam)
+    }
+}
+
+/// How a database lies on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// bmf's lists.
+    Text,
+    /// LMDB, which takes the place of bmf's Berkeley DB files.
+    Db,
+    /// bmf's MySQL tables, which are not offered.
+    MySql,
+}
+
+impl Format {
+    /// The format of bmf's name for it, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "text" => Some(Self::Text),
+            "db" => Some(Self::Db),
+            "mysql" => Some(Self::MySql),
+            _ => None,
+        }
+    }
+}
+
+/// What is printed about each message, before the message itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nothing.
+    Nothing,
+    /// bmf's report.
+    Report,
+    /// A JSON object.
+    Json,
+    /// The verdict in words and a table of tokens.
+    Explanation,
+}

@@ -1,0 +1,86 @@
+//! What `bmf` prints about a message.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{Config, Output};
+use crate::classic::{Params, Score};
+
+/// Writes what `config` wants to know of `score`.
+pub(super) fn write(config: &Config, score: &Score, out: &mut impl Write) -> io::Result<()> {
+    match config.output {
+        Output::Nothing => Ok(()),
+        Output::Report => score.write_report(out),
+        Output::Json => write_json(score, &config.params, out),
+        Output::Explanation => write_explanation(score, &config.params, out),
+    }
+}
+
+/// One line of `--json`. Fields are only ever added within a version.
+#[derive(Serialize)]
+struct JsonVerdict<'a> {
+    r#type: &'static str,
+    version: u32,
+    engine: &'static str,
+    verdict: &'static str,
+    hits: f64,
+    required: f64,
+    tokens: Vec<JsonToken<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonToken<'a> {
+    token: std::borrow::Cow<'a, str>,
+    spamicity: f64,
+    ham: u32,
+    spam: u32,
+}
+
+fn write_json(score: &Score, params: &Params, out: &mut impl Write) -> io::Result<()> {
+    let tokens = score.evidence.iter().map(|evidence| JsonToken {
+        token: String::from_utf8_lossy(evidence.token.as_bytes()),
+        spamicity: evidence.spamicity,
+        ham: evidence.counts.ham,
+        spam: evidence.counts.spam,
+    });
+    let verdict = JsonVerdict {
+        r#type: "verdict",
+        version: 1,
+        engine: "classic",
+        verdict: verdict(score, params),
+        hits: score.hits,
+        required: params.spam_cutoff,
+        tokens: tokens.collect(),
+    };
+    serde_json::to_writer(&mut *out, &verdict)?;
+    out.write_all(b"\n")
+}
+
+fn write_explanation(score: &Score, params: &Params, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}: hits={:.6}, spam is above {:.6}",
+        verdict(score, params),
+        score.hits,
+        params.spam_cutoff
+    )?;
+    if score.evidence.is_empty() {
+        return writeln!(out, "no token of this message is known");
+    }
+    writeln!(out, "spamicity   in ham  in spam  token")?;
+    for evidence in &score.evidence {
+        write!(
+            out,
+            "{:>9.6} {:>8} {:>8}  ",
+            evidence.spamicity, evidence.counts.ham, evidence.counts.spam
+        )?;
+        out.write_all(evidence.token.as_bytes())?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn verdict(score: &Score, params: &Params) -> &'static str {
+    if score.is_spam(params) { "spam" } else { "ham" }
+}

@@ -1,0 +1,356 @@
+//! The way of messages through `bmf`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::mem;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::database::Database;
+use super::{Config, Mode, output};
+use crate::classic::{self, Layout, Lexer, Message, MessageReader, Score, Scorer};
+use crate::store::{Durability, Pending};
+use crate::{Changes, Error, Label};
+
+/// How `bmf` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All was done; with `-p` that is all there is to say.
+    Done,
+    /// The last message is spam.
+    Spam,
+    /// The last message is ham.
+    Ham,
+    /// Something failed.
+    Failed,
+    /// The database was locked for too long; the same call may work later.
+    TryAgain,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done | Exit::Spam => 0,
+            Exit::Ham => 1,
+            Exit::Failed => 2,
+            // EX_TEMPFAIL of sysexits.h, which delivery agents understand.
+            Exit::TryAgain => 75,
+        })
+    }
+}
+
+/// Filters what `config` names, from its input to standard output. `note` gets
+/// lines for standard error, without line ends.
+pub fn run(config: &Config, note: &mut dyn FnMut(&str)) -> Exit {
+    let mut filter = Filter {
+        config,
+        note,
+        database: None,
+        pending: Changes::default(),
+        last: None,
+        exit: None,
+    };
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    if let Err(failure) = filter.run(&mut out) {
+        filter.fail(&failure);
+    }
+    if let Err(error) = out.flush() {
+        filter.fail(&Failure::WriteOutput(error));
+    }
+    filter.exit()
+}
+
+/// Why `bmf` fails.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Database(#[from] Error),
+    #[error("cannot open input file '{name}': {source}")]
+    OpenInput { name: String, source: io::Error },
+    #[error("cannot read input: {0}")]
+    ReadInput(io::Error),
+    #[error("cannot write output: {0}")]
+    WriteOutput(io::Error),
+    #[error("input is no mbox: it does not begin with a 'From ' line")]
+    NoMbox,
+    #[error("no input, or no word in it")]
+    NoWord,
+}
+
+/// Messages that are worked on at once. The threads at work share them, so
+/// that they can still be copied through when a thread faults.
+type Batch = Arc<Vec<Message>>;
+
+/// Bytes of messages in a batch, not counting the last one.
+const MAX_BATCH_BYTES: usize = 2 << 20;
+
+/// Messages that one thread scores before it asks for more.
+const MESSAGES_AT_ONCE: usize = 64;
+
+/// Changed tokens that are held back, so that memory stays bounded. Changes
+/// are applied between messages only: each one wholly or not at all.
+const MAX_PENDING_TOKENS: usize = 1 << 16;
+
+/// A run in progress.
+struct Filter<'a> {
+    config: &'a Config,
+    note: &'a mut dyn FnMut(&str),
+    /// `None` once it failed: from then on messages are only copied through.
+    database: Option<Database>,
+    /// Learned and not applied yet.
+    pending: Changes,
+    /// Whether the last message is spam.
+    last: Option<bool>,
+    /// How to end after a failure.
+    exit: Option<Exit>,
+}
+
+impl Filter<'_> {
+    fn run(&mut self, out: &mut impl Write) -> Result<(), Failure> {
+        let mut reader = MessageReader::new(self.open_input()?).map_err(Failure::ReadInput)?;
+        match self.open_database(&mut reader) {
+            Ok(database) => self.database = Some(database),
+            Err(failure) => self.fail(&failure),
+        }
+        while self.exit.is_none() || self.config.passthrough {
+            let batch = read_batch(&mut reader).map_err(Failure::ReadInput)?;
+            if batch.is_empty() {
+                break;
+            }
+            let scores = self.classify(&batch);
+            for (message, score) in batch.iter().zip(scores) {
+                self.write(message, score, out)
+                    .map_err(Failure::WriteOutput)?;
+            }
+        }
+        if self.last.is_none() {
+            return Err(Failure::NoWord);
+        }
+        self.apply_pending()
+    }
+
+    fn open_input(&self) -> Result<Box<dyn Read>, Failure> {
+        let Some(path) = &self.config.input else {
+            return Ok(Box::new(io::stdin().lock()));
+        };
+        let file = File::open(path).map_err(|source| Failure::OpenInput {
+            name: path.display().to_string(),
+            source,
+        })?;
+        Ok(Box::new(file))
+    }
+
+    fn open_database(
+        &mut self,
+        reader: &mut MessageReader<impl Read>,
+    ) -> Result<Database, Failure> {
+        match (self.config.layout, reader.layout()) {
+            (Some(Layout::Mbox), Layout::Single) => return Err(Failure::NoMbox),
+            (Some(Layout::Single), Layout::Mbox) => reader.read_as_single(),
+            _ => {}
+        }
+        if self.config.verbose {
+            (self.note)(match reader.layout() {
+                Layout::Mbox => "input is an mbox",
+                Layout::Single => "input is one message",
+            });
+        }
+        Ok(Database::open(self.config, self.note)?)
+    }
+
+    /// The scores of a batch, after which what it teaches is pending or
+    /// applied. `None` for a message that cannot be scored.
+    fn classify(&mut self, batch: &Batch) -> Vec<Option<Score>> {
+        let Some(database) = self.database.clone() else {
+            return batch.iter().map(|_| None).collect();
+        };
+        let scores = match self.config.mode.label() {
+            Some(label) => Ok(self.learn(batch, label)),
+            None if self.config.mode == Mode::Test => self.test(batch, &database),
+            None => self.register(batch, &database),
+        };
+        let applied = scores.and_then(|scores| {
+            if self.pending.n_tokens() > MAX_PENDING_TOKENS {
+                database.apply(mem::take(&mut self.pending), self.durability())?;
+            }
+            Ok(scores)
+        });
+        applied.unwrap_or_else(|error| {
+            self.fail(&error.into());
+            batch.iter().map(|_| None).collect()
+        })
+    }
+
+    /// Registers under the user's label. Words are found side by side.
+    fn learn(&mut self, batch: &Batch, label: Label) -> Vec<Option<Score>> {
+        let hits = match label {
+            Label::Ham => 0.0,
+            Label::Spam => 1.0,
+        };
+        let learned =
+            |message: &Message| has_words(message).then(|| classic::message_tokens(message));
+        let tokens: Vec<_> = match batch.as_slice() {
+            [message] => vec![learned(message)],
+            messages => messages.par_iter().map(learned).collect(),
+        };
+        let takes_back = self.config.mode.takes_back();
+        let learn = |tokens| {
+            self.pending.learn(label, &tokens);
+            if takes_back {
+                self.pending.unlearn(label.other(), &tokens);
+            }
+            Score {
+                hits,
+                evidence: Vec::new(),
+            }
+        };
+        let mut learn = learn;
+        tokens.into_iter().map(|t| t.map(&mut learn)).collect()
+    }
+
+    /// Scores, side by side.
+    fn test(&self, batch: &Batch, database: &Database) -> Result<Vec<Option<Score>>, Error> {
+        let params = self.config.params;
+        let score = |from: usize| {
+            let batch = Arc::clone(batch);
+            database.run(move |store| {
+                let mut scorer = Scorer::default();
+                let messages = batch.iter().skip(from).take(MESSAGES_AT_ONCE);
+                messages
+                    .map(|message| {
+                        has_words(message)
+                            .then(|| scorer.score(message, store, &params))
+                            .transpose()
+                    })
+                    .collect::<Result<Vec<_>, _>>()
+            })
+        };
+        if batch.len() <= MESSAGES_AT_ONCE {
+            return score(0);
+        }
+        let starts: Vec<_> = (0..batch.len()).step_by(MESSAGES_AT_ONCE).collect();
+        let scores: Result<Vec<_>, _> = starts.into_par_iter().map(score).collect();
+        Ok(scores?.into_iter().flatten().collect())
+    }
+
+    /// Registers each message under its own verdict, which the next one
+    /// already feels: one after the other.
+    fn register(
+        &mut self,
+        batch: &Batch,
+        database: &Database,
+    ) -> Result<Vec<Option<Score>>, Error> {
+        let params = self.config.params;
+        let batch = Arc::clone(batch);
+        let mut changes = mem::take(&mut self.pending);
+        let (scores, changes) = database.run(move |store| {
+            let mut scorer = Scorer::default();
+            let mut scores = Vec::with_capacity(batch.len());
+            for message in batch.iter() {
+                if !has_words(message) {
+                    scores.push(None);
+                    continue;
+                }
+                let view = Pending {
+                    store,
+                    changes: &changes,
+                };
+                let score = scorer.score(message, &view, &params)?;
+                let label = match score.is_spam(&params) {
+                    true => Label::Spam,
+                    false => Label::Ham,
+                };
+                changes.learn(label, &classic::message_tokens(message));
+                scores.push(Some(score));
+            }
+            Ok((scores, changes))
+        })?;
+        self.pending = changes;
+        Ok(scores)
+    }
+
+    /// Writes all that is to be said of a message, and the message.
+    fn write(
+        &mut self,
+        message: &[u8],
+        score: Option<Score>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let mut fields = String::new();
+        if let Some(score) = score {
+            self.last = Some(score.is_spam(&self.config.params));
+            output::write(self.config, &score, out)?;
+            fields = score.header_fields(&self.config.params);
+        }
+        if self.config.passthrough {
+            classic::passthrough(message, fields.as_bytes(), out)?;
+        }
+        Ok(())
+    }
+
+    fn apply_pending(&mut self) -> Result<(), Failure> {
+        let changes = mem::take(&mut self.pending);
+        let durability = self.durability();
+        match &self.database {
+            Some(database) if !changes.is_empty() => Ok(database.apply(changes, durability)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a person said is on disk before `bmf` ends; what the filter told
+    /// itself may follow.
+    fn durability(&self) -> Durability {
+        match self.config.mode {
+            Mode::Register => Durability::Relaxed,
+            _ => Durability::Synced,
+        }
+    }
+
+    /// Notes a failure, of which the first one decides how `bmf` ends.
+    fn fail(&mut self, failure: &Failure) {
+        self.database = None;
+        if self.exit.is_some() {
+            return;
+        }
+        self.exit = Some(match failure {
+            Failure::Database(error) if error.is_transient() && self.config.temp_fail => {
+                Exit::TryAgain
+            }
+            _ => Exit::Failed,
+        });
+        // A reader that went away, as `head` does, wants no complaint.
+        let quiet = matches!(failure, Failure::WriteOutput(e) if e.kind() == ErrorKind::BrokenPipe);
+        if !quiet {
+            (self.note)(&failure.to_string());
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match (self.exit, self.last) {
+            (Some(exit), _) => exit,
+            (None, _) if self.config.passthrough => Exit::Done,
+            (None, Some(true)) => Exit::Spam,
+            (None, _) => Exit::Ham,
+        }
+    }
+}
+
+fn read_batch(reader: &mut MessageReader<impl Read>) -> io::Result<Batch> {
+    let mut batch = Vec::new();
+    let mut n_bytes = 0;
+    while n_bytes < MAX_BATCH_BYTES
+        && let Some(message) = reader.next_message()?
+    {
+        n_bytes += message.len();
+        batch.push(message);
+    }
+    Ok(Arc::new(batch))
+}
+
+/// Whether there is anything to score: bmf takes a message without a word for
+/// no message.
+fn has_words(message: &[u8]) -> bool {
+    Lexer::new(message).next().is_some()
+}
