@@ -227,3 +227,96 @@ fn print(text: String, code: u8) -> Request {
         code,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(line: &str) -> Config {
+        let args = ["bmf"].into_iter().chain(line.split_whitespace());
+        match parse(args.map(Into::into), Some("/home/me".into())) {
+            Request::Run(config) => *config,
+            Request::Print { complaint, .. } => panic!("{line:?} was refused: {complaint}"),
+        }
+    }
+
+    /// Exit code, and whether there is a complaint.
+    fn refused(line: &str) -> (u8, bool) {
+        let args = ["bmf"].into_iter().chain(line.split_whitespace());
+        match parse(args.map(Into::into), None) {
+            Request::Run(config) => panic!("{line:?} was taken: {config:?}"),
+            Request::Print {
+                text,
+                complaint,
+                code,
+            } => {
+                assert!(!text.is_empty());
+                (code, !complaint.is_empty())
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_mode_counts() {
+        for (line, mode) in [
+            ("", Mode::Register),
+            ("-t", Mode::Test),
+            ("-n -s -t -N", Mode::ToHam),
+            ("-N -S -n", Mode::Ham),
+            ("-tSs", Mode::Spam),
+            ("-s -s -S -p -S", Mode::ToSpam),
+            ("-ts -t", Mode::Test),
+        ] {
+            assert_eq!(config(line).mode, mode, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_taken_as_getopt_takes_them() {
+        let config = config("foo -tpf TEXT -d a -d b -k5 bar -i x -vv -m MailDir -- -s");
+        assert_eq!(config.mode, Mode::Test);
+        assert!(config.passthrough && config.verbose);
+        assert_eq!(config.format, Format::Text);
+        assert_eq!(config.dir, PathBuf::from("b"));
+        assert_eq!(config.params.n_extrema, 5);
+        assert_eq!(config.input, Some("x".into()));
+        assert_eq!(config.layout, Some(Layout::Single));
+    }
+
+    #[test]
+    fn the_database_is_in_the_home_folder() {
+        assert_eq!(config("").dir, PathBuf::from("/home/me/.bmf"));
+        assert_eq!(config("-d -t").dir, PathBuf::from("-t"));
+        match parse(["bmf".into()], None) {
+            Request::Run(config) => assert_eq!(config.dir, PathBuf::from("./.bmf")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        for line in [
+            "-q",
+            "--what",
+            "-k",
+            "-k abc",
+            "-k -1",
+            "-k 65537",
+            "-f dbm",
+            "-m mh",
+            "-f",
+            "--json -p",
+            "--engine later",
+        ] {
+            assert_eq!(refused(line), (2, true), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_failures_but_those_of_bmf() {
+        assert_eq!(refused("-h"), (2, false));
+        assert_eq!(refused("-V"), (2, false));
+        assert_eq!(refused("--help"), (0, false));
+        assert_eq!(refused("--version"), (0, false));
+    }
+}
