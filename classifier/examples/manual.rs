@@ -13,10 +13,7 @@ fn main() -> io::Result<()> {
         return Err(io::Error::other("usage: manual DIR"));
     };
     fs::create_dir_all(&dir)?;
-    for command in [cli::Args::command()] {
-        write(command, &dir)?;
-    }
-    Ok(())
+    write(cli::Args::command(), &dir)
 }
 
 fn write(mut command: Command, dir: &PathBuf) -> io::Result<()> {

@@ -43,7 +43,7 @@ pub const MAX_IN_MEMORY: usize = 64 << 20;
 ///
 /// bmf's mbox: every line that begins with `From ` begins a message, whether
 /// or not a blank line stands before it, and nothing is unquoted. Holds one
-/// message and a chunk of 256 KiB in memory, never more.
+/// message and a chunk of 64 KiB in memory, never more.
 #[derive(Debug)]
 pub struct MessageReader<R> {
     source: R,
@@ -56,7 +56,7 @@ pub struct MessageReader<R> {
     at_end: bool,
 }
 
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 64 << 10;
 const MARK: &[u8] = b"From ";
 const NEXT_MARK: &[u8] = b"\nFrom ";
 
@@ -121,6 +121,8 @@ impl<R: Read> MessageReader<R> {
         self.buffer.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
+        // Else `read_to_end` begins with 32 bytes.
+        self.buffer.reserve(CHUNK);
         let mut chunk = self.source.by_ref().take(CHUNK as u64);
         self.at_end = chunk.read_to_end(&mut self.buffer)? < CHUNK;
         Ok(())
