@@ -63,6 +63,34 @@ fn nothing_and_no_words_are_errors_and_nothing_is_printed() {
 }
 
 #[test]
+fn what_does_not_begin_as_an_mbox_is_none() {
+    let folder = scratch();
+    let database = folder.path().join("db");
+    for input in [HAM, b"\nFrom late mark\nSubject: one two\n", b"From "] {
+        let mut bmf = bmf(Format::Text, &database, &["-t", "-m", "mbox"]);
+        assert_error(&run(&mut bmf, Input::Bytes(input)), "mbox");
+    }
+}
+
+#[test]
+fn what_holds_no_words_passes_all_the_same() {
+    let folder = scratch();
+    let database = folder.path().join("db");
+    for (input, passed) in [
+        (&b"Word"[..], &b"Word"[..]),
+        (b"\n\n", b"\n\n"),
+        (b"X-Spam-A: b\n\n", b"\n"),
+    ] {
+        let outcome = run(
+            &mut bmf(Format::Text, &database, &["-p"]),
+            Input::Bytes(input),
+        );
+        assert_error(&outcome, "no input");
+        assert_eq!(outcome.stdout, passed);
+    }
+}
+
+#[test]
 fn only_headers_only_body_and_binary_are_scored_and_come_out_whole() {
     let binary: Vec<u8> = (0..1_000_000_u32).map(|n| ((n * n) >> 7) as u8).collect();
     for format in FORMATS {
@@ -105,7 +133,7 @@ fn a_line_of_100_mib_passes_byte_for_byte() {
 }
 
 #[test]
-fn a_folder_a_missing_and_an_unreadable_file_are_named() {
+fn a_folder_a_missing_and_an_unreadable_file_are_told_apart() {
     let folder = scratch();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let secret = folder.path().join("secret");
@@ -117,7 +145,7 @@ fn a_folder_a_missing_and_an_unreadable_file_are_named() {
         let mut bmf = as_nobody(folder.path(), Format::Text, &database, &["-t", "-i"]);
         run(bmf.arg(path), Input::Empty)
     };
-    assert_error(&as_input(Path::new("/")), "/");
+    assert_error(&as_input(Path::new("/")), "directory");
     assert_error(&as_input(&folder.path().join("missing")), "missing");
     assert_error(&as_input(&secret), "secret");
 }
@@ -154,11 +182,8 @@ fn a_read_only_database_scores_and_refuses_to_learn() {
         let mut learning = as_nobody(folder.path(), format, &database, &["-p", "-s"]);
         let refused = run(&mut learning, Input::Bytes(FORGED));
         assert_error(&refused, "db");
-        assert!(
-            refused
-                .stdout
-                .ends_with(b"Subject: cheap watches\n\nBuy!\n")
-        );
+        assert!(refused.stdout.ends_with(b"\n\nBuy!\n"));
+        assert!(find(&refused.stdout, b"forged").is_none());
         assert!(lists(Pair::Ours, format, &database) == before);
     }
 }
@@ -221,7 +246,7 @@ fn a_full_standard_output_is_an_error() {
 
 #[test]
 fn usage_and_unknown_options_exit_with_2() {
-    for option in ["-h", "-V", "-Z", "-f foo", "-m foo", "-k"] {
+    for option in ["-h", "-V", "-Z", "-f foo", "-m foo", "-k", "-k x", "-k -1"] {
         let outcome = run(Pair::Ours.bmf().args(option.split(' ')), Input::Bytes(HAM));
         assert_eq!(outcome.code(), 2, "{option}");
         assert!(!outcome.stdout.is_empty(), "{option}");
