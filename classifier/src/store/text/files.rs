@@ -51,6 +51,11 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    step()?;
+    fs::remove_file(path)
+}
+
 pub(super) fn remove_dir(path: &Path) -> io::Result<()> {
     step()?;
     fs::remove_dir(path)

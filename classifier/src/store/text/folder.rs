@@ -5,7 +5,7 @@
 //! | `goodlist.txt`, `spamlist.txt` | the lists, never written in place |
 //! | `lists.new/` | lists being written; without meaning after a crash |
 //! | `lists.next/` | lists that are in force instead of those beside the folder |
-//! | `lists.lock` | locked by the one who writes; holds its process number |
+//! | `lists.lock` | locked by the one who writes, who removes it; holds its process number |
 //!
 //! A change is prepared in `lists.new`. That of one list is then moved over
 //! the old one. That of both is put in force at once by renaming the folder to
@@ -47,7 +47,7 @@ pub(super) struct Folder {
 /// The right to write. Ends when dropped.
 pub(super) struct Writer<'a> {
     folder: &'a Folder,
-    _lock: File,
+    lock: File,
     /// The lists that were read, which holds bmf off until they are replaced.
     read: Vec<File>,
 }
@@ -83,6 +83,8 @@ pub(crate) fn file_name(label: Label) -> &'static str {
         Label::Spam => "spamlist.txt",
     }
 }
+
+const LOCK: &str = "lists.lock";
 
 const LABELS: [Label; 2] = [Label::Spam, Label::Ham];
 
@@ -121,31 +123,43 @@ impl Folder {
 
     /// Waits for the right to write, and completes what a killed writer left.
     pub(super) fn writer(&self) -> Result<Writer<'_>, Error> {
-        let path = self.path.join("lists.lock");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(Error::io("open", &path))?;
-        let mut lock = lock::within(self.lock_wait, file)
-            .map_err(Error::io("lock", &path))?
-            .ok_or_else(|| Error::Locked {
-                path: self.path.clone(),
-                waited: self.lock_wait,
-                owner: owner(&path),
-            })?;
-        // Only for the message above: nothing depends on it.
-        let _ = lock.set_len(0);
-        let _ = writeln!(lock, "{}", std::process::id());
-        self.complete()?;
-        Ok(Writer {
+        let path = self.path.join(LOCK);
+        let writer = Writer {
             folder: self,
-            _lock: lock,
+            lock: self.lock(&path)?,
             read: Vec::new(),
-        })
+        };
+        // Only for the message to those who wait in vain.
+        let _ = writer.lock.set_len(0);
+        let _ = writeln!(&writer.lock, "{}", std::process::id());
+        self.complete()?;
+        Ok(writer)
+    }
+
+    fn lock(&self, path: &Path) -> Result<File, Error> {
+        let started = Instant::now();
+        loop {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+                .map_err(Error::io("open", path))?;
+            let left = self.lock_wait.saturating_sub(started.elapsed());
+            let locked = lock::within(left, file)
+                .map_err(Error::io("lock", path))?
+                .ok_or_else(|| Error::Locked {
+                    path: self.path.clone(),
+                    waited: self.lock_wait,
+                    owner: owner(path),
+                })?;
+            // Whoever had it removed the file, which may by now be another.
+            if is_at(&locked, path) {
+                return Ok(locked);
+            }
+        }
     }
 
     /// Moves committed lists to their places.
@@ -177,21 +191,16 @@ impl Folder {
         fs::metadata(next).or_else(|_| fs::metadata(usual))
     }
 
-    /// The list in force. `None` when there is none and none can be made.
+    /// The list in force. `None`: there is none, which is as good as an empty
+    /// one.
     fn open_list(&self, label: Label) -> Result<Option<(File, Metadata)>, Error> {
         let [next, usual] = self.paths(label);
-        let opened = File::open(next).or_else(|_| File::open(&usual));
-        let opened = match opened {
-            Err(error) if error.kind() == ErrorKind::NotFound => match create_empty(&usual) {
-                Ok(file) => Ok(file),
-                // To score, no list is as good as an empty one.
-                Err(_) => return Ok(None),
-            },
-            opened => opened,
-        };
-        opened
-            .and_then(|file| file.metadata().map(|metadata| Some((file, metadata))))
-            .map_err(Error::io("open", usual))
+        match File::open(next).or_else(|_| File::open(&usual)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened
+                .and_then(|file| file.metadata().map(|metadata| Some((file, metadata))))
+                .map_err(Error::io("open", usual)),
+        }
     }
 
     fn parse(&self, label: Label, file: Option<&(File, Metadata)>) -> Result<List, Error> {
@@ -229,6 +238,13 @@ impl Folder {
             thread::sleep(pause.min(self.lock_wait.saturating_sub(started.elapsed())));
             pause = (pause * 2).min(Duration::from_millis(50));
         }
+    }
+}
+
+impl Drop for Writer<'_> {
+    /// Leaves no file but the lists, as long as the lock still holds.
+    fn drop(&mut self) {
+        let _ = files::remove_file(&self.folder.path.join(LOCK));
     }
 }
 
@@ -344,6 +360,12 @@ fn remove_all(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         outcome => outcome.map_err(Error::io("remove", path)),
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let (open, there) = (file.metadata().map(id), fs::metadata(path).map(id));
+    matches!((open, there), (Ok(open), Ok(there)) if open == there)
 }
 
 fn owner(lock: &Path) -> Option<String> {
