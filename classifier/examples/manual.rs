@@ -13,7 +13,8 @@ fn main() -> io::Result<()> {
         return Err(io::Error::other("usage: manual DIR"));
     };
     fs::create_dir_all(&dir)?;
-    write(cli::Args::command(), &dir)
+    write(cli::Args::command(), &dir)?;
+    write(cli::bmfconv::Args::command(), &dir)
 }
 
 fn write(mut command: Command, dir: &PathBuf) -> io::Result<()> {

@@ -80,6 +80,24 @@ impl Adjustment {
         }
     }
 
+    /// The count becomes `n`.
+    pub fn set(n: u32) -> Self {
+        Self {
+            // Far enough below for later additions.
+            add: 2 * Self::LEAST,
+            floor: n,
+            inserts: true,
+        }
+    }
+
+    /// The result, where it is the same for every count.
+    pub fn constant(self) -> Option<u32> {
+        (self.add <= Self::LEAST).then_some(self.floor)
+    }
+
+    /// Takes every count to 0.
+    const LEAST: i64 = -(u32::MAX as i64);
+
     /// First this, then `next`.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
@@ -156,6 +174,19 @@ impl Changes {
     /// cannot know whether the message was ever registered.
     pub fn unlearn(&mut self, label: Label, message: &MessageTokens) {
         self.push(label, message, Adjustment::minus);
+    }
+
+    /// The numbers of messages become `trained`.
+    pub fn set_messages(&mut self, trained: TrainedMessages) {
+        for (label, n) in [(Label::Ham, trained.ham), (Label::Spam, trained.spam)] {
+            self.messages.push(label, Adjustment::set(n));
+        }
+    }
+
+    /// The count of `token` in the list of `label` becomes `n`.
+    pub fn set(&mut self, label: Label, token: Token, n: u32) {
+        let change = self.tokens.entry(token).or_default();
+        change.push(label, Adjustment::set(n));
     }
 
     fn push(&mut self, label: Label, message: &MessageTokens, adjustment: fn(u32) -> Adjustment) {
@@ -276,13 +307,12 @@ mod tests {
     use super::*;
 
     fn adjustment() -> impl Strategy<Value = Adjustment> {
-        (0u32..20, any::<bool>()).prop_map(|(n, plus)| {
-            if plus {
-                Adjustment::plus(n)
-            } else {
-                Adjustment::minus(n)
-            }
-        })
+        let n = 0u32..20;
+        prop_oneof![
+            4 => n.clone().prop_map(Adjustment::plus),
+            4 => n.clone().prop_map(Adjustment::minus),
+            1 => n.prop_map(Adjustment::set),
+        ]
     }
 
     proptest! {
@@ -300,6 +330,15 @@ mod tests {
             let composed = fold(&steps[..cut]).then(fold(&steps[cut..]));
             prop_assert_eq!(composed.apply(start), in_turn);
         }
+    }
+
+    #[test]
+    fn setting_forgets_what_was() {
+        let set = Adjustment::plus(3).then(Adjustment::set(7));
+        assert_eq!([0, 9, u32::MAX].map(|n| set.apply(n)), [7; 3]);
+        let later = Adjustment::set(7).then(Adjustment::plus(3));
+        assert_eq!(later.constant(), Some(10));
+        assert_eq!(Adjustment::minus(7).constant(), None);
     }
 
     #[test]

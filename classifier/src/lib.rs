@@ -36,6 +36,8 @@ pub mod classic;
 pub mod cli;
 mod counts;
 mod error;
+#[cfg(all(feature = "lmdb", feature = "text"))]
+pub mod import;
 pub mod store;
 mod token;
 

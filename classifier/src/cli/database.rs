@@ -4,9 +4,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Config, Format, Mode};
 use crate::store::lmdb::{self, Access, FaultGuard, Lmdb};
-
 use crate::store::{Durability, Text, TokenStore};
-use crate::{Changes, Error};
+use crate::{Changes, Error, import};
 
 /// An opened database.
 ///
@@ -15,23 +14,23 @@ use crate::{Changes, Error};
 /// process. After an error it must not be used again.
 #[derive(Clone)]
 pub(super) struct Database {
-    store: Arc<RwLock<dyn TokenStore + Send + Sync>>,
+    store: Arc<RwLock<Box<dyn TokenStore + Send + Sync>>>,
     guard: Option<FaultGuard>,
 }
 
 impl Database {
     /// Opens what `config` names, and makes it where `bmf` is to learn and
     /// there is none.
-    pub(super) fn open(config: &Config, _note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
+    pub(super) fn open(config: &Config, note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         match config.format {
             Format::Text => {
                 let store = Text::open(&config.dir, config.lock_wait)?;
                 Ok(Self {
-                    store: Arc::new(RwLock::new(store)),
+                    store: Arc::new(RwLock::new(Box::new(store))),
                     guard: None,
                 })
             }
-            Format::Db => Self::open_lmdb(config),
+            Format::Db => Self::open_lmdb(config, note),
             Format::MySql => Err(Error::NotOffered {
                 what: "the mysql format",
                 instead: "export it with bmf's own `bmfconv -e -f mysql`, import the lists with `bmfconv -i`, and use `-f db`",
@@ -39,7 +38,7 @@ impl Database {
         }
     }
 
-    fn open_lmdb(config: &Config) -> Result<Self, Error> {
+    fn open_lmdb(config: &Config, note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         let guard = FaultGuard::new(&Lmdb::path(&config.dir))?;
         let dir = config.dir.clone();
         let options = lmdb::Options {
@@ -51,9 +50,12 @@ impl Database {
             syncs: config.syncs,
             ..lmdb::Options::default()
         };
-        let store = guard.run(move || Lmdb::open(&dir, &options))?;
+        let opened = guard.run(move || import::open(&dir, &options))?;
+        if let Some(lists) = opened.imported {
+            note(&format!("imported {lists}, which is left as it is"));
+        }
         Ok(Self {
-            store: Arc::new(RwLock::new(store)),
+            store: Arc::new(RwLock::new(opened.store)),
             guard: Some(guard),
         })
     }
@@ -66,7 +68,7 @@ impl Database {
         let store = Arc::clone(&self.store);
         self.guarded(move || {
             let store = store.read().unwrap_or_else(PoisonError::into_inner);
-            work(&*store)
+            work(&**store)
         })
     }
 

@@ -5,6 +5,7 @@
 //! else goes wrong, without a verdict where there is none.
 
 mod args;
+pub mod bmfconv;
 mod database;
 mod output;
 mod run;

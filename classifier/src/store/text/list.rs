@@ -138,7 +138,9 @@ impl List {
         Self {
             // bmf compat: the number of messages is not stopped at 0 as the
             // counts are, it wraps, and comes back with the next addition.
-            messages: self.messages.wrapping_add(messages.add as u32),
+            messages: messages
+                .constant()
+                .unwrap_or_else(|| self.messages.wrapping_add(messages.add as u32)),
             text,
             body: 0,
         }

@@ -11,7 +11,7 @@
 
 use std::io::{self, ErrorKind};
 use std::iter::Peekable;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -49,6 +49,11 @@ impl Text {
             folder: Folder::open(dir, lock_wait)?,
             lists: OnceLock::new(),
         })
+    }
+
+    /// The files of the lists in `dir`, whether they exist or not.
+    pub fn paths(dir: &Path) -> [PathBuf; 2] {
+        [Label::Ham, Label::Spam].map(|label| dir.join(folder::file_name(label)))
     }
 
     fn lists(&self) -> Result<&Pair<List>, Error> {
