@@ -44,21 +44,35 @@ pub struct TrainedMessages {
     pub spam: u32,
 }
 
-/// The function `x -> max(floor, x + add)` on counts: any sequence of
-/// additions and of subtractions that stop at 0.
+/// The function `x -> min(ceiling, max(floor, x + add))` on counts: any
+/// sequence of additions and subtractions that stop at 0 and at [`u32::MAX`].
 ///
 /// Such functions are closed under composition, so the changes of many
 /// messages can be summed up before a store sees them, and a store's merge
 /// operator can combine them in any grouping.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adjustment {
-    /// What is added, when the floor is not reached.
+    /// What is added, when neither limit is reached.
     pub add: i64,
     /// The least result.
     pub floor: u32,
+    /// The greatest result, not below `floor`.
+    pub ceiling: u32,
     /// Whether an addition took part. bmf's db format does not enter a token
     /// in a list because of a subtraction alone.
     pub inserts: bool,
+}
+
+impl Default for Adjustment {
+    /// Changes nothing.
+    fn default() -> Self {
+        Self {
+            add: 0,
+            floor: 0,
+            ceiling: u32::MAX,
+            inserts: false,
+        }
+    }
 }
 
 impl Adjustment {
@@ -66,8 +80,8 @@ impl Adjustment {
     pub fn plus(n: u32) -> Self {
         Self {
             add: i64::from(n),
-            floor: 0,
             inserts: true,
+            ..Self::default()
         }
     }
 
@@ -75,8 +89,7 @@ impl Adjustment {
     pub fn minus(n: u32) -> Self {
         Self {
             add: -i64::from(n),
-            floor: 0,
-            inserts: false,
+            ..Self::default()
         }
     }
 
@@ -101,22 +114,20 @@ impl Adjustment {
     /// First this, then `next`.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
-        let floor = (i64::from(self.floor) + next.add).max(i64::from(next.floor));
         Self {
-            add: self.add + next.add,
-            floor: saturate(floor),
+            add: self.add.saturating_add(next.add),
+            floor: next.apply(self.floor),
+            ceiling: next.apply(self.ceiling),
             inserts: self.inserts || next.inserts,
         }
     }
 
-    /// The count after this change, kept within `u32`.
+    /// The count after this change.
     pub fn apply(self, count: u32) -> u32 {
-        saturate((i64::from(count) + self.add).max(i64::from(self.floor)))
+        let sum = i64::from(count).saturating_add(self.add);
+        let within = sum.clamp(i64::from(self.floor), i64::from(self.ceiling));
+        u32::try_from(within).expect("both limits are u32")
     }
-}
-
-fn saturate(n: i64) -> u32 {
-    u32::try_from(n.max(0)).unwrap_or(u32::MAX)
 }
 
 /// The change of one token's counts, or of the message counts.
@@ -318,7 +329,7 @@ mod tests {
     proptest! {
         #[test]
         fn composing_is_applying_in_turn(
-            start in 0u32..50,
+            start in prop_oneof![0u32..50, u32::MAX - 50..=u32::MAX],
             steps in proptest::collection::vec(adjustment(), 0..12),
             cut in 0usize..12,
         ) {
