@@ -1,1 +1,54 @@
 //! The token counts of all users of a host in one RocksDB.
+//!
+//! [`HostStore`] is the database, which one process at a time can have open;
+//! [`UserStore`] is one user's part of it, a
+//! [`TokenStore`](classifier::store::TokenStore) like any other. Counting
+//! reads nothing: a message's counts are written as changes, in one atomic
+//! batch, and RocksDB merges them when it reads or compacts.
+//!
+//! A crate of its own and no feature of `classifier`, because cargo unifies
+//! features over a workspace and `bmf` must link no RocksDB.
+//!
+//! Deliberately absent: waiting for another owner (a daemon that finds its
+//! database taken should say so and end), read-only opening beside a writer
+//! (it fails now and then; ask the daemon instead), and compression (the
+//! build is without any: it saves dependencies, and the counts of the tokens
+//! that a lookup needs stay in the cache anyway).
+//!
+//! The bytes on disk are described in [`layout`].
+//!
+//! ```
+//! use classifier::store::{Durability, TokenLookup, TokenStore};
+//! use classifier::{Changes, Label, MessageTokens, Token, TokenCounts};
+//! use classifier_rocksdb::{HostStore, Options};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path();
+//! let host = HostStore::open(path, &Options::default())?;
+//! let watches = Token::new(b"watches").ok_or("no token")?;
+//! let mut message = MessageTokens::default();
+//! message.push(watches);
+//! let mut changes = Changes::default();
+//! changes.learn(Label::Spam, &message);
+//!
+//! let mut ann = host.user("ann@example.org");
+//! ann.apply(&changes, Durability::Synced)?;
+//!
+//! let mut counts = Vec::new();
+//! let trained = ann.lookup(&[watches], &mut counts)?;
+//! assert_eq!(trained.spam, 1);
+//! assert_eq!(counts, [TokenCounts { ham: 0, spam: 1 }]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod host;
+pub mod layout;
+mod merge;
+mod options;
+mod owner;
+mod user;
+
+pub use host::{HostStore, Renamed};
+pub use options::Options;
+pub use user::UserStore;

@@ -1,0 +1,420 @@
+//! The database of a host: opening, users, backup.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use classifier::Error;
+use classifier::store::Durability;
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, ReadOptions, WriteBatch, WriteOptions};
+
+use crate::error::{convert, damaged};
+use crate::layout::{self, UserId};
+use crate::{Options, UserStore};
+
+/// The open database of a host. Cheap to clone; it is closed with the last
+/// clone and the last [`UserStore`].
+#[derive(Clone)]
+pub struct HostStore {
+    shared: Arc<Shared>,
+}
+
+/// What [`HostStore::rename`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renamed {
+    /// The user has the new name.
+    Done,
+    /// Nothing: nobody has the old name.
+    NoSuchUser,
+    /// Nothing: somebody has the new name.
+    NameTaken,
+}
+
+impl HostStore {
+    /// Opens the database in the folder `path`. Makes both when missing, the
+    /// folder with mode 0700, since the words in it are from people's mail.
+    ///
+    /// # Errors
+    /// `Locked`, at once, when somebody has it open; `NewerFormat`; `Damaged`
+    /// when files are missing or not as written. Blocks of tables are checked
+    /// when they are read: damage in one user's blocks shows in that user's
+    /// calls. A log or manifest that is merely cut short looks as after a
+    /// crash, and opens in the state of an earlier moment.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(Error::io("create", path))?;
+        let mut rocksdb_options = options.to_rocksdb();
+        rocksdb_options.create_if_missing(is_new(path)?);
+        let families = [(FAMILY, rocksdb_options.clone())];
+        let db = DB::open_cf_with_opts(&rocksdb_options, path, families)
+            .map_err(|e| convert("open", path, e))?;
+        let shared = Shared {
+            db,
+            path: path.into(),
+            names: RwLock::new(()),
+        };
+        shared.check_version()?;
+        shared.clear_filling()?;
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The store of the user `name`, who comes into being with the first
+    /// change. The store belongs to the name: when that user is deleted or
+    /// renamed, it is the store of whoever has the name then.
+    pub fn user(&self, name: &str) -> UserStore {
+        UserStore::new(Arc::clone(&self.shared), name)
+    }
+
+    /// All users, ascending by the bytes of their names.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn users(&self) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        self.shared.each_key(layout::user_range(), |name| {
+            let name = String::from_utf8(name.into())
+                .map_err(|_| self.shared.damaged("a user's name is not UTF-8"))?;
+            names.push(name);
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    /// Deletes a user and all counts, synced; `false` when there is no such
+    /// user. Costs the same for any number of tokens: the space is free again
+    /// when RocksDB next compacts the tables concerned.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn delete(&self, name: &str) -> Result<bool, Error> {
+        let _names = self.shared.lock_names();
+        let Some(id) = self.shared.user_id(name)? else {
+            return Ok(false);
+        };
+        let mut batch = WriteBatch::default();
+        batch.delete(layout::user_key(name));
+        delete_owned(&mut batch, id);
+        self.shared.write(batch, Durability::Synced)?;
+        Ok(true)
+    }
+
+    /// Gives the user `from` the name `to`, synced, by writing one record.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn rename(&self, from: &str, to: &str) -> Result<Renamed, Error> {
+        let _names = self.shared.lock_names();
+        let Some(id) = self.shared.user_id(from)? else {
+            return Ok(Renamed::NoSuchUser);
+        };
+        if self.shared.user_id(to)?.is_some() {
+            return Ok(Renamed::NameTaken);
+        }
+        let mut batch = WriteBatch::default();
+        batch.delete(layout::user_key(from));
+        batch.put(layout::user_key(to), id.to_record());
+        self.shared.write(batch, Durability::Synced)?;
+        Ok(Renamed::Done)
+    }
+
+    /// Writes a copy of the whole database, as it is at this moment, to the
+    /// new folder `path`; the work of others goes on meanwhile. On the same
+    /// file system the copy shares its tables with the original and costs
+    /// next to nothing.
+    ///
+    /// The copy is a database like any other: to restore, put it where the
+    /// damaged one was, while nobody has that open.
+    ///
+    /// # Errors
+    /// When `path` exists or cannot be written.
+    pub fn checkpoint(&self, path: &Path) -> Result<(), Error> {
+        if path.exists() {
+            return Err(Error::Io {
+                action: "create",
+                path: path.into(),
+                source: std::io::ErrorKind::AlreadyExists.into(),
+            });
+        }
+        Checkpoint::new(&self.shared.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(path))
+            .map_err(|e| convert("write a checkpoint to", path, e))
+    }
+}
+
+/// The only column family.
+const FAMILY: &str = "default";
+
+/// The open database, for [`HostStore`] and [`UserStore`].
+pub(crate) struct Shared {
+    pub(crate) db: DB,
+    path: PathBuf,
+    /// Held shared while counts are written under an id that a name stood
+    /// for, and exclusively while names change: so no count is written for a
+    /// user who has just been deleted. Readers take snapshots instead.
+    names: RwLock<()>,
+}
+
+impl Shared {
+    pub(crate) fn family(&self) -> &ColumnFamily {
+        self.db.cf_handle(FAMILY).expect("opened with the database")
+    }
+
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        options: &ReadOptions,
+    ) -> Result<Option<DBPinnableSlice<'_>>, Error> {
+        self.db
+            .get_pinned_opt(key, options)
+            .map_err(|e| self.convert("read", e))
+    }
+
+    /// The id behind `name`, now.
+    pub(crate) fn user_id(&self, name: &str) -> Result<Option<UserId>, Error> {
+        self.user_id_at(name, &ReadOptions::default())
+    }
+
+    /// The id behind `name` in the snapshot of `options`.
+    pub(crate) fn user_id_at(
+        &self,
+        name: &str,
+        options: &ReadOptions,
+    ) -> Result<Option<UserId>, Error> {
+        self.id_record(&layout::user_key(name), options)
+    }
+
+    fn id_record(&self, key: &[u8], options: &ReadOptions) -> Result<Option<UserId>, Error> {
+        let Some(record) = self.get(key, options)? else {
+            return Ok(None);
+        };
+        let id = UserId::from_record(&record);
+        id.map(Some)
+            .ok_or_else(|| self.damaged("an id is not 8 bytes long"))
+    }
+
+    /// An id that nobody had, given with `batch`. Only under
+    /// [`Self::lock_names`], until `batch` is written.
+    pub(crate) fn new_id(&self, batch: &mut WriteBatch) -> Result<UserId, Error> {
+        let last = self.id_record(&layout::last_id_key(), &ReadOptions::default())?;
+        let id = UserId(last.map_or(0, |id| id.0) + 1);
+        batch.put(layout::last_id_key(), id.to_record());
+        Ok(id)
+    }
+
+    /// Writes `batch` wholly or not at all.
+    pub(crate) fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        self.db
+            .write_opt(batch, &options)
+            .map_err(|e| self.convert("write", e))
+    }
+
+    /// Keeps names as they are.
+    pub(crate) fn hold_names(&self) -> RwLockReadGuard<'_, ()> {
+        // The lock guards no data that a panic could leave half changed.
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps everybody else from reading names in order to write.
+    pub(crate) fn lock_names(&self) -> RwLockWriteGuard<'_, ()> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn convert(&self, action: &'static str, error: rocksdb::Error) -> Error {
+        convert(action, &self.path, error)
+    }
+
+    pub(crate) fn damaged(&self, detail: &str) -> Error {
+        damaged(&self.path, detail)
+    }
+
+    /// Calls `visit` with what follows owner and kind in each key of `range`.
+    fn each_key(
+        &self,
+        range: (Vec<u8>, Vec<u8>),
+        mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range.0..range.1);
+        options.set_total_order_seek(true);
+        let mut iterator = self.db.raw_iterator_opt(options);
+        iterator.seek_to_first();
+        while let Some(key) = iterator.key() {
+            let rest = layout::key_rest(key).ok_or_else(|| self.damaged("a key is too short"))?;
+            visit(rest)?;
+            iterator.next();
+        }
+        iterator.status().map_err(|e| self.convert("read", e))
+    }
+
+    fn check_version(&self) -> Result<(), Error> {
+        let Some(record) = self.get(&layout::version_key(), &ReadOptions::default())? else {
+            return self.write_version();
+        };
+        let found = record[..].try_into().map(u32::from_be_bytes);
+        match found.map_err(|_| self.damaged("the format version is not 4 bytes long"))? {
+            layout::VERSION => Ok(()),
+            found if found > layout::VERSION => Err(Error::NewerFormat {
+                path: self.path.clone(),
+                found,
+                newest: layout::VERSION,
+            }),
+            found => Err(self.damaged(&format!("no format version {found} ever was"))),
+        }
+    }
+
+    /// Marks a new database as ours.
+    fn write_version(&self) -> Result<(), Error> {
+        let mut iterator = self.db.raw_iterator();
+        iterator.seek_to_first();
+        iterator.status().map_err(|e| self.convert("read", e))?;
+        if iterator.valid() {
+            return Err(self.damaged("it has no format version: another program made it"));
+        }
+        let mut batch = WriteBatch::default();
+        batch.put(layout::version_key(), layout::VERSION.to_be_bytes());
+        self.write(batch, Durability::Synced)?;
+        // From now on there is a table, by which `is_new` knows an old
+        // database whose log has got lost.
+        self.db.flush().map_err(|e| self.convert("write", e))
+    }
+
+    /// Deletes what replacements left that did not come to their end.
+    fn clear_filling(&self) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        self.each_key(layout::filling_range(), |id| {
+            let id = UserId::from_record(id)
+                .ok_or_else(|| self.damaged("the id of a replacement is not 8 bytes long"))?;
+            delete_owned(&mut batch, id);
+            batch.delete(layout::filling_key(id));
+            Ok(())
+        })?;
+        self.write(batch, Durability::Relaxed)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // An orderly end leaves nothing unsynced. Should it fail, relaxed
+        // changes were all there was to lose.
+        self.db.flush_wal(true).ok();
+    }
+}
+
+/// Deletes all counts under `id`.
+pub(crate) fn delete_owned(batch: &mut WriteBatch, id: UserId) {
+    let (from, to) = layout::owned_range(id);
+    batch.delete_range(from, to);
+}
+
+/// Whether the folder holds no database yet. RocksDB takes a database without
+/// its file CURRENT for none, makes a new one and deletes the old tables; and
+/// one without its log for complete.
+fn is_new(path: &Path) -> Result<bool, Error> {
+    let (mut current, mut table, mut log) = (false, false, false);
+    for entry in fs::read_dir(path).map_err(Error::io("open", path))? {
+        let name = entry.map_err(Error::io("read", path))?.file_name();
+        let name = Path::new(&name);
+        current |= name == Path::new("CURRENT");
+        table |= name.extension().is_some_and(|e| e == "sst");
+        log |= name.extension().is_some_and(|e| e == "log");
+    }
+    if !current && (table || log) {
+        return Err(damaged(path, "the file CURRENT is missing"));
+    }
+    if current && table && !log {
+        return Err(damaged(path, "the write-ahead log, NUMBER.log, is missing"));
+    }
+    Ok(!current)
+}
+
+#[cfg(test)]
+mod tests {
+    use classifier::store::TokenStore;
+
+    use super::*;
+
+    fn open(path: &Path) -> Result<HostStore, Error> {
+        HostStore::open(path, &Options::default())
+    }
+
+    fn put(host: &HostStore, key: Vec<u8>, value: &[u8]) {
+        let mut batch = WriteBatch::default();
+        batch.put(key, value);
+        host.shared.write(batch, Durability::Synced).unwrap();
+    }
+
+    #[test]
+    fn refuses_a_newer_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let newer = layout::VERSION + 1;
+        let host = open(dir.path()).unwrap();
+        put(&host, layout::version_key(), &newer.to_be_bytes());
+        drop(host);
+        let refused = open(dir.path()).err();
+        assert!(
+            matches!(refused, Some(Error::NewerFormat { found, .. }) if found == newer),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn refuses_what_others_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = open(dir.path()).unwrap();
+        let mut batch = WriteBatch::default();
+        batch.delete(layout::version_key());
+        batch.put("key", "value");
+        host.shared.write(batch, Durability::Synced).unwrap();
+        drop(host);
+        let refused = open(dir.path()).err();
+        assert!(
+            matches!(refused, Some(Error::Damaged { .. })),
+            "{refused:?}"
+        );
+    }
+
+    /// Also an opening that was interrupted before it wrote the version.
+    #[test]
+    fn an_empty_database_becomes_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::default().to_rocksdb();
+        options.create_if_missing(true);
+        drop(DB::open(&options, dir.path()).unwrap());
+        drop(open(dir.path()).unwrap());
+        open(dir.path()).unwrap();
+    }
+
+    /// As a process leaves it that is killed while it replaces a list.
+    #[test]
+    fn forgets_an_unfinished_replacement() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = open(dir.path()).unwrap();
+        host.user("ann")
+            .replace(Default::default(), &mut std::iter::empty())
+            .unwrap();
+        let mut batch = WriteBatch::default();
+        let id = host.shared.new_id(&mut batch).unwrap();
+        batch.put(layout::filling_key(id), []);
+        batch.put(layout::token_key(id, b"word"), [1, 1]);
+        host.shared.write(batch, Durability::Synced).unwrap();
+        drop(host);
+
+        let host = open(dir.path()).unwrap();
+        let read = ReadOptions::default();
+        for key in [layout::filling_key(id), layout::token_key(id, b"word")] {
+            assert!(host.shared.get(&key, &read).unwrap().is_none());
+        }
+        let mut batch = WriteBatch::default();
+        assert_ne!(host.shared.new_id(&mut batch).unwrap(), id);
+        assert_eq!(host.users().unwrap(), ["ann"]);
+    }
+}

@@ -1,0 +1,351 @@
+//! The database, byte by byte.
+//!
+//! One column family, `default`. Integers in keys and in the host's records
+//! are big-endian, so that keys sort as their numbers do. A *varint* is
+//! LEB128: seven bits a byte, lowest first, the top bit set on all but the
+//! last byte.
+//!
+//! Every key begins with eight bytes that say whose it is: 0 for the host,
+//! else the id of a user. Ids are given in ascending order from 1 and never
+//! twice, so what a deleted user leaves behind until RocksDB compacts it away
+//! belongs to nobody. The ninth byte is the kind:
+//!
+//! | owner | kind | then | value |
+//! | --- | --- | --- | --- |
+//! | 0 | 0 | | format version, 4 bytes; this is 1 |
+//! | 0 | 1 | | the last id given, 8 bytes |
+//! | 0 | 2 | user name, UTF-8 | the user's id, 8 bytes |
+//! | 0 | 3 | id, 8 bytes | empty: the id is being filled; its keys go at the next opening |
+//! | user | 0 | | counts of the messages registered |
+//! | user | 1 | token, any bytes | counts of the token |
+//!
+//! **Counts** are two varints, ham and spam. Each is 0 for "not in that list",
+//! else the count plus 1.
+//!
+//! **Changes** of counts are the operands of RocksDB's merge: one byte with
+//! four flags for ham (low) and four for spam (high), then for ham and for
+//! spam, each if changed, its numbers.
+//!
+//! | flag | |
+//! | --- | --- |
+//! | 1 | the list is changed; a varint follows: what is added, zigzag (0, -1, 1, -2, ... as 0, 1, 2, 3, ...) |
+//! | 2 | the change enters the token in the list |
+//! | 4 | a varint follows: the least result, otherwise 0 |
+//! | 8 | a varint follows: the greatest result, otherwise 2^32 - 1 |
+//!
+//! **Versions.** A program refuses a database with a greater version than its
+//! own, and brings one with a smaller version up to its own when it opens it,
+//! in one batch that also writes the new version. A new kind, or new flags,
+//! make a new version.
+
+use classifier::{Adjustment, TokenChange};
+
+/// The format version that this program writes.
+pub const VERSION: u32 = 1;
+
+/// Bytes that say whose a key is; RocksDB's prefix.
+pub(crate) const OWNER_LEN: usize = 8;
+
+const HOST: u64 = 0;
+const KIND_VERSION: u8 = 0;
+const KIND_LAST_ID: u8 = 1;
+const KIND_USER: u8 = 2;
+const KIND_FILLING: u8 = 3;
+const KIND_MESSAGES: u8 = 0;
+const KIND_TOKEN: u8 = 1;
+
+/// A user's number in keys. Names are looked up once per call, so that a user
+/// is renamed by writing one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UserId(pub(crate) u64);
+
+impl UserId {
+    /// The value of a name's record, or of the last id given.
+    pub(crate) fn from_record(value: &[u8]) -> Option<Self> {
+        value.try_into().ok().map(|id| Self(u64::from_be_bytes(id)))
+    }
+
+    pub(crate) fn to_record(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
+fn key(owner: u64, kind: u8, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(OWNER_LEN + 1 + rest.len());
+    key.extend_from_slice(&owner.to_be_bytes());
+    key.push(kind);
+    key.extend_from_slice(rest);
+    key
+}
+
+pub(crate) fn version_key() -> Vec<u8> {
+    key(HOST, KIND_VERSION, &[])
+}
+
+pub(crate) fn last_id_key() -> Vec<u8> {
+    key(HOST, KIND_LAST_ID, &[])
+}
+
+pub(crate) fn user_key(name: &str) -> Vec<u8> {
+    key(HOST, KIND_USER, name.as_bytes())
+}
+
+/// All users' names, from (inclusive) and to (exclusive).
+pub(crate) fn user_range() -> (Vec<u8>, Vec<u8>) {
+    (key(HOST, KIND_USER, &[]), key(HOST, KIND_USER + 1, &[]))
+}
+
+pub(crate) fn filling_key(id: UserId) -> Vec<u8> {
+    key(HOST, KIND_FILLING, &id.to_record())
+}
+
+/// All ids that are being filled.
+pub(crate) fn filling_range() -> (Vec<u8>, Vec<u8>) {
+    (
+        key(HOST, KIND_FILLING, &[]),
+        key(HOST, KIND_FILLING + 1, &[]),
+    )
+}
+
+pub(crate) fn messages_key(id: UserId) -> Vec<u8> {
+    key(id.0, KIND_MESSAGES, &[])
+}
+
+pub(crate) fn token_key(id: UserId, token: &[u8]) -> Vec<u8> {
+    key(id.0, KIND_TOKEN, token)
+}
+
+/// All tokens of a user.
+pub(crate) fn token_range(id: UserId) -> (Vec<u8>, Vec<u8>) {
+    (key(id.0, KIND_TOKEN, &[]), key(id.0, KIND_TOKEN + 1, &[]))
+}
+
+/// Everything of a user. Ids are counted up one by one and never reach the
+/// greatest number.
+pub(crate) fn owned_range(id: UserId) -> ([u8; 8], [u8; 8]) {
+    (id.to_record(), UserId(id.0 + 1).to_record())
+}
+
+/// The part of a key after owner and kind.
+pub(crate) fn key_rest(key: &[u8]) -> Option<&[u8]> {
+    key.get(OWNER_LEN + 1..)
+}
+
+/// Counts of a token or of messages, by list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) ham: Option<u32>,
+    pub(crate) spam: Option<u32>,
+}
+
+impl Counts {
+    /// `None` when `value` is nothing that [`Counts::encode`] writes.
+    pub(crate) fn decode(mut value: &[u8]) -> Option<Self> {
+        let mut count = || match take_varint(&mut value)? {
+            0 => Some(None),
+            n => u32::try_from(n - 1).ok().map(Some),
+        };
+        let (ham, spam) = (count()?, count()?);
+        value.is_empty().then_some(Self { ham, spam })
+    }
+
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut value = Vec::with_capacity(4);
+        for count in [self.ham, self.spam] {
+            put_varint(&mut value, count.map_or(0, |n| u64::from(n) + 1));
+        }
+        value
+    }
+
+    pub(crate) fn after(self, change: &TokenChange) -> Self {
+        Self {
+            ham: adjust(self.ham, change.ham),
+            spam: adjust(self.spam, change.spam),
+        }
+    }
+}
+
+fn adjust(count: Option<u32>, adjustment: Option<Adjustment>) -> Option<u32> {
+    match (count, adjustment) {
+        (count, None) => count,
+        (None, Some(a)) if !a.inserts => None,
+        (count, Some(a)) => Some(a.apply(count.unwrap_or(0))),
+    }
+}
+
+const CHANGED: u8 = 1;
+const INSERTS: u8 = 2;
+const FLOOR: u8 = 4;
+const CEILING: u8 = 8;
+
+/// The merge operand of a change.
+pub(crate) fn encode_change(change: &TokenChange) -> Vec<u8> {
+    let mut operand = Vec::with_capacity(4);
+    operand.push(flags(change.ham) | flags(change.spam) << 4);
+    for adjustment in [change.ham, change.spam].into_iter().flatten() {
+        put_varint(&mut operand, zigzag(adjustment.add));
+        if adjustment.floor != 0 {
+            put_varint(&mut operand, u64::from(adjustment.floor));
+        }
+        if adjustment.ceiling != u32::MAX {
+            put_varint(&mut operand, u64::from(adjustment.ceiling));
+        }
+    }
+    operand
+}
+
+fn flags(adjustment: Option<Adjustment>) -> u8 {
+    adjustment.map_or(0, |a| {
+        CHANGED
+            | if a.inserts { INSERTS } else { 0 }
+            | if a.floor != 0 { FLOOR } else { 0 }
+            | if a.ceiling != u32::MAX { CEILING } else { 0 }
+    })
+}
+
+/// `None` when `operand` is nothing that [`encode_change`] writes.
+pub(crate) fn decode_change(mut operand: &[u8]) -> Option<TokenChange> {
+    let (flags, rest) = operand.split_first()?;
+    operand = rest;
+    let ham = take_adjustment(flags & 0x0f, &mut operand)?;
+    let spam = take_adjustment(flags >> 4, &mut operand)?;
+    operand.is_empty().then_some(TokenChange { ham, spam })
+}
+
+fn take_adjustment(flags: u8, operand: &mut &[u8]) -> Option<Option<Adjustment>> {
+    if flags & CHANGED == 0 {
+        return (flags == 0).then_some(None);
+    }
+    let add = unzigzag(take_varint(operand)?);
+    let mut limit = |flag, otherwise| match flags & flag {
+        0 => Some(otherwise),
+        _ => u32::try_from(take_varint(operand)?).ok(),
+    };
+    let (floor, ceiling) = (limit(FLOOR, 0)?, limit(CEILING, u32::MAX)?);
+    (floor <= ceiling).then_some(Some(Adjustment {
+        add,
+        floor,
+        ceiling,
+        inserts: flags & INSERTS != 0,
+    }))
+}
+
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)).cast_unsigned()
+}
+
+fn unzigzag(n: u64) -> i64 {
+    (n >> 1).cast_signed() ^ -(n & 1).cast_signed()
+}
+
+fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Takes a varint off the front; `None` when it is cut off or exceeds `u64`.
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut n = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return None;
+        }
+        n |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn adjustment() -> impl Strategy<Value = Option<Adjustment>> {
+        let limits = (any::<u32>(), any::<u32>(), any::<[bool; 2]>());
+        let adjustment = (any::<i64>(), limits, any::<bool>()).prop_map(
+            |(add, (a, b, [no_floor, no_ceiling]), inserts)| Adjustment {
+                add,
+                floor: if no_floor { 0 } else { a.min(b) },
+                ceiling: if no_ceiling { u32::MAX } else { a.max(b) },
+                inserts,
+            },
+        );
+        proptest::option::of(adjustment)
+    }
+
+    proptest! {
+        #[test]
+        fn counts_come_back(ham: Option<u32>, spam: Option<u32>) {
+            let counts = Counts { ham, spam };
+            prop_assert_eq!(Counts::decode(&counts.encode()), Some(counts));
+        }
+
+        #[test]
+        fn changes_come_back(ham in adjustment(), spam in adjustment()) {
+            let change = TokenChange { ham, spam };
+            prop_assert_eq!(decode_change(&encode_change(&change)), Some(change));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
+            Counts::decode(&bytes);
+            if let Some(change) = decode_change(&bytes) {
+                change.apply(Default::default());
+            }
+        }
+    }
+
+    /// The format is a promise: these bytes are in databases out there.
+    #[test]
+    fn bytes_of_version_1() {
+        assert_eq!(VERSION, 1);
+        assert_eq!(version_key(), [0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(last_id_key(), [0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(user_key("ann"), *b"\0\0\0\0\0\0\0\0\x02ann");
+        let id = UserId(0x0102);
+        assert_eq!(
+            filling_key(id),
+            *b"\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x01\x02"
+        );
+        assert_eq!(messages_key(id), [0, 0, 0, 0, 0, 0, 1, 2, 0]);
+        assert_eq!(token_key(id, b"word"), *b"\0\0\0\0\0\0\x01\x02\x01word");
+
+        let counts = |ham, spam| Counts { ham, spam }.encode();
+        assert_eq!(counts(None, Some(0)), [0, 1]);
+        assert_eq!(counts(Some(126), Some(127)), [127, 0x80, 1]);
+
+        let mut change = TokenChange::default();
+        assert_eq!(encode_change(&change), [0]);
+        change.spam = Some(Adjustment::plus(4));
+        assert_eq!(encode_change(&change), [0x30, 8]);
+        change.ham = Some(Adjustment::minus(1).then(Adjustment::plus(2)));
+        assert_eq!(encode_change(&change), [0x37, 2, 2, 8]);
+        change.ham = Some(Adjustment::plus(2).then(Adjustment::minus(1)));
+        let below_max = [0xfe, 0xff, 0xff, 0xff, 0x0f];
+        assert_eq!(
+            encode_change(&change),
+            [&[0x3b, 2][..], &below_max, &[8]].concat()
+        );
+    }
+
+    #[test]
+    fn refuses_what_it_never_writes() {
+        for counts in [&[][..], &[1], &[1, 1, 1], &[1, 0x80], &[0xff; 11]] {
+            assert_eq!(Counts::decode(counts), None, "{counts:?}");
+        }
+        // Cut off; flags without a change; a floor above the ceiling.
+        for operand in [&[][..], &[1], &[2], &[0, 0], &[13, 0, 2, 1]] {
+            assert_eq!(decode_change(operand), None, "{operand:?}");
+        }
+    }
+}
