@@ -3,16 +3,21 @@
 # `make demo` and `make test` each work as the first command on a fresh
 # Debian 12 with Rust: scripts/build-packages sees to the packages.
 
+PREFIX ?= /usr/local
+DESTDIR ?=
+prefix = $(DESTDIR)$(PREFIX)
+
 # cargo as rustup installs it, also where no login shell set the path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # One profile everywhere, so that each dependency is compiled once.
 CARGO_BUILD = cargo build --release --workspace --bins
 
-.PHONY: help demo test check build packages rocksdb peers corpora
+.PHONY: help demo test check faults build manual install packages rocksdb peers corpora
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1@/p' Makefile | column -t -s @
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' Makefile | \
+		while IFS=@ read -r target does; do printf '  make %-8s %s\n' "$$target" "$$does"; done
 
 demo: build peers ## train on generated mail, filter the rest, show headers and a table
 	scripts/demo
@@ -26,8 +31,29 @@ check: packages rocksdb ## formatting, lints, documentation, unit tests
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
 	cargo test --release --workspace --lib --bins
 
+faults: build peers ## 500 kills of bmf while it registers a message, for each kind of database
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
+		cargo test --release -p tests --test killed -- --nocapture
+
 build: packages rocksdb ## the programs, under target/release
 	$(CARGO_BUILD)
+
+manual: packages rocksdb
+	cargo run --quiet --release -p classifier --example manual -- target/manual
+
+# After `make build manual` as a user, `sudo make install` needs no cargo and
+# installs what is there.
+ifneq ($(shell PATH="$(HOME)/.cargo/bin:$$PATH" command -v cargo),)
+install: build manual
+endif
+install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
+	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv
+	install -D -m 644 -t $(prefix)/share/man/man1 target/manual/*.1
+	for name in bmf bmfconv; do \
+		install -D -m 644 target/manual/$$name.bash $(prefix)/share/bash-completion/completions/$$name; \
+	done
+	install -D -m 644 -t $(prefix)/share/fish/vendor_completions.d target/manual/*.fish
+	install -D -m 644 -t $(prefix)/share/zsh/site-functions target/manual/_*
 
 packages:
 	@scripts/build-packages
