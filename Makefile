@@ -5,6 +5,7 @@
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+FUZZ_SECONDS ?= 60
 prefix = $(DESTDIR)$(PREFIX)
 
 # cargo as rustup installs it, also where no login shell set the path.
@@ -13,7 +14,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # One profile everywhere, so that each dependency is compiled once.
 CARGO_BUILD = cargo build --release --workspace --bins
 
-.PHONY: help demo test check faults build manual install packages rocksdb peers corpora
+.PHONY: help demo test check fuzz faults build manual install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -30,6 +31,9 @@ check: packages rocksdb ## formatting, lints, documentation, unit tests
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
 	cargo test --release --workspace --lib --bins
+
+fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
+	scripts/fuzz $(FUZZ_SECONDS)
 
 faults: build peers ## 500 kills of bmf while it registers a message, for each kind of database
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
