@@ -53,6 +53,7 @@ fn run(command: &str, dir: &Path) -> Result<(), Error> {
         }
         ["read-until-killed"] => read_until_killed(dir),
         ["score"] => score(dir),
+        ["score-until-killed"] => score_until_killed(dir),
         ["use"] => use_all(dir),
         ["import", n] => import(dir, n.parse().unwrap()),
         ["grow"] => {
@@ -136,6 +137,18 @@ fn score(dir: &Path) -> Result<(), Error> {
     let trained = store.lookup(&[token("word0"), token("absent")], &mut counts)?;
     println!("<{} {} {}>", trained.ham, counts[0].ham, counts[1].ham);
     Ok(())
+}
+
+/// Says with each look whether it saw one state of the database.
+fn score_until_killed(dir: &Path) -> Result<(), Error> {
+    let store = Lmdb::open(dir, &Options::read_only())?;
+    let words: Vec<_> = (0..300).map(|n| token(&format!("word{n}"))).collect();
+    let mut counts = Vec::new();
+    loop {
+        let trained = store.lookup(&words, &mut counts)?;
+        let is_one_state = counts.iter().all(|counts| counts.ham == trained.ham);
+        say(if is_one_state { '+' } else { '-' });
+    }
 }
 
 /// Everything that a store can be asked, in the order of growing danger.

@@ -1,10 +1,12 @@
 //! Little address space, no room on the disk, no permission to write.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
+use std::thread;
 
 use classifier::TrainedMessages;
 use classifier::store::lmdb::{Lmdb, Options};
@@ -27,7 +29,7 @@ fn child_after(script: &str, dir: &Path, command: &str) -> Command {
 }
 
 /// As [`child_after`], with mounts of its own. `None`: not permitted here.
-fn child_with_mount(script: &str, dir: &Path, command: &str) -> Option<Output> {
+fn child_with_mount(script: &str, dir: &Path, command: &str) -> Option<Command> {
     let shell = child_after(script, dir, command);
     let mut unshare = Command::new("unshare");
     unshare
@@ -42,8 +44,12 @@ fn child_with_mount(script: &str, dir: &Path, command: &str) -> Option<Output> {
         eprintln!("SKIPPED: needs unshare --mount, which only the superuser may");
         return None;
     }
-    Some(unshare.env("DIR", dir).output().unwrap())
+    unshare.env("DIR", dir);
+    Some(unshare)
 }
+
+/// Mounts the folder so that it can only be read.
+const READ_ONLY: &str = "mount --bind \"$DIR\" \"$DIR\" && mount -o remount,ro,bind \"$DIR\"";
 
 #[test]
 fn grows_in_64_mib_of_address_space() {
@@ -83,7 +89,8 @@ fn grows_while_another_process_has_it_open() {
 fn a_full_disk_refuses_a_message_and_keeps_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let mount = "mount -t tmpfs -o size=900k none \"$DIR\"";
-    if let Some(output) = child_with_mount(mount, dir.path(), "train-until-full") {
+    if let Some(mut child) = child_with_mount(mount, dir.path(), "train-until-full") {
+        let output = child.output().unwrap();
         let said = succeeded(output);
         let (held, rest) = said.split_once('<').unwrap().1.split_once(" of ").unwrap();
         let (tried, error) = rest.split_once(": ").unwrap();
@@ -93,7 +100,8 @@ fn a_full_disk_refuses_a_message_and_keeps_the_others() {
             "{error}"
         );
     }
-    if let Some(output) = child_with_mount(mount, dir.path(), "fill-then-train") {
+    if let Some(mut child) = child_with_mount(mount, dir.path(), "fill-then-train") {
+        let output = child.output().unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert!(errors.contains("No space left"), "{errors}");
@@ -104,12 +112,13 @@ fn a_full_disk_refuses_a_message_and_keeps_the_others() {
 fn a_read_only_file_system_is_scored_from() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), 2, 0);
-    let mount = "mount --bind \"$DIR\" \"$DIR\" && mount -o remount,ro,bind \"$DIR\"";
     for lock in ["bmf.mdb-lock", "bmf.mdb-writer"] {
-        if let Some(output) = child_with_mount(mount, dir.path(), "score") {
+        if let Some(mut child) = child_with_mount(READ_ONLY, dir.path(), "score") {
+            let output = child.output().unwrap();
             assert!(succeeded(output).contains("<2 2 0>"));
         }
-        if let Some(output) = child_with_mount(mount, dir.path(), "train 2 1") {
+        if let Some(mut child) = child_with_mount(READ_ONLY, dir.path(), "train 2 1") {
+            let output = child.output().unwrap();
             let errors = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{errors}");
             assert!(errors.contains("Read-only file system"), "{errors}");
@@ -117,6 +126,59 @@ fn a_read_only_file_system_is_scored_from() {
         fs::remove_file(dir.path().join(lock)).unwrap();
     }
     assert_eq!(whole_messages(dir.path()), 2);
+}
+
+#[test]
+fn a_reader_without_locks_sees_one_state_while_others_train() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path(), 1, 0);
+    let Some(mut child) = child_with_mount(READ_ONLY, dir.path(), "score-until-killed") else {
+        return;
+    };
+    let mut reader = child
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = reader.stdout.take().unwrap();
+    let looks = thread::spawn(move || {
+        let mut said = String::new();
+        stdout.read_to_string(&mut said).map(|_| said)
+    });
+    // Without syncs, so that as many transactions as possible pass a look.
+    let options = Options {
+        syncs: false,
+        ..Options::default()
+    };
+    let mut store = Lmdb::open(dir.path(), &options).unwrap();
+    for n in 1..1000 {
+        learn(&mut store, n, Durability::Relaxed).unwrap();
+    }
+    reader.kill().unwrap();
+    let said = looks.join().unwrap().unwrap();
+    assert!(said.contains('+') && !said.contains('-'), "{said}");
+    // Where three transactions passed one look, LMDB may have followed what
+    // they wrote anywhere. That is said.
+    let mut errors = String::new();
+    let mut stderr = reader.stderr.take().unwrap();
+    stderr.read_to_string(&mut errors).unwrap();
+    assert!(
+        errors.is_empty() || errors.contains("try again"),
+        "{errors}"
+    );
+    reader.wait().unwrap();
+}
+
+#[test]
+fn a_stopped_opener_keeps_no_reader_out() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path(), 1, 0);
+    let opener = File::open(Lmdb::path(dir.path())).unwrap();
+    opener.lock().unwrap();
+    let scored = child(dir.path(), "score").output().unwrap();
+    assert!(succeeded(scored).contains("<1 1 0>"));
+    let output = child(dir.path(), "train-impatiently").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

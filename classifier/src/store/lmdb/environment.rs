@@ -4,7 +4,7 @@
 //! and having initialised it is not proof against being killed. So the header
 //! is looked at first, and one process opens at a time.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -39,34 +39,10 @@ impl Environment {
         map_bytes: u64,
     ) -> Result<Option<Self>, Error> {
         let writes = options.access == Access::ReadWrite;
-        let file = File::options()
-            .read(true)
-            .write(writes)
-            .create(writes)
-            .truncate(false)
-            .mode(0o600)
-            .open(path);
-        let file = match file {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound && !writes => return Ok(None),
-            Err(error) => return Err(Error::io("open", path)(error)),
+        let Some(file) = open_file(path, writes)? else {
+            return Ok(None);
         };
-        // Held while LMDB opens. `flock` on the data file itself, which LMDB
-        // leaves alone: it works in a read-only folder and needs no file.
-        let wait = match options.access {
-            Access::ReadOnly => options.lock_wait.min(READER_WAIT),
-            Access::ReadWrite => options.lock_wait,
-        };
-        let is_first_in_line = lock::within(wait, clone(&file, path)?)
-            .map_err(Error::io("lock", path))?
-            .map(Opening);
-        if is_first_in_line.is_none() && writes {
-            return Err(Error::Locked {
-                path: path.into(),
-                waited: wait,
-                owner: None,
-            });
-        }
+        let turn = take_turn(&file, path, options)?;
         check_not_open(path).map_err(Error::io("open", path))?;
         let header = Header::read(&file, path)?;
         if matches!(header, Header::Blank) {
@@ -77,15 +53,14 @@ impl Environment {
         }
         let len = file.metadata().map_err(Error::io("read", path))?.len();
         header.check_length(len, path)?;
-        let lock_file = match is_first_in_line {
+        let lock_file = match turn {
             Some(_) => prepare_lock_file(&file, path),
             None => Err(ErrorKind::WouldBlock.into()),
         };
-        let is_shared = match lock_file {
-            Ok(()) => true,
-            Err(_) if !writes => false,
-            Err(error) => return Err(Error::io("write", lock_path(path))(error)),
-        };
+        let is_shared = lock_file.is_ok();
+        if let (Err(error), true) = (lock_file, writes) {
+            return Err(Error::io("write", lock_path(path))(error));
+        }
         let opened = Self::map(path, options, map_bytes.max(len), is_shared);
         if opened.is_err() && len == 0 {
             // On a full disk LMDB may have written half a header.
@@ -95,9 +70,9 @@ impl Environment {
     }
 
     fn map(path: &Path, options: &Options, wanted: u64, is_shared: bool) -> Result<Self, Error> {
-        // Room to grow for writers, as long as address space allows it.
+        // Room to grow, as long as address space allows it.
         let rooms: &[u64] = match options.access {
-            Access::ReadOnly => &[0],
+            Access::ReadOnly => &[MIN_ROOM, 0],
             Access::ReadWrite => &[wanted.max(MIN_ROOM), MIN_ROOM, MIN_ROOM / 16],
         };
         let mut outcome = Err(heed::Error::Io(ErrorKind::OutOfMemory.into()));
@@ -173,8 +148,38 @@ fn open_env(
     unsafe { options.flags(flags).open(path) }
 }
 
-/// Says that this process is the one that opens. Given back when dropped.
-struct Opening(#[expect(dead_code, reason = "held, not read")] File);
+fn open_file(path: &Path, writes: bool) -> Result<Option<File>, Error> {
+    let file = match (writes, path.parent()) {
+        (true, Some(dir)) => fs::metadata(dir).and_then(|dir| create_like(&dir, path)),
+        _ => File::open(path),
+    };
+    match file {
+        Err(error) if error.kind() == ErrorKind::NotFound && !writes => Ok(None),
+        file => file.map(Some).map_err(Error::io("open", path)),
+    }
+}
+
+/// Waits until no other process is opening the database. The turn is given
+/// back when the file is dropped. `None`: read without LMDB's locks then.
+///
+/// It is `flock` on the data file itself, which LMDB leaves alone: that needs
+/// no permission to write, and no file of its own.
+fn take_turn(file: &File, path: &Path, options: &Options) -> Result<Option<File>, Error> {
+    let wait = match options.access {
+        Access::ReadOnly => options.lock_wait.min(READER_WAIT),
+        Access::ReadWrite => options.lock_wait,
+    };
+    let ours = file.try_clone().map_err(Error::io("open", path))?;
+    let turn = lock::within(wait, ours).map_err(Error::io("lock", path))?;
+    match (&turn, options.access) {
+        (None, Access::ReadWrite) => Err(Error::Locked {
+            path: path.into(),
+            waited: wait,
+            owner: None,
+        }),
+        _ => Ok(turn),
+    }
+}
 
 /// For how long readers wait for another process that opens, which takes
 /// microseconds unless it was stopped. Then they read without LMDB's locks.
@@ -191,10 +196,6 @@ const MIN_ROOM: u64 = 4 << 20;
 /// Maps are multiples of this, which is a multiple of every page size.
 const MAP_UNIT: u64 = 1 << 16;
 
-fn clone(file: &File, path: &Path) -> Result<File, Error> {
-    file.try_clone().map_err(Error::io("open", path))
-}
-
 /// LMDB's own name for it.
 fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -209,7 +210,7 @@ fn lock_path(path: &Path) -> PathBuf {
 /// SIGBUS when it touches it. On a read-only file system it would silently do
 /// without.
 fn prepare_lock_file(data: &File, path: &Path) -> io::Result<()> {
-    let file = create_beside(&data.metadata()?, &lock_path(path))?;
+    let file = create_like(&data.metadata()?, &lock_path(path))?;
     if file.metadata()?.len() >= LOCK_FILE_BYTES {
         return Ok(());
     }
@@ -232,9 +233,9 @@ fn check_not_open(path: &Path) -> io::Result<()> {
 /// LMDB's header and [`MAX_READERS`] slots, each a cache line.
 const LOCK_FILE_BYTES: u64 = (MAX_READERS as u64 + 2) * 64;
 
-/// Opens a file that belongs to the database, made if missing. When the
-/// superuser works on a person's database the file becomes that person's.
-pub(super) fn create_beside(data: &Metadata, path: &Path) -> io::Result<File> {
+/// Opens a file to write, made if missing. When the superuser makes it for a
+/// person's database it becomes that person's, whose is what `like` tells of.
+pub(super) fn create_like(like: &Metadata, path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
         .write(true)
@@ -243,9 +244,9 @@ pub(super) fn create_beside(data: &Metadata, path: &Path) -> io::Result<File> {
         .mode(0o600)
         .open(path)?;
     let found = file.metadata()?;
-    if (data.uid(), data.gid()) != (found.uid(), found.gid()) {
+    if found.len() == 0 && (like.uid(), like.gid()) != (found.uid(), found.gid()) {
         // Only the superuser may; others keep what the system gave them.
-        drop(fchown(&file, Some(data.uid()), Some(data.gid())));
+        drop(fchown(&file, Some(like.uid()), Some(like.gid())));
     }
     Ok(file)
 }

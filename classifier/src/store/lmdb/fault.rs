@@ -84,10 +84,17 @@ impl FaultGuard {
             .map_err(refused)?;
         match wait(reader).map_err(refused)? {
             None => worker.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Some(signal) => Err(Error::Damaged {
-                path: self.path.clone(),
-                detail: format!("using it ended in {}", name(signal)),
-            }),
+            Some(signal) => {
+                let uncertain = match signal & UNCERTAIN {
+                    0 => "",
+                    _ => ", unless another process was writing: then try again",
+                };
+                let signal = name(signal & !UNCERTAIN);
+                Err(Error::Damaged {
+                    path: self.path.clone(),
+                    detail: format!("using it ended in {signal}{uncertain}"),
+                })
+            }
         }
     }
 }
@@ -110,6 +117,17 @@ thread_local! {
     /// Made at compile time and without a destructor, so that a handler may
     /// touch it.
     static REPORT_TO: Cell<c_int> = const { Cell::new(-1) };
+    /// [`UNCERTAIN`] or 0.
+    static CERTAINTY: Cell<c_int> = const { Cell::new(0) };
+}
+
+/// Set in what is reported if a writer may have been the cause.
+const UNCERTAIN: c_int = 0x80;
+
+/// Says of this thread, until further notice, whether a writer can disturb
+/// what it reads, so that a fault need not mean damage.
+pub(super) fn set_certain(is_certain: bool) {
+    CERTAINTY.set(if is_certain { 0 } else { UNCERTAIN });
 }
 
 /// Marks this thread as guarded until dropped, which closes the pipe.
@@ -187,7 +205,7 @@ fn check(outcome: c_int) -> io::Result<()> {
 extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let pipe = REPORT_TO.get();
     if pipe >= 0 {
-        let byte = signal as u8;
+        let byte = (signal | CERTAINTY.get()) as u8;
         // SAFETY: `write` and `pause` may be called in a handler; the byte
         // is valid, and a failed write leaves only the process to be killed.
         unsafe {

@@ -6,7 +6,8 @@
 //! [`Options::lock_wait`], and a change is there wholly or not at all. The
 //! file grows by itself. Where the folder or the file cannot be written a
 //! reader does without LMDB's locks and looks afterwards whether a writer
-//! came too near.
+//! came too near; should three changes be committed during one look, it may
+//! also end in an error that says to try again.
 //!
 //! LMDB maps its file and trusts it. [`FaultGuard`] turns what a damaged file
 //! does to the process into an error.
@@ -295,7 +296,7 @@ impl Lmdb {
     fn lock_writer(&self) -> Result<fs::File, Error> {
         let path = self.path.with_extension("mdb-writer");
         let file = fs::metadata(&self.path)
-            .and_then(|data| environment::create_beside(&data, &path))
+            .and_then(|data| environment::create_like(&data, &path))
             .map_err(Error::io("open", &path))?;
         let ours = file.try_clone().map_err(Error::io("open", &path))?;
         match lock::within(self.options.lock_wait, ours).map_err(Error::io("lock", &path))? {

@@ -7,6 +7,7 @@ use heed::types::Bytes;
 use heed::{Database, MdbError, PutFlags, RoTxn, RwTxn};
 
 use super::environment::Environment;
+use super::fault;
 use super::record::{self, Listed};
 use crate::store::Durability;
 use crate::{Error, TrainedMessages};
@@ -88,12 +89,14 @@ pub(super) fn read<T>(
     if !environment.is_shared && newer() > 0 {
         return Ok(None);
     }
+    fault::set_certain(environment.is_shared);
     let answer = look(&Reading {
         table: environment.table,
         txn: &txn,
         path,
         is_certain: environment.is_shared,
     });
+    fault::set_certain(true);
     if !environment.is_shared && newer() > 1 {
         return Ok(None);
     }
