@@ -96,20 +96,17 @@ impl Adjustment {
     /// The count becomes `n`.
     pub fn set(n: u32) -> Self {
         Self {
-            // Far enough below for later additions.
-            add: 2 * Self::LEAST,
+            add: 0,
             floor: n,
+            ceiling: n,
             inserts: true,
         }
     }
 
     /// The result, where it is the same for every count.
     pub fn constant(self) -> Option<u32> {
-        (self.add <= Self::LEAST).then_some(self.floor)
+        (self.floor == self.ceiling).then_some(self.floor)
     }
-
-    /// Takes every count to 0.
-    const LEAST: i64 = -(u32::MAX as i64);
 
     /// First this, then `next`.
     #[must_use]
