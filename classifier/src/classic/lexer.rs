@@ -273,3 +273,132 @@ fn ends_word(b: u8) -> bool {
 fn continues_word(b: u8) -> bool {
     ends_word(b) || matches!(b, b'\'' | b'.' | b'-')
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words(text: &[u8]) -> Vec<&[u8]> {
+        Lexer::new(text).collect()
+    }
+
+    /// Words behind a first line, so that each row shows one line's rule.
+    fn check(line: &str, expected: &str) {
+        let text = format!("\n{line}\n");
+        let found: Vec<_> = words(text.as_bytes())
+            .into_iter()
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect();
+        assert_eq!(found.join(" "), expected, "of {line:?}");
+    }
+
+    #[test]
+    fn letters_digits_and_marks_make_words() {
+        check("a ab abc $a $aa $$$ $-$", "abc $aa $$$ $-$");
+        check(
+            "aaaaaaaaaaaaaaaaaaaa baaaaaaaaaaaaaaaaaaaa",
+            "aaaaaaaaaaaaaaaaaaaa",
+        );
+        check("aaaaaaaaaaaaaaaaaaaa-- x", "aaaaaaaaaaaaaaaaaaaa");
+        check(
+            "it's don't' a.b.c. foo.-bar -baz",
+            "it's don't a.b.c foo.-bar baz",
+        );
+        check(
+            "9foo foo_bar foo@bar.com caf\u{e9}s",
+            "foo foo bar foo bar.com caf",
+        );
+    }
+
+    #[test]
+    fn a_word_may_be_followed_by_any_number_of_marks() {
+        let text = format!("abc{} {}xyz", "-".repeat(200), ".".repeat(200));
+        assert_eq!(words(text.as_bytes()), [b"abc", b"xyz"]);
+        let text = format!(" abc{}d efg", "-".repeat(200));
+        assert_eq!(words(text.as_bytes()), [b"efg"]);
+    }
+
+    #[test]
+    fn addresses() {
+        check(
+            "1.2.3.4 x1.2.3.4 1.2.3.4abc",
+            "1.2.3.4 x1.2.3.4 1.2.3.4 abc",
+        );
+        check("1234.1.2.3 1.2.3.4567 1.2.3.4.5", "234.1.2.3 1.2.3.4");
+        check("1.2.3 1..2.3.4 999.999.999.999.", "999.999.999.999");
+    }
+
+    #[test]
+    fn html_names() {
+        check("<body> Body body. bodyx body.com", "Body bodyx body.com");
+        check("body-x body--xyz body$", "body-x xyz body$");
+        check("http-equiv http-equivx http-equi", "http-equivx http-equi");
+        check("head href select head} href\u{e9} select-", "head href");
+        assert_eq!(words(b"foo body"), [b"foo".as_slice(), b"body"]);
+        assert_eq!(words(b"foo body\n"), [b"foo"]);
+    }
+
+    #[test]
+    fn marks_that_skip() {
+        check("foo SMTP id bar", "foo");
+        check("foo SMTPS id smtp id bar", "foo SMTPS smtp bar");
+        check("foo; boundary=bar", "foo");
+        check("foo; xboundary=bar Boundary=", "foo xboundary bar Boundary");
+        check(
+            "name=\"foo\" filename=\"bar.txt\" filename=x",
+            "foo bar.txt filename",
+        );
+        check("<!--foo--> foo-->bar", "foo foo bar");
+    }
+
+    #[test]
+    fn lines_that_are_skipped() {
+        for line in [
+            "Date: Mon, foo",
+            "DELIVERY-date: foo bar",
+            "Message-Id: <foo@bar>",
+            "X-Sorted: foo bar",
+            "X-Spam-Anything foo bar",
+            "\tid foo bar",
+            "SPAM: foo bar",
+            "--foo-bar_=baz",
+            "word",
+            "Zm9vYmFy/+\r",
+            "",
+        ] {
+            check(line, "");
+        }
+        check(" Date: foo", "Date foo");
+        check("X-Spammer: foo", "X-Spammer foo");
+        check("spam: foo", "spam foo");
+        check("--foo bar", "foo bar");
+        check("--foo\r", "foo");
+        check("Zm9vYmFy=", "Zm9vYmFy");
+        // At the end of the input the names of fields are words.
+        assert_eq!(words(b"\nX-Spam-"), [b"X-Spam"]);
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_words_in_order(
+            text in proptest::collection::vec(
+                prop_oneof![
+                    5 => proptest::sample::select(b"abzAZ019$'.-\n \t\r/+=<\"".to_vec()),
+                    1 => any::<u8>(),
+                ],
+                0..400,
+            ),
+        ) {
+            let mut at = 0;
+            for word in words(&text) {
+                let start = word.as_ptr() as usize - text.as_ptr() as usize;
+                prop_assert!(start >= at);
+                at = start + word.len();
+                prop_assert!(Token::new(word).is_some());
+                prop_assert!(word.len() >= 3 && word.iter().all(|b| continues_word(*b)));
+            }
+        }
+    }
+}

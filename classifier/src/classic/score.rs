@@ -214,3 +214,121 @@ fn combine(spamicities: impl Iterator<Item = f64> + Clone) -> f64 {
     let log_odds: f64 = spamicities.map(|p| (1.0 - p).ln() - p.ln()).sum();
     1.0 / (1.0 + log_odds.exp())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Durability, Entry, Memory, TokenStore};
+
+    /// The values are those of Debian's bmf 0.9.4-13.
+    #[test]
+    fn the_constants_are_those_of_bmf() {
+        let params = Params::bmf();
+        assert_eq!(params.n_extrema, 15);
+        assert_eq!(params.spam_cutoff, 0.9);
+        assert_eq!(params.min_occurrences, 5);
+        assert_eq!(params.unknown_spamicity, 0.4);
+        assert_eq!(
+            (params.min_spamicity, 1.0 - params.min_spamicity),
+            (0.01, 0.99)
+        );
+    }
+
+    #[test]
+    fn spamicity_of_a_token() {
+        let trained = TrainedMessages { ham: 10, spam: 20 };
+        for (ham, spam, expected) in [
+            (0, 0, 0.4),
+            (2, 2, 0.4),
+            (5, 0, 0.01),
+            (0, 5, 0.99),
+            (5, 5, 0.25 / 0.75),
+            // More occurrences than messages count as one in each.
+            (40, 80, 0.5),
+        ] {
+            let counts = TokenCounts { ham, spam };
+            let spamicity = token_spamicity(counts, trained, &Params::bmf());
+            assert_eq!(spamicity, expected, "of {counts:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_of_a_class_without_messages_say_nothing() {
+        let counts = TokenCounts { ham: 5, spam: 5 };
+        let spamicity = token_spamicity(counts, TrainedMessages::default(), &Params::bmf());
+        let mut extrema = Extrema::new(1);
+        extrema.offer(Token::new(b"token").unwrap(), spamicity, counts);
+        assert!(extrema.score().evidence.is_empty());
+    }
+
+    fn evidence(n_extrema: usize, offered: &[(&str, f64)]) -> Vec<(String, f64)> {
+        let mut extrema = Extrema::new(n_extrema);
+        for (word, spamicity) in offered {
+            let token = Token::new(word.as_bytes()).unwrap();
+            extrema.offer(token, *spamicity, TokenCounts::default());
+        }
+        let evidence = extrema.score().evidence.into_iter();
+        evidence
+            .map(|e| {
+                (
+                    String::from_utf8_lossy(e.token.as_bytes()).into(),
+                    e.spamicity,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_last_weaker_slot_is_overwritten() {
+        let offered = [
+            ("one", 0.8),
+            ("two", 0.6),
+            ("six", 0.7),
+            ("ten", 0.99),
+            ("two", 0.6),
+        ];
+        // From the last slot on, and `ten` takes the place of `one`, not of `two`.
+        let expected = [("two".into(), 0.6), ("ten".into(), 0.99)];
+        assert_eq!(evidence(2, &[offered[0], offered[1], offered[3]]), expected);
+        assert_eq!(evidence(0, &offered), []);
+    }
+
+    #[test]
+    fn a_token_may_come_back() {
+        let offered = [("one", 0.2), ("two", 0.1), ("one", 0.2)];
+        assert_eq!(evidence(1, &offered), [("two".into(), 0.1)]);
+        assert_eq!(
+            evidence(2, &[("one", 0.2), ("one", 0.2)]),
+            [("one".into(), 0.2)]
+        );
+    }
+
+    #[test]
+    fn hundreds_of_extrema_give_a_number() {
+        assert_eq!(combine([0.5; 2_000].into_iter()), 0.5);
+        assert!(combine([0.99; 2_000].into_iter()) > 0.999);
+        assert!(combine([0.01; 2_000].into_iter()) < 0.001);
+    }
+
+    #[test]
+    fn a_long_message_is_scored_in_batches() {
+        let mut store = Memory::default();
+        let entry = |token| Entry {
+            token,
+            ham: Some(0),
+            spam: Some(9),
+        };
+        let trained = TrainedMessages { ham: 9, spam: 9 };
+        let mut entries = [entry(b"late".as_slice())].into_iter();
+        store.replace(trained, &mut entries).unwrap();
+        store
+            .apply(&crate::Changes::default(), Durability::Synced)
+            .unwrap();
+        let mut message = b"first ".repeat(2 * Batch::MAX_WORDS);
+        message.extend(b"late ");
+        let score = score(&message, &store, &Params::bmf()).unwrap();
+        // `first` held the last slot, and gave it to the stronger `late`.
+        assert_eq!(score.evidence.len(), 1);
+        assert_eq!(score.evidence[0].token.as_bytes(), b"late");
+    }
+}

@@ -52,7 +52,7 @@ impl Database {
         };
         let opened = guard.run(move || import::open(&dir, &options))?;
         if let Some(lists) = opened.imported {
-            note(&format!("imported {lists}, which is left as it is"));
+            note(&format!("imported {lists}, which are left as they are"));
         }
         Ok(Self {
             store: Arc::new(RwLock::new(opened.store)),
