@@ -274,8 +274,8 @@ pub fn comparable(outcome: &Outcome) -> (i32, Vec<u8>) {
     (code, stdout)
 }
 
-/// The lists of a database, good first. A list that is not there is empty:
-/// whether a program makes an empty file or none is not worth a difference.
+/// The lists of a database, good first. Whether a list of nothing has a first
+/// line, or a file, is not worth a difference: it is empty here.
 ///
 /// # Panics
 ///
@@ -295,6 +295,7 @@ pub fn lists(pair: Pair, format: Format, database: &Path) -> [Vec<u8>; 2] {
     };
     ["goodlist.txt", "spamlist.txt"].map(|name| match fs::read(folder.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Ok(list) if list == b"# bogofilter wordlist (format version A): 0\n" => Vec::new(),
         read => read.unwrap(),
     })
 }

@@ -198,15 +198,21 @@ fn a_full_disk_loses_neither_the_message_nor_the_database() {
     fs::write(&mail, format!("Subject: many words\n\n{words}")).unwrap();
     for format in FORMATS {
         // The tmpfs goes when the shell does, so all is asked inside it.
-        let script = "mount -t tmpfs -o size=300k none \"$3\" && cd \"$3\" || exit 99
-            small='Subject: small mail\n\nWith a few words.\n'
-            printf \"$small\" | \"$1\" -f $4 -d db -s || exit 98
-            \"$2\" -e -f $4 -d db && mkdir before && mv *list.txt before || exit 97
-            \"$1\" -f $4 -d db -p -s <\"$5\" >\"$6\"
-            [ $? = 2 ] || exit 96
-            mkdir after && cd after && \"$2\" -e -f $4 -d ../db || exit 95
-            cmp goodlist.txt ../before/goodlist.txt && cmp spamlist.txt ../before/spamlist.txt || exit 94
-            printf \"$small\" | \"$1\" -f $4 -d ../db -t >/dev/null; [ $? -lt 2 ]";
+        let script = "
+            bmf=$1 bmfconv=$2 mount=$3 format=$4 mail=$5 passed=$6
+            mount -t tmpfs -o size=300k none \"$mount\" && cd \"$mount\" || exit 99
+            small='Subject: small mail\\n\\nWith a few words.\\n'
+            lists() { # into the folder $1, outside, where there is room
+                mkdir \"$mount.$1\" && cd \"$mount.$1\" || exit 98
+                if [ $format = text ]; then cp \"$mount\"/db/*list.txt .; else \"$bmfconv\" -e -d \"$mount/db\"; fi || exit 97
+                cd \"$mount\"
+            }
+            printf \"$small\" | \"$bmf\" -f $format -d db -s || exit 96
+            lists before
+            \"$bmf\" -f $format -d db -p -s <\"$mail\" >\"$passed\"; [ $? = 2 ] || exit 95
+            lists after
+            diff -r \"$mount.before\" \"$mount.after\" >&2 || exit 94
+            printf \"$small\" | \"$bmf\" -f $format -d db -t >/dev/null; [ $? -lt 2 ]";
         let mount = folder.path().join(format.name());
         fs::create_dir(&mount).unwrap();
         let passed = folder.path().join("passed");
