@@ -251,6 +251,13 @@ fn waits_for_a_lock_no_longer_than_agreed() {
 }
 
 #[test]
+fn reading_makes_no_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(seen(dir.path()), Seen::default());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn folder_is_made_but_none_above_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bmf");
