@@ -47,6 +47,12 @@ impl Options {
         // write buffer answers these without a search.
         options.set_memtable_prefix_bloom_ratio(0.05);
         options.set_memtable_whole_key_filtering(true);
+        // A look-up walks all changes of a token that wait in the write buffer,
+        // and asks every young table. So each eighth change of a token merges
+        // those before it (where that reads memory only), and young tables
+        // are compacted by twos: there is little to write beside the reading.
+        options.set_max_successive_merges(8);
+        options.set_level_zero_file_num_compaction_trigger(2);
         options.set_max_open_files(i32::from(self.max_open_files));
         // RocksDB's default grows without a bound worth the name (1 GiB).
         options.set_max_manifest_file_size(4 << 20);

@@ -66,7 +66,7 @@ fn listed(user: &UserStore) -> Result<(TrainedMessages, Vec<Row>), classifier::E
 #[test]
 fn behaves_like_memory() {
     use classifier::store::conformance::{Listing, check};
-    check(200, Listing::WhenAdded, |dir| open(dir).user("ann"));
+    check(64, Listing::WhenAdded, |dir| open(dir).user("ann"));
 }
 
 #[test]
