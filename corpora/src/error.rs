@@ -17,6 +17,61 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A line of an index is not one.
+    #[error("{}:{line}: expected \"spam path\" or \"ham path\", found {found:?}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// The whole line.
+        found: String,
+    },
+    /// An index names a file that its archive does not hold.
+    #[error("the index names {name}, which is not in the archive")]
+    Missing {
+        /// Which file.
+        name: String,
+    },
+    /// Nothing says what is ham and what spam.
+    #[error("{} holds no TREC index and no folders named ham and spam; give the two with --ham and --spam", path.display())]
+    Unlabelled {
+        /// The collection.
+        path: PathBuf,
+    },
+    /// No message at all.
+    #[error("no message in {name}")]
+    Empty {
+        /// The collection.
+        name: String,
+    },
+    /// A filter's description cannot be used.
+    #[error("filter {name}: {detail}")]
+    Adapter {
+        /// Which filter.
+        name: String,
+        /// What is wrong, and what would be right.
+        detail: String,
+    },
+    /// A filter's program is not on this machine.
+    #[error("filter {name}: none of {programs} is installed")]
+    NotInstalled {
+        /// Which filter.
+        name: String,
+        /// What was looked for.
+        programs: String,
+    },
+    /// One of our engines could not answer.
+    #[error(transparent)]
+    Engine(#[from] classifier::Error),
+    /// A line of a result file is not one.
+    #[error("{}:{line}: expected \"file=... judge=... class=... score=...\"", path.display())]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+    },
 }
 
 impl Error {

@@ -26,7 +26,7 @@ use std::path::Path;
 use classifier::Label;
 
 use crate::message::label_name;
-use crate::{Error, Message, Random};
+use crate::{Error, Message, Random, Role};
 
 /// What to generate.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +86,7 @@ impl Iterator for Generator {
         Some(Message {
             id: format!("data/{:05}.eml", self.n_done),
             label,
+            role: Role::default(),
             bytes: mime::encode(&draft, self.time, &mut self.random),
         })
     }

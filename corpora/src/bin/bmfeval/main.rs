@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod generate;
+mod run;
 
 /// Measures spam filters over labelled mail collections, in the way of the
 /// TREC spam track.
@@ -18,11 +19,13 @@ struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     Generate(generate::Arguments),
+    Run(Box<run::Arguments>),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,230 @@
+//! `bmfeval run`.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use corpora::experiment::{Experiment, Report};
+use corpora::filter::FilterSpec;
+use corpora::protocol::{Feedback, Protocol};
+use corpora::read::{self, Strip};
+use corpora::{Collection, report, results};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Run filters over collections and measure them.
+///
+/// A CORPUS is a TREC index (or a folder or archive that holds one), or a
+/// folder or archive with folders named ham and spam. Several that hold the
+/// same messages in another order are reported as one, with the mean.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Collections that hold their labels.
+    corpus: Vec<PathBuf>,
+    /// Ham: folder, Maildir, mbox or archive.
+    #[arg(long, requires = "spam", value_name = "PATH")]
+    ham: Option<PathBuf>,
+    /// Spam: folder, Maildir, mbox or archive.
+    #[arg(long, requires = "ham", value_name = "PATH")]
+    spam: Option<PathBuf>,
+    /// classic, bmf, bogofilter, spamprobe, FILE.toml or jig:FOLDER; may be
+    /// given several times. The first one is compared with the others.
+    #[arg(long = "filter", short, value_name = "FILTER", default_values_t = ["classic".to_owned()])]
+    filters: Vec<String>,
+    /// Leave filters out that are not installed, and say so.
+    #[arg(long)]
+    skip_missing: bool,
+    /// When the filter is told the truth: immediate, first:N (then never
+    /// again), partial:PERCENT, active:BUDGET, folds:K.
+    #[arg(long, default_value = "immediate", value_parser = feedback)]
+    feedback: Feedback,
+    /// Of a hundred labels, how many are told wrongly.
+    #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = percent)]
+    wrong: f64,
+    /// A wrong label is put right after so many messages.
+    #[arg(long, value_name = "MESSAGES")]
+    corrected_after: Option<usize>,
+    /// Reorder each collection so many times; 0 keeps the order of reception.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    shuffles: u64,
+    /// Seed of orders, noise and resampling.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Take this header field out of each message (NAME, or PREFIX*).
+    #[arg(long, value_name = "NAME")]
+    strip_header: Vec<String>,
+    /// Take the From line of an mbox out of each message.
+    #[arg(long)]
+    strip_mbox_from: bool,
+    /// Print one JSON object a line in place of the table.
+    #[arg(long)]
+    json: bool,
+    /// Write a page with curves and the worst mistakes.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write a TREC result file for each run, for `bmfeval compare`.
+    #[arg(long, value_name = "FOLDER")]
+    results: Option<PathBuf>,
+    /// Where filters keep their databases while they run; in memory
+    /// (/dev/shm) where there is such a folder.
+    #[arg(long, value_name = "FOLDER")]
+    work: Option<PathBuf>,
+    /// Runs at the same time; 1 for times that mean something.
+    #[arg(long, short, value_name = "N", default_value_t = 0)]
+    jobs: usize,
+    /// No progress bar.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+fn feedback(text: &str) -> Result<Feedback, String> {
+    let (kind, value) = text.split_once(':').unwrap_or((text, ""));
+    let count = || {
+        value
+            .parse::<usize>()
+            .map_err(|e| format!("{value:?}: {e}"))
+    };
+    Ok(match kind {
+        "immediate" if value.is_empty() => Feedback::Immediate,
+        "first" => Feedback::First(count()?),
+        "partial" => Feedback::Partial(percent(value)?),
+        "active" => Feedback::Active(count()?),
+        "folds" => match count()? {
+            0 | 1 => return Err("at least two folds".to_owned()),
+            n => Feedback::Folds(n),
+        },
+        _ => {
+            return Err("immediate, first:N, partial:PERCENT, active:BUDGET or folds:K".to_owned());
+        }
+    })
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err(format!("{text:?} is no percentage")),
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let collections = arguments.collections()?;
+    let filters = arguments.filter_specs()?;
+    let shuffles: Vec<Option<u64>> = match arguments.shuffles {
+        0 => vec![None],
+        n => (1..=n).map(Some).collect(),
+    };
+    let experiment = Experiment {
+        collections: &collections,
+        filters: &filters,
+        shuffles: &shuffles,
+        protocol: Protocol {
+            seed: arguments.seed,
+            shuffle: None,
+            feedback: arguments.feedback,
+            wrong_percent: arguments.wrong,
+            corrected_after: arguments.corrected_after,
+        },
+    };
+    let work = arguments.work_folder()?;
+    let bar = arguments.progress_bar(experiment.n_steps());
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.jobs)
+        .build_global()
+        .context("cannot start threads")?;
+    let reports = experiment.run(work.path(), &|| bar.inc(1))?;
+    bar.finish_and_clear();
+    arguments.write(&reports)
+}
+
+impl Arguments {
+    fn collections(&self) -> anyhow::Result<Vec<Collection>> {
+        let strip = Strip {
+            headers: self.strip_header.clone(),
+            mbox_from: self.strip_mbox_from,
+        };
+        let mut collections = Vec::new();
+        for path in &self.corpus {
+            collections.push(read::labelled(path, &strip)?);
+        }
+        if let (Some(ham), Some(spam)) = (&self.ham, &self.spam) {
+            collections.push(read::pair(ham, spam, &strip)?);
+        }
+        if collections.is_empty() {
+            bail!("no collection given: name a TREC index or a folder, or --ham and --spam");
+        }
+        Ok(collections)
+    }
+
+    #[allow(clippy::print_stderr)] // A filter left out must be seen.
+    fn filter_specs(&self) -> anyhow::Result<Vec<FilterSpec>> {
+        let mut filters = Vec::new();
+        for name in &self.filters {
+            match FilterSpec::parse(name) {
+                Ok(filter) => filters.push(filter),
+                Err(error @ corpora::Error::NotInstalled { .. }) if self.skip_missing => {
+                    eprintln!("bmfeval: left out: {error}");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if filters.is_empty() {
+            bail!("no filter left to run");
+        }
+        Ok(filters)
+    }
+
+    fn work_folder(&self) -> anyhow::Result<tempfile::TempDir> {
+        let memory = Path::new("/dev/shm");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("bmfeval-");
+        let folder = match &self.work {
+            Some(folder) => builder.tempdir_in(folder),
+            None if memory.is_dir() => builder.tempdir_in(memory),
+            None => builder.tempdir(),
+        };
+        folder.context("cannot make a folder for the filters' files; name one with --work")
+    }
+
+    fn progress_bar(&self, n_steps: u64) -> ProgressBar {
+        if self.quiet || !io::stderr().is_terminal() {
+            return ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::hidden());
+        }
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} messages, {eta} left");
+        ProgressBar::new(n_steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    }
+
+    fn write(&self, reports: &[Report]) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        for report in reports {
+            if self.json {
+                for line in report::json_lines(report) {
+                    writeln!(out, "{line}")?;
+                }
+            } else {
+                writeln!(out, "{}", report::table(report))?;
+            }
+        }
+        if let Some(path) = &self.html {
+            let command: Vec<String> = std::env::args().collect();
+            let page = report::html(reports, &command.join(" "));
+            fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Some(folder) = &self.results {
+            write_results(folder, reports)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_results(folder: &Path, reports: &[Report]) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (n, report) in reports.iter().enumerate() {
+        for outcome in &report.outcomes {
+            for (order, run) in outcome.runs.iter().enumerate() {
+                let name = format!("{}-{}-{}.results", n + 1, outcome.filter, order + 1);
+                results::write(&folder.join(name), &report.message_ids, &run.records)?;
+            }
+        }
+    }
+    Ok(())
+}

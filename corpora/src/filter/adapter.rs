@@ -1,0 +1,262 @@
+//! A filter described by its commands, in TOML.
+//!
+//! ```toml
+//! programs = ["bogofilter", "bogofilter-bdb"]  # the first one found
+//! initialise = "..."                           # optional
+//! classify = "{program} -d {db} -TT"           # the message is its standard input
+//! train_ham = "{program} -d {db} -n"
+//! train_spam = "{program} -d {db} -s"
+//! retrain_ham = "{program} -d {db} -S -n"      # optional: was trained as spam
+//! retrain_spam = "{program} -d {db} -N -s"
+//! finalise = "..."                             # optional
+//! score = '([0-9.]+)'                          # regular expression on the output
+//!
+//! [verdict.exit_code]                          # or [verdict.output] with expressions
+//! spam = 0
+//! ham = 1
+//! ```
+//!
+//! A command is split at blanks, single quotes keep words together, no shell
+//! takes part. `{program}`, `{db}` (an empty folder at first) and `{message}`
+//! (a file) are put in afterwards, so that they may hold blanks.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::Deserialize;
+
+use super::process::{Finished, find_program};
+use super::{Answer, Verdict};
+use crate::Error;
+
+/// The adapters that come with this crate.
+pub(super) const READY: [(&str, &str); 3] = [
+    ("bmf", include_str!("../../adapters/bmf.toml")),
+    ("bogofilter", include_str!("../../adapters/bogofilter.toml")),
+    ("spamprobe", include_str!("../../adapters/spamprobe.toml")),
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    programs: Vec<String>,
+    initialise: Option<String>,
+    classify: String,
+    train_ham: String,
+    train_spam: String,
+    retrain_ham: Option<String>,
+    retrain_spam: Option<String>,
+    finalise: Option<String>,
+    score: String,
+    verdict: RawVerdict,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum RawVerdict {
+    ExitCode {
+        spam: i32,
+        ham: i32,
+        unsure: Option<i32>,
+    },
+    Output {
+        spam: String,
+        ham: String,
+        unsure: Option<String>,
+    },
+    Score {
+        spam_above: f64,
+        ham_below: f64,
+    },
+}
+
+/// A checked description, its program found.
+#[derive(Debug)]
+pub struct Adapter {
+    /// What tables call it.
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    pub(super) initialise: Option<Template>,
+    pub(super) classify: Template,
+    pub(super) train_ham: Template,
+    pub(super) train_spam: Template,
+    pub(super) retrain_ham: Template,
+    pub(super) retrain_spam: Template,
+    pub(super) finalise: Option<Template>,
+    score: Regex,
+    verdict: VerdictFrom,
+}
+
+#[derive(Debug)]
+enum VerdictFrom {
+    ExitCode {
+        spam: i32,
+        ham: i32,
+        unsure: Option<i32>,
+    },
+    Output {
+        spam: Regex,
+        ham: Regex,
+        unsure: Option<Regex>,
+    },
+    Score {
+        spam_above: f64,
+        ham_below: f64,
+    },
+}
+
+impl Adapter {
+    /// The adapter in a file, named after it.
+    ///
+    /// # Errors
+    /// When it cannot be read or used.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self::parse(&name, &text)
+    }
+
+    /// The adapter that comes with this crate under `name`.
+    ///
+    /// # Errors
+    /// When there is none, or its program is not installed.
+    pub fn ready(name: &str) -> Result<Self, Error> {
+        let found = READY.iter().find(|(ready, _)| *ready == name);
+        let (_, text) = found.ok_or_else(|| {
+            let names: Vec<_> = super::FilterSpec::names().collect();
+            Error::Adapter {
+                name: name.to_owned(),
+                detail: format!(
+                    "no such filter; there are {}, FILE.toml and jig:FOLDER",
+                    names.join(", ")
+                ),
+            }
+        })?;
+        Self::parse(name, text)
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self, Error> {
+        let wrong = |detail: String| Error::Adapter {
+            name: name.to_owned(),
+            detail,
+        };
+        let raw: Raw = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let program = find_program(&raw.programs).ok_or_else(|| Error::NotInstalled {
+            name: name.to_owned(),
+            programs: raw.programs.join(", "),
+        })?;
+        let template = |text: &str| Template::parse(text).map_err(wrong);
+        let optional = |text: &Option<String>| text.as_deref().map(template).transpose();
+        let regex = |text: &str| Regex::new(text).map_err(|error| wrong(error.to_string()));
+        let score = regex(&raw.score)?;
+        if score.captures_len() != 2 {
+            return Err(wrong("score needs one group in parentheses".to_owned()));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            program,
+            initialise: optional(&raw.initialise)?,
+            classify: template(&raw.classify)?,
+            retrain_ham: template(raw.retrain_ham.as_ref().unwrap_or(&raw.train_ham))?,
+            retrain_spam: template(raw.retrain_spam.as_ref().unwrap_or(&raw.train_spam))?,
+            train_ham: template(&raw.train_ham)?,
+            train_spam: template(&raw.train_spam)?,
+            finalise: optional(&raw.finalise)?,
+            score,
+            verdict: match raw.verdict {
+                RawVerdict::ExitCode { spam, ham, unsure } => {
+                    VerdictFrom::ExitCode { spam, ham, unsure }
+                }
+                RawVerdict::Output { spam, ham, unsure } => VerdictFrom::Output {
+                    spam: regex(&spam)?,
+                    ham: regex(&ham)?,
+                    unsure: unsure.as_deref().map(regex).transpose()?,
+                },
+                RawVerdict::Score {
+                    spam_above,
+                    ham_below,
+                } => VerdictFrom::Score {
+                    spam_above,
+                    ham_below,
+                },
+            },
+        })
+    }
+
+    /// What `finished` says, or `None` when it says nothing.
+    pub(super) fn answer(&self, finished: &Finished) -> Option<Answer> {
+        let score = self.score.captures(&finished.stdout)?.get(1)?;
+        let score: f64 = score.as_str().parse().ok().filter(|s: &f64| !s.is_nan())?;
+        let verdict = match &self.verdict {
+            VerdictFrom::ExitCode { spam, ham, unsure } => match finished.exit_code? {
+                code if code == *spam => Verdict::Spam,
+                code if code == *ham => Verdict::Ham,
+                code if Some(code) == *unsure => Verdict::Unsure,
+                _ => return None,
+            },
+            VerdictFrom::Output { spam, ham, unsure } => {
+                let says = |regex: &Regex| regex.is_match(&finished.stdout);
+                if says(spam) {
+                    Verdict::Spam
+                } else if says(ham) {
+                    Verdict::Ham
+                } else if unsure.as_ref().is_some_and(says) {
+                    Verdict::Unsure
+                } else {
+                    return None;
+                }
+            }
+            VerdictFrom::Score {
+                spam_above,
+                ham_below,
+            } => {
+                if score > *spam_above {
+                    Verdict::Spam
+                } else if score < *ham_below {
+                    Verdict::Ham
+                } else {
+                    Verdict::Unsure
+                }
+            }
+        };
+        Some(Answer { verdict, score })
+    }
+}
+
+/// A command with slots.
+#[derive(Debug)]
+pub(super) struct Template {
+    words: Vec<String>,
+}
+
+impl Template {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut words = Vec::new();
+        for (n, part) in text.split('\'').enumerate() {
+            if n % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        if words.is_empty() || text.matches('\'').count() % 2 == 1 {
+            return Err(format!("not a command: {text:?}"));
+        }
+        Ok(Self { words })
+    }
+
+    /// The program and its arguments.
+    pub(super) fn filled(&self, slots: &[(&str, &Path)]) -> (PathBuf, Vec<OsString>) {
+        let mut words = self.words.iter().map(|word| {
+            let mut word = word.clone();
+            for (slot, value) in slots {
+                word = word.replace(slot, &value.to_string_lossy());
+            }
+            OsString::from(word)
+        });
+        let program = PathBuf::from(words.next().unwrap_or_default());
+        (program, words.collect())
+    }
+}

@@ -1,0 +1,99 @@
+//! The classic engine in process.
+
+use classifier::classic::{self, Params, Score, Scorer};
+use classifier::store::{Durability, Entry, Memory, TokenStore};
+use classifier::{Changes, Label};
+
+use super::{Answer, Filter, Footprint, Verdict};
+use crate::{Error, Message};
+
+/// bmf's algorithm over counts in memory.
+#[derive(Default)]
+pub(super) struct Classic {
+    store: Memory,
+    scorer: Scorer,
+    changes: Changes,
+}
+
+impl Classic {
+    fn score(&mut self, message: &Message) -> Result<Score, Error> {
+        Ok(self
+            .scorer
+            .score(&message.bytes, &self.store, &Params::bmf())?)
+    }
+
+    fn learn(
+        &mut self,
+        label: Label,
+        message: &Message,
+        take_back: Option<Label>,
+    ) -> Result<(), Error> {
+        let tokens = classic::message_tokens(&message.bytes);
+        self.changes.clear();
+        self.changes.learn(label, &tokens);
+        if let Some(other) = take_back {
+            self.changes.unlearn(other, &tokens);
+        }
+        Ok(self.store.apply(&self.changes, Durability::Relaxed)?)
+    }
+}
+
+impl Filter for Classic {
+    fn classify(&mut self, message: &Message) -> Result<Answer, Error> {
+        let score = self.score(message)?;
+        let verdict = if score.is_spam(&Params::bmf()) {
+            Verdict::Spam
+        } else {
+            Verdict::Ham
+        };
+        Ok(Answer {
+            verdict,
+            score: score.hits,
+        })
+    }
+
+    fn train(&mut self, label: Label, message: &Message) -> Result<(), Error> {
+        self.learn(label, message, None)
+    }
+
+    fn retrain(&mut self, label: Label, message: &Message) -> Result<(), Error> {
+        self.learn(label, message, Some(label.other()))
+    }
+
+    fn explain(&mut self, message: &Message) -> Vec<String> {
+        let Ok(mut score) = self.score(message) else {
+            return Vec::new();
+        };
+        let deviation = |spamicity: f64| (spamicity - 0.5).abs();
+        score
+            .evidence
+            .sort_by(|a, b| deviation(b.spamicity).total_cmp(&deviation(a.spamicity)));
+        let line = |e: &classic::Evidence| {
+            format!(
+                "{:.6} {} (ham {}, spam {})",
+                e.spamicity,
+                e.token.as_bytes().escape_ascii(),
+                e.counts.ham,
+                e.counts.spam
+            )
+        };
+        score.evidence.iter().map(line).collect()
+    }
+
+    /// The database as the text lists would hold it.
+    fn finalise(&mut self) -> Result<Footprint, Error> {
+        let mut database_bytes = 0;
+        let mut visit = |entry: Entry<'_>| {
+            for count in [entry.ham, entry.spam].into_iter().flatten() {
+                let digits = count.checked_ilog10().unwrap_or(0) as usize + 1;
+                database_bytes += (entry.token.len() + " \n".len() + digits) as u64;
+            }
+            Ok(())
+        };
+        self.store.entries(&mut visit)?;
+        Ok(Footprint {
+            database_bytes,
+            ..Footprint::default()
+        })
+    }
+}

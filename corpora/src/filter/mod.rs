@@ -1,0 +1,155 @@
+//! Filters under test: our engines in process, other people's as commands.
+
+mod adapter;
+mod classic;
+mod command;
+mod jig;
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use classifier::Label;
+
+pub use adapter::Adapter;
+
+use crate::{Error, Message};
+
+/// What a filter says of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Wanted.
+    Ham,
+    /// It will not say. Counts as ham: it is not put away.
+    Unsure,
+    /// Unwanted.
+    Spam,
+}
+
+/// A filter's answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// What it would do with the message.
+    pub verdict: Verdict,
+    /// Greater means more like spam; the scale is the filter's own. Never NaN.
+    pub score: f64,
+}
+
+impl Answer {
+    /// What counts when a filter fails on a message, as in the TREC jig:
+    /// `class=ham score=0`.
+    pub const FAILED: Self = Self {
+        verdict: Verdict::Ham,
+        score: 0.0,
+    };
+}
+
+/// What a filter takes besides time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of what it has learned, on disk or as it would lie there.
+    pub database_bytes: u64,
+    /// Most memory of a `classify` at the end; `None` for engines in process,
+    /// or when it could not be measured.
+    pub peak_memory_bytes: Option<u64>,
+    /// Commands that failed: their messages count as ham with score 0.
+    pub n_failures: u64,
+}
+
+/// A filter in the middle of a run.
+pub trait Filter: Send {
+    /// What it says of `message`. Teaches it nothing.
+    ///
+    /// # Errors
+    /// When it cannot be asked at all. A filter that fails on one message
+    /// answers [`Answer::FAILED`].
+    fn classify(&mut self, message: &Message) -> Result<Answer, Error>;
+
+    /// Tells it what `message` is.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn train(&mut self, label: Label, message: &Message) -> Result<(), Error>;
+
+    /// Tells it that `message`, once trained as the other label, is `label`.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn retrain(&mut self, label: Label, message: &Message) -> Result<(), Error>;
+
+    /// Why it would say so of `message`: lines for people, the strongest
+    /// reason first. Empty when it cannot tell.
+    fn explain(&mut self, message: &Message) -> Vec<String>;
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// When the filter's own end fails.
+    fn finalise(&mut self) -> Result<Footprint, Error>;
+}
+
+/// Which filter to run.
+#[derive(Clone, Debug)]
+pub enum FilterSpec {
+    /// bmf's algorithm, counts in memory.
+    Classic,
+    /// A program described by an adapter.
+    Adapter(Arc<Adapter>),
+    /// A folder with TREC's four commands.
+    Jig(PathBuf),
+}
+
+impl FilterSpec {
+    /// Ready names: `classic` and the adapters that come with this crate.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        std::iter::once("classic").chain(adapter::READY.iter().map(|(name, _)| *name))
+    }
+
+    /// The filter called `text`: a ready name, `NAME.toml` for an adapter's
+    /// file, or `jig:FOLDER`.
+    ///
+    /// # Errors
+    /// When there is no such filter, its description is wrong, or its
+    /// program is not installed.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if text == "classic" {
+            return Ok(Self::Classic);
+        }
+        if let Some(folder) = text.strip_prefix("jig:") {
+            return Ok(Self::Jig(folder.into()));
+        }
+        let adapter = if text.ends_with(".toml") {
+            Adapter::read(Path::new(text))?
+        } else {
+            Adapter::ready(text)?
+        };
+        Ok(Self::Adapter(Arc::new(adapter)))
+    }
+
+    /// What tables call it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Classic => "classic".to_owned(),
+            Self::Adapter(adapter) => adapter.name.clone(),
+            Self::Jig(folder) => folder.file_name().map_or_else(
+                || folder.display().to_string(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+        }
+    }
+
+    /// A fresh filter that knows nothing; it may use the empty folder `work`.
+    ///
+    /// # Errors
+    /// When it cannot be initialised.
+    pub fn start(&self, work: &Path) -> Result<Box<dyn Filter>, Error> {
+        Ok(match self {
+            Self::Classic => Box::new(classic::Classic::default()),
+            Self::Adapter(adapter) => Box::new(command::Command::start(adapter.clone(), work)?),
+            Self::Jig(folder) => Box::new(jig::Jig::start(folder, work)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

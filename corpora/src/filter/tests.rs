@@ -1,0 +1,212 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::Collection;
+use crate::experiment::{Experiment, Report};
+use crate::generate::{Generator, Options};
+use crate::protocol::{Feedback, Protocol};
+
+fn generated(n_messages: usize) -> Collection {
+    let options = Options {
+        seed: 1,
+        n_messages,
+    };
+    Collection::new("generated".to_owned(), Generator::new(&options).collect())
+}
+
+fn report(filter: FilterSpec, n_messages: usize, protocol: Protocol) -> Report {
+    let work = tempfile::tempdir().unwrap();
+    let collections = [generated(n_messages)];
+    let experiment = Experiment {
+        collections: &collections,
+        filters: &[FilterSpec::Classic, filter],
+        shuffles: &[None],
+        protocol,
+    };
+    experiment.run(work.path(), &|| {}).unwrap().remove(0)
+}
+
+/// The filter, or `None` with a loud word when it is not installed.
+fn installed(name: &str) -> Option<FilterSpec> {
+    match FilterSpec::parse(name) {
+        Ok(filter) => Some(filter),
+        Err(error @ Error::NotInstalled { .. }) => {
+            eprintln!("SKIPPED: {error}; set POSTERN_PEERS");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn bmf_answers_as_our_classic_engine() {
+    let Some(bmf) = installed("bmf") else { return };
+    let protocol = Protocol {
+        wrong_percent: 20.0,
+        corrected_after: Some(3),
+        ..Protocol::online(1, Feedback::Immediate)
+    };
+    let report = report(bmf, 120, protocol);
+    let [classic, bmf] = report.outcomes.as_slice() else {
+        panic!("two filters");
+    };
+    // Before it knows a token bmf refuses to answer.
+    let answers = classic.runs[0].records.iter().zip(&bmf.runs[0].records);
+    for (n, (ours, theirs)) in answers.enumerate().skip(2) {
+        assert_eq!(ours.answer.verdict, theirs.answer.verdict, "message {n}");
+        assert!(
+            (ours.answer.score - theirs.answer.score).abs() < 1e-6,
+            "message {n}"
+        );
+    }
+    let footprint = &bmf.cost.footprint;
+    assert!(footprint.database_bytes > 10_000 && footprint.n_failures <= 1);
+}
+
+#[test]
+fn bogofilter_learns() {
+    let Some(bogofilter) = installed("bogofilter") else {
+        return;
+    };
+    let report = report(bogofilter, 200, Protocol::online(1, Feedback::Immediate));
+    let outcome = &report.outcomes[1];
+    assert!(outcome.measures.one_minus_roca.unwrap().value < 25.0);
+    assert!(outcome.cost.footprint.n_failures <= 1, "{:?}", outcome.cost);
+    assert_eq!(report.differences.len(), 1);
+}
+
+fn script(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A filter that calls everything what it was last told.
+#[test]
+fn drives_a_jig_filter() {
+    let folder = tempfile::tempdir().unwrap();
+    script(folder.path(), "initialize", "echo ham > last");
+    script(
+        folder.path(),
+        "classify",
+        "test -f \"$1\" && echo class=$(cat last) score=0.5 tfile=aux",
+    );
+    script(
+        folder.path(),
+        "train",
+        "test -f \"$2\" && test \"$3\" = $(cat last) && test \"$4\" = aux && echo $1 > last",
+    );
+    script(folder.path(), "finalize", "rm last");
+    let jig = FilterSpec::parse(&format!("jig:{}", folder.path().display())).unwrap();
+    let report = report(jig, 30, Protocol::online(1, Feedback::Immediate));
+    let outcome = &report.outcomes[1];
+    assert_eq!(outcome.cost.footprint.n_failures, 0);
+    for pair in outcome.runs[0].records.windows(2) {
+        let said_spam = pair[1].answer.verdict == Verdict::Spam;
+        assert_eq!(said_spam, pair[0].label == Label::Spam);
+    }
+    assert!(
+        !folder.path().join("last").exists(),
+        "the filter runs in a copy"
+    );
+}
+
+fn adapter(text: &str) -> Result<FilterSpec, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.toml");
+    fs::write(&path, text).unwrap();
+    FilterSpec::parse(path.to_str().unwrap())
+}
+
+const COUNTING: &str = r#"
+programs = ["sh"]
+classify = "{program} -c 'wc -c < {message} > seen; echo $(cat seen)'"
+train_ham = "true"
+train_spam = "true"
+score = '([0-9]+)'
+[verdict.score]
+spam_above = 1500
+ham_below = 1400
+"#;
+
+#[test]
+fn drives_an_adapter_of_ones_own() {
+    let report = report(
+        adapter(COUNTING).unwrap(),
+        20,
+        Protocol::online(1, Feedback::Immediate),
+    );
+    let collection = generated(20);
+    for (record, message) in report.outcomes[1].runs[0]
+        .records
+        .iter()
+        .zip(&collection.messages)
+    {
+        assert_eq!(record.answer.score, message.bytes.len() as f64);
+        let verdict = match message.bytes.len() {
+            n if n > 1500 => Verdict::Spam,
+            n if n < 1400 => Verdict::Ham,
+            _ => Verdict::Unsure,
+        };
+        assert_eq!(record.answer.verdict, verdict);
+    }
+}
+
+#[test]
+fn a_filter_that_fails_says_ham() {
+    let broken = COUNTING.replace("echo $(cat seen)", "exit 7");
+    let report = report(
+        adapter(&broken).unwrap(),
+        5,
+        Protocol::online(1, Feedback::Immediate),
+    );
+    let outcome = &report.outcomes[1];
+    assert!(
+        outcome.runs[0]
+            .records
+            .iter()
+            .all(|r| r.answer == Answer::FAILED)
+    );
+    assert_eq!(outcome.cost.footprint.n_failures, 5);
+}
+
+#[test]
+fn bad_adapters_say_what_is_wrong() {
+    let check = |from: &str, to: &str, expected: &str| {
+        let error = adapter(&COUNTING.replace(from, to))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check("programs", "programmes", "programmes");
+    check("([0-9]+)", "[0-9]+", "group");
+    check("([0-9]+)", "([0-9]+", "regex");
+    check("\"true\"", "\"\"", "not a command");
+    check("\"sh\"", "\"no-such-program\"", "no-such-program");
+    let error = FilterSpec::parse("nonsense").unwrap_err().to_string();
+    assert!(error.contains("classic, bmf, bogofilter"), "{error}");
+}
+
+#[test]
+fn threads_do_not_change_figures() {
+    let measures = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        let work = tempfile::tempdir().unwrap();
+        let collections = [generated(150)];
+        let experiment = Experiment {
+            collections: &collections,
+            filters: &[FilterSpec::Classic],
+            shuffles: &[Some(1), Some(2), Some(3)],
+            protocol: Protocol::online(7, Feedback::Partial(50.0)),
+        };
+        let reports = pool
+            .install(|| experiment.run(work.path(), &|| {}))
+            .unwrap();
+        format!("{:?}", reports[0].outcomes[0].measures)
+    };
+    assert_eq!(measures(1), measures(3));
+}

@@ -1,0 +1,147 @@
+//! The measures of the TREC spam track, each with a 95 % interval.
+//!
+//! Source: Cormack and Lynam, TREC 2005 Spam Track Overview. `hm%` is the
+//! share of ham that was called spam, `sm%` the share of spam that was not
+//! (unsure counts as ham: it is not put away). All figures are per cent.
+//!
+//! Intervals: hm and sm by Wilson (1927), lam by the delta method on the
+//! log-odds, the others by bootstrap over messages, ham and spam apart.
+
+mod curve;
+mod roc;
+
+use classifier::Label;
+
+pub use curve::{CurvePoint, learning_curve};
+pub use roc::{Bootstrap, PairedDifference, Sample, paired_difference, roc_points};
+
+use crate::filter::Verdict;
+use crate::protocol::Record;
+
+/// A figure with where it may lie, 95 times in a hundred.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Interval {
+    /// As measured.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// hm at which sm is reported, per cent.
+pub const HM_POINTS: [f64; 3] = [0.01, 0.1, 1.0];
+
+/// How well one filter did, over one run or as the mean of several runs on
+/// the same messages.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Measures {
+    /// Ham in a run.
+    pub n_ham: usize,
+    /// Spam in a run.
+    pub n_spam: usize,
+    /// Ham called spam, mean over the runs.
+    pub ham_lost: f64,
+    /// Spam not called spam, mean over the runs.
+    pub spam_missed: f64,
+    /// Of these, said to be unsure.
+    pub spam_unsure: f64,
+    /// Ham said to be unsure.
+    pub ham_unsure: f64,
+    /// Ham misclassified.
+    pub hm: Interval,
+    /// Spam misclassified.
+    pub sm: Interval,
+    /// Logistic average of the two; see [`lam`].
+    pub lam: Interval,
+    /// 1 minus the area under the ROC curve, ties counted half. `None`
+    /// where a class is missing.
+    pub one_minus_roca: Option<Interval>,
+    /// sm where hm is at most each of [`HM_POINTS`]; `None` where there is
+    /// too little ham to tell (less than 1/hm).
+    pub sm_at_hm: [Option<Interval>; 3],
+}
+
+/// Number of resamples of a bootstrap.
+pub const RESAMPLES: usize = 1000;
+
+/// Measures the mean over `runs`, which must be over the same messages, named
+/// by the number in each record. The same seed gives the same intervals.
+///
+/// # Panics
+/// When there is no run.
+pub fn measure(runs: &[&[Record]], seed: u64) -> Measures {
+    assert!(!runs.is_empty(), "no run to measure");
+    let n_runs = runs.len() as f64;
+    let count = |wanted: &dyn Fn(&Record) -> bool| {
+        runs.iter()
+            .flat_map(|run| run.iter())
+            .filter(|r| wanted(r))
+            .count() as f64
+            / n_runs
+    };
+    let is = |label, verdict| move |r: &Record| r.label == label && r.answer.verdict == verdict;
+    let n_ham = count(&|r| r.label == Label::Ham);
+    let n_spam = count(&|r| r.label == Label::Spam);
+    let ham_lost = count(&is(Label::Ham, Verdict::Spam));
+    let spam_missed = n_spam - count(&is(Label::Spam, Verdict::Spam));
+    let samples: Vec<Sample> = runs.iter().map(|run| Sample::new(run)).collect();
+    let bootstrap = Bootstrap::new(runs[0], seed);
+    let (one_minus_roca, sm_at_hm) = bootstrap.intervals(&samples);
+    Measures {
+        n_ham: n_ham as usize,
+        n_spam: n_spam as usize,
+        ham_lost,
+        spam_missed,
+        spam_unsure: count(&is(Label::Spam, Verdict::Unsure)),
+        ham_unsure: count(&is(Label::Ham, Verdict::Unsure)),
+        hm: wilson(ham_lost, n_ham),
+        sm: wilson(spam_missed, n_spam),
+        lam: lam(ham_lost, n_ham, spam_missed, n_spam),
+        one_minus_roca,
+        sm_at_hm,
+    }
+}
+
+/// 97.5 % quantile of the normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// Share of `errors` in `n`, per cent, with the score interval of Wilson
+/// (1927), which also holds where there was no error. Empty: 0 to 100.
+fn wilson(errors: f64, n: f64) -> Interval {
+    if n == 0.0 {
+        return Interval {
+            value: 0.0,
+            low: 0.0,
+            high: 100.0,
+        };
+    }
+    let p = errors / n;
+    let middle = p + Z * Z / (2.0 * n);
+    let reach = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    Interval {
+        value: 100.0 * p,
+        low: (100.0 * (middle - reach) / scale).max(0.0),
+        high: (100.0 * (middle + reach) / scale).min(100.0),
+    }
+}
+
+/// Logistic average misclassification, per cent: the mean of the log-odds of
+/// hm and sm, as a share again. Smoothing, so that no error is not minus
+/// infinity: `(errors + 0.5) / (n + 1)`.
+fn lam(ham_lost: f64, n_ham: f64, spam_missed: f64, n_spam: f64) -> Interval {
+    let log_odds = |errors: f64, n: f64| ((errors + 0.5) / (n - errors + 0.5)).ln();
+    let variance = |errors: f64, n: f64| 1.0 / (errors + 0.5) + 1.0 / (n - errors + 0.5);
+    let middle = (log_odds(ham_lost, n_ham) + log_odds(spam_missed, n_spam)) / 2.0;
+    let reach = Z * (variance(ham_lost, n_ham) + variance(spam_missed, n_spam)).sqrt() / 2.0;
+    let share = |log_odds: f64| 100.0 / (1.0 + (-log_odds).exp());
+    Interval {
+        value: share(middle),
+        low: share(middle - reach),
+        high: share(middle + reach),
+    }
+}
+
+#[cfg(test)]
+mod tests;
