@@ -11,16 +11,14 @@ use std::process::Command;
 /// Our program of this name, as `make build` left it.
 ///
 /// `CARGO_BIN_EXE_*` exists only for programs of the same package, so the
-/// folder is found from the test itself: `target/release/deps/<test>`.
+/// folder is found from who asks: a test, `target/release/deps/<test>`, or a
+/// program, which lies beside.
 pub fn built(name: &str) -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join(name);
-    assert!(
-        program.is_file(),
-        "{} is not built; run `make build`",
-        program.display()
-    );
-    program
+    let asking = env::current_exe().unwrap();
+    let mut folders = asking.ancestors().skip(1).take(2);
+    folders
+        .find_map(|folder| Some(folder.join(name)).filter(|program| program.is_file()))
+        .unwrap_or_else(|| panic!("{name} is not built; run `make build`"))
 }
 
 /// A command for the peer program of this name, which finds its libraries.
