@@ -14,11 +14,13 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # One profile everywhere, so that each dependency is compiled once.
 CARGO_BUILD = cargo build --release --workspace --bins
 
-.PHONY: help demo test check fuzz faults build manual install packages rocksdb peers corpora
+BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
+
+.PHONY: help demo test check fuzz faults bench bench-quick bench-instructions build manual install packages rocksdb peers corpora
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' Makefile | \
-		while IFS=@ read -r target does; do printf '  make %-8s %s\n' "$$target" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
+		while IFS=@ read -r target does; do printf '  make %-18s %s\n' "$$target" "$$does"; done
 
 demo: build peers ## train on generated mail, filter the rest, show headers and a table
 	scripts/demo
@@ -38,6 +40,16 @@ fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 faults: build peers ## 500 kills of bmf while it registers a message, for each kind of database
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test killed -- --nocapture
+
+# On a quiet machine; some ten minutes.
+bench: build peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
+	$(BENCHES) --keep docs/runs
+
+bench-quick: build peers corpora ## the same in a minute, of no weight, not kept
+	$(BENCHES) --quick
+
+bench-instructions: build peers corpora ## instructions that callgrind counts, on any machine
+	$(BENCHES) --instructions
 
 build: packages rocksdb ## the programs, under target/release
 	$(CARGO_BUILD)

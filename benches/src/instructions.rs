@@ -1,0 +1,154 @@
+//! Instructions, counted by callgrind: a guard that no other program on the
+//! machine disturbs.
+//!
+//! Of the engine those inside of the passes of [`crate::in_process`]; of a
+//! process all of them, from the loader's first to the last, without what the
+//! system does for it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+use classifier::MessageTokens;
+use classifier::classic::Scorer;
+use classifier::store::lmdb::{Lmdb, Options};
+use tests::differential::Format;
+
+use crate::filters::{Databases, Filter};
+use crate::in_process::{in_memory, lex_pass, score_pass, tokens_pass};
+use crate::mail::Mail;
+use crate::record::{Record, Series};
+
+/// Work for callgrind to look at, once over all samples.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Pass {
+    /// Find words.
+    Lex,
+    /// Find words and count each.
+    Tokens,
+    /// Score on the memory store.
+    Memory,
+    /// Score on LMDB.
+    Lmdb,
+}
+
+impl Pass {
+    const ALL: [Self; 4] = [Self::Lex, Self::Tokens, Self::Memory, Self::Lmdb];
+
+    fn function(self) -> &'static str {
+        match self {
+            Self::Lex => "*lex_pass*",
+            Self::Tokens => "*tokens_pass*",
+            Self::Memory | Self::Lmdb => "*score_pass*",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lex => "find words",
+            Self::Tokens => "find words and count each",
+            Self::Memory => "score on the memory store",
+            Self::Lmdb => "score on LMDB",
+        }
+    }
+
+    /// Does the work on the files at `samples`.
+    pub(crate) fn carry_out(
+        self,
+        database: &Path,
+        samples: &[impl AsRef<Path>],
+    ) -> anyhow::Result<()> {
+        let texts = samples
+            .iter()
+            .map(std::fs::read)
+            .collect::<Result<Vec<_>, _>>()?;
+        let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        match self {
+            Self::Lex => ensure!(lex_pass(&texts) > 0, "no words"),
+            Self::Tokens => {
+                ensure!(
+                    tokens_pass(&texts, &mut MessageTokens::default()) > 0,
+                    "no words"
+                );
+            }
+            Self::Memory | Self::Lmdb => {
+                let lmdb = Lmdb::open(database, &Options::read_only())?;
+                let mut scorer = Scorer::default();
+                match self {
+                    Self::Memory => score_pass(&texts, &in_memory(&lmdb)?, &mut scorer)?,
+                    _ => score_pass(&texts, &lmdb, &mut scorer)?,
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts for all passes and for whole processes with each kind of database.
+pub(crate) fn count(record: &mut Record, databases: &Databases, mail: &Mail) -> anyhow::Result<()> {
+    let ours = databases.trained(Filter::Ours(Format::Db));
+    let n_bytes: usize = mail.samples.iter().map(|sample| sample.bytes.len()).sum();
+    for pass in Pass::ALL {
+        let mut command = callgrind(Some(pass.function()));
+        let option = pass.to_possible_value().context("no pass is hidden")?;
+        command
+            .arg(std::env::current_exe()?)
+            .args(["--pass", option.get_name()]);
+        command.arg("--database").arg(&ours);
+        command.args(mail.samples.iter().map(|sample| &sample.path));
+        let instructions = collected(&mut command)?;
+        record.add(Series {
+            workload: "5 kB message in memory",
+            contender: pass.name(),
+            quantity: "instructions",
+            unit: "a byte",
+            values: vec![instructions / n_bytes as f64],
+        });
+    }
+    for filter in [
+        Filter::Ours(Format::Text),
+        Filter::Original(Format::Text),
+        Filter::Ours(Format::Db),
+        Filter::Original(Format::Db),
+    ] {
+        let process = filter.command(&databases.trained(filter));
+        let mut command = callgrind(None);
+        command
+            .arg(process.get_program())
+            .args(process.get_args())
+            .arg("-t");
+        command.stdin(std::fs::File::open(&mail.samples[0].path)?);
+        record.add(Series {
+            workload: "score one",
+            contender: filter.name(),
+            quantity: "instructions",
+            unit: "million",
+            values: vec![collected(&mut command)? / 1e6],
+        });
+    }
+    Ok(())
+}
+
+fn callgrind(function: Option<&str>) -> Command {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.args(function.map(|name| format!("--toggle-collect={name}")));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn collected(command: &mut Command) -> anyhow::Result<f64> {
+    let output = command.output();
+    let output = output.context("cannot run valgrind; install Debian's package valgrind")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let number = said
+        .split("Collected :")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let number: f64 = number
+        .with_context(|| format!("no count in: {said}"))?
+        .parse()?;
+    ensure!(number > 0.0, "callgrind found nothing to count: {said}");
+    Ok(number)
+}

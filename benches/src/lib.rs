@@ -1,1 +1,0 @@
-//! Workloads and the peers they are raced against.
