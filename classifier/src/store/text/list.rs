@@ -326,7 +326,7 @@ fn short_line(text: &[u8]) -> Option<(usize, usize)> {
         && head[end - 1].is_ascii_digit()
         && head[end - 2] == b' '
         && !matches!(head[0], b'#' | b';');
-    is_normal.then_some((end - 2, end))
+    is_normal.then(|| (end - 2, end))
 }
 
 /// As [`short_line`] for any count but those of more than nine digits, which
@@ -433,6 +433,15 @@ mod tests {
         ];
         for (lines, message) in refused {
             assert_eq!(list(&format!("{HEADER} 7\n{lines}")).unwrap_err(), message);
+        }
+    }
+
+    /// Found by fuzzing: the length of no token was below 0.
+    #[test]
+    fn lines_too_short_for_a_token_are_refused() {
+        for line in ["\n", "2\n", " 2\n"] {
+            let text = format!("{line}bar 1\nfoo 1\nlonger-token 1\n");
+            assert_eq!(short_line(text.as_bytes()), None);
         }
     }
 
