@@ -8,11 +8,12 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use ::tests::programs;
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use classifier::Label;
 use classifier::classic::{self, MessageReader};
 use corpora::Message;
 use corpora::generate::{Generator, Options};
+use corpora::read::{self, Strip};
 use memchr::memmem;
 
 /// How many messages take turns where single messages are raced.
@@ -66,7 +67,9 @@ impl Mail {
     pub(crate) fn prepare(folder: &Path, n_bulk: usize) -> anyhow::Result<Self> {
         let corpus = programs::repository().join("target/corpora/spamassassin");
         let (source, messages) = if corpus.is_dir() {
-            let messages = read_corpus(&corpus)?;
+            // A shuffled order that is part of the corpus.
+            let index = corpus.join("index.shuffled-1");
+            let messages = read::labelled(&index, &Strip::default())?.messages;
             (
                 format!("spamassassin corpus, {} messages", messages.len()),
                 messages,
@@ -154,28 +157,6 @@ impl Mail {
         );
         Ok(())
     }
-}
-
-/// The messages in a shuffled order that is part of the corpus.
-fn read_corpus(folder: &Path) -> anyhow::Result<Vec<Message>> {
-    let path = folder.join("index.shuffled-1");
-    let index = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let read = |line: &str| {
-        let (label, id) = line
-            .split_once(' ')
-            .context("an index line has two words")?;
-        let path = folder.join(id);
-        Ok(Message {
-            id: id.to_owned(),
-            label: if label == "spam" {
-                Label::Spam
-            } else {
-                Label::Ham
-            },
-            bytes: fs::read(&path).with_context(|| path.display().to_string())?,
-        })
-    };
-    index.lines().map(read).collect()
 }
 
 fn write_mbox<'a>(path: &Path, messages: impl Iterator<Item = &'a Message>) -> anyhow::Result<()> {
