@@ -64,6 +64,14 @@ pub enum Error {
     /// One of our engines could not answer.
     #[error(transparent)]
     Engine(#[from] classifier::Error),
+    /// A download failed.
+    #[error("cannot fetch {url}: {detail}")]
+    Fetch {
+        /// What was asked for.
+        url: String,
+        /// What went wrong, and what to do.
+        detail: String,
+    },
     /// A line of a result file is not one.
     #[error("{}:{line}: expected \"file=... judge=... class=... score=...\"", path.display())]
     Results {

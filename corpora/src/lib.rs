@@ -36,6 +36,7 @@
 
 mod error;
 pub mod experiment;
+pub mod fetch;
 pub mod filter;
 pub mod generate;
 pub mod measure;

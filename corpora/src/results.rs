@@ -19,11 +19,7 @@ use crate::{Error, label_name};
 pub fn write(path: &Path, ids: &[String], records: &[Record]) -> Result<(), Error> {
     let mut text = Vec::new();
     for record in records {
-        let class = match record.answer.verdict {
-            Verdict::Ham => "ham",
-            Verdict::Unsure => "unsure",
-            Verdict::Spam => "spam",
-        };
+        let class = record.answer.verdict.name();
         // `{:?}` prints the shortest digits that read back as the same number.
         let _ = writeln!(
             text,

@@ -14,12 +14,17 @@
 //! [verdict.exit_code]                          # or [verdict.output] with expressions
 //! spam = 0
 //! ham = 1
+//!
+//! [files]                                      # optional: written at first
+//! settings = "database {db}"
 //! ```
 //!
 //! A command is split at blanks, single quotes keep words together, no shell
-//! takes part. `{program}`, `{db}` (an empty folder at first) and `{message}`
-//! (a file) are put in afterwards, so that they may hold blanks.
+//! takes part. `{program}`, `{db}` (an empty folder at first), `{message}` (a
+//! file) and `{files}` (the folder of those below `[files]`) are put in
+//! afterwards, so that they may hold blanks.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,9 +37,13 @@ use super::{Answer, Verdict};
 use crate::Error;
 
 /// The adapters that come with this crate.
-pub(super) const READY: [(&str, &str); 3] = [
+pub(super) const READY: [(&str, &str); 4] = [
     ("bmf", include_str!("../../adapters/bmf.toml")),
     ("bogofilter", include_str!("../../adapters/bogofilter.toml")),
+    (
+        "spamassassin",
+        include_str!("../../adapters/spamassassin.toml"),
+    ),
     ("spamprobe", include_str!("../../adapters/spamprobe.toml")),
 ];
 
@@ -51,6 +60,8 @@ struct Raw {
     finalise: Option<String>,
     score: String,
     verdict: RawVerdict,
+    #[serde(default)]
+    files: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +96,8 @@ pub struct Adapter {
     pub(super) retrain_ham: Template,
     pub(super) retrain_spam: Template,
     pub(super) finalise: Option<Template>,
+    /// Names and contents, to be written before anything runs.
+    pub(super) files: BTreeMap<String, String>,
     score: Regex,
     verdict: VerdictFrom,
 }
@@ -164,6 +177,7 @@ impl Adapter {
             train_ham: template(&raw.train_ham)?,
             train_spam: template(&raw.train_spam)?,
             finalise: optional(&raw.finalise)?,
+            files: raw.files,
             score,
             verdict: match raw.verdict {
                 RawVerdict::ExitCode { spam, ham, unsure } => {

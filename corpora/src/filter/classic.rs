@@ -1,25 +1,32 @@
 //! The classic engine in process.
 
 use classifier::classic::{self, Params, Score, Scorer};
-use classifier::store::{Durability, Entry, Memory, TokenStore};
+use classifier::store::{Durability, Entry, TokenStore};
 use classifier::{Changes, Label};
 
 use super::{Answer, Filter, Footprint, Verdict};
 use crate::{Error, Message};
 
-/// bmf's algorithm over counts in memory.
-#[derive(Default)]
+/// bmf's algorithm over the counts in a store.
 pub(super) struct Classic {
-    store: Memory,
+    store: Box<dyn TokenStore + Send>,
     scorer: Scorer,
     changes: Changes,
 }
 
 impl Classic {
+    pub(super) fn new(store: Box<dyn TokenStore + Send>) -> Self {
+        Self {
+            store,
+            scorer: Scorer::default(),
+            changes: Changes::default(),
+        }
+    }
+
     fn score(&mut self, message: &Message) -> Result<Score, Error> {
         Ok(self
             .scorer
-            .score(&message.bytes, &self.store, &Params::bmf())?)
+            .score(&message.bytes, &*self.store, &Params::bmf())?)
     }
 
     fn learn(

@@ -33,6 +33,11 @@ impl Command {
             footprint: Footprint::default(),
         };
         let adapter = filter.adapter.clone();
+        for (name, text) in &adapter.files {
+            let path = work.join(name);
+            let text = text.replace("{db}", &filter.database.to_string_lossy());
+            fs::write(&path, text).map_err(Error::io("write", &path))?;
+        }
         if let Some(initialise) = &adapter.initialise {
             let done = filter.run(initialise)?;
             filter.demand_success(&done, "initialise")?;
@@ -45,6 +50,7 @@ impl Command {
             ("{program}", &self.adapter.program),
             ("{db}", &self.database),
             ("{message}", self.workplace.message()),
+            ("{files}", self.workplace.folder()),
         ]);
         if program.is_absolute() {
             return (program, arguments);

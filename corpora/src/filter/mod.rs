@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use classifier::Label;
+use classifier::store::{Memory, TokenStore};
 
 pub use adapter::Adapter;
 
@@ -24,6 +25,17 @@ pub enum Verdict {
     Unsure,
     /// Unwanted.
     Spam,
+}
+
+impl Verdict {
+    /// `ham`, `unsure` or `spam`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ham => "ham",
+            Self::Unsure => "unsure",
+            Self::Spam => "spam",
+        }
+    }
 }
 
 /// A filter's answer.
@@ -144,11 +156,16 @@ impl FilterSpec {
     /// When it cannot be initialised.
     pub fn start(&self, work: &Path) -> Result<Box<dyn Filter>, Error> {
         Ok(match self {
-            Self::Classic => Box::new(classic::Classic::default()),
+            Self::Classic => classic_on(Box::new(Memory::default())),
             Self::Adapter(adapter) => Box::new(command::Command::start(adapter.clone(), work)?),
             Self::Jig(folder) => Box::new(jig::Jig::start(folder, work)?),
         })
     }
+}
+
+/// The classic engine over a store of one's own.
+pub fn classic_on(store: Box<dyn TokenStore + Send>) -> Box<dyn Filter> {
+    Box::new(classic::Classic::new(store))
 }
 
 #[cfg(test)]

@@ -31,6 +31,11 @@ impl Workplace {
         }
     }
 
+    /// Where the commands run.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The file that holds the message at hand.
     pub(super) fn message(&self) -> &Path {
         &self.message

@@ -149,5 +149,17 @@ fn finish(name: String, mut messages: Vec<Message>, strip: &Strip) -> Result<Col
     Ok(Collection::new(name, messages))
 }
 
+/// The files of a folder or archive, by name.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn files(path: &Path) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let tree = Tree::read(path)?;
+    Ok(tree
+        .iter()
+        .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
+        .collect())
+}
+
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,13 @@ impl Tree {
         Ok(tree)
     }
 
+    /// All files in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files
+            .iter()
+            .map(|(name, bytes)| (name.text.as_str(), bytes.as_slice()))
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
         self.files.get(&NaturalName::new(name)).map(Vec::as_slice)
     }

@@ -6,7 +6,6 @@ use classifier::Label;
 use super::svg::{Axis, COLOURS, Line, Scale, histogram, line_chart};
 use super::table::table;
 use crate::experiment::{Outcome, Report};
-use crate::filter::Verdict;
 use crate::label_name;
 use crate::measure::{learning_curve, roc_points};
 
@@ -208,11 +207,7 @@ fn mistakes(report: &Report, outcome: &Outcome) -> String {
             }
         });
         for (record, mistake) in wrong.into_iter().take(N_WORST) {
-            let verdict = match record.answer.verdict {
-                Verdict::Ham => "ham",
-                Verdict::Unsure => "unsure",
-                Verdict::Spam => "spam",
-            };
+            let verdict = record.answer.verdict.name();
             out.push_str(&format!(
                 "<tr><td>{}</td><td>{}</td><td>{verdict}</td><td>{:.6}</td><td><pre>{}</pre></td></tr>\n",
                 escaped(&report.message_ids[record.message]),

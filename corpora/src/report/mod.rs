@@ -7,7 +7,7 @@ mod table;
 
 pub use html::html;
 pub use json::json_lines;
-pub use table::{comparison, table};
+pub use table::{comparison, quality_table, table};
 
 use crate::measure::Interval;
 

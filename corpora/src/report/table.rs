@@ -1,7 +1,7 @@
 //! The table on the terminal.
 
 use crate::experiment::{Outcome, Report};
-use crate::measure::{HM_POINTS, Interval, PairedDifference};
+use crate::measure::{HM_POINTS, Interval, Measures, PairedDifference};
 
 use super::{bytes, with_interval};
 
@@ -24,7 +24,12 @@ pub fn table(report: &Report) -> String {
             &report.checksum[..16.min(report.checksum.len())]
         ));
     }
-    out.push_str(&aligned(&quality(report)));
+    let filters: Vec<(&str, &Measures)> = report
+        .outcomes
+        .iter()
+        .map(|o| (o.filter.as_str(), &o.measures))
+        .collect();
+    out.push_str(&quality_table(&filters));
     out.push('\n');
     out.push_str(&aligned(&costs(report)));
     if !report.differences.is_empty() {
@@ -46,7 +51,8 @@ pub fn comparison(first: &str, second: &str, difference: &PairedDifference) -> S
     )
 }
 
-fn quality(report: &Report) -> Vec<Vec<String>> {
+/// Names with their measures.
+pub fn quality_table(filters: &[(&str, &Measures)]) -> String {
     let mut head: Vec<String> = ["filter", "hm%", "sm%", "lam%", "1-ROCA%"]
         .map(str::to_owned)
         .into();
@@ -57,10 +63,9 @@ fn quality(report: &Report) -> Vec<Vec<String>> {
             .as_ref()
             .map_or_else(|| "-".to_owned(), with_interval)
     };
-    let row = |outcome: &Outcome| {
-        let m = &outcome.measures;
+    let row = |(name, m): &(&str, &Measures)| {
         let mut row = vec![
-            outcome.filter.clone(),
+            (*name).to_owned(),
             with_interval(&m.hm),
             with_interval(&m.sm),
             with_interval(&m.lam),
@@ -73,9 +78,10 @@ fn quality(report: &Report) -> Vec<Vec<String>> {
         row.push(format!("{}/{}", count(m.ham_unsure), count(m.spam_unsure)));
         row
     };
-    std::iter::once(head)
-        .chain(report.outcomes.iter().map(row))
-        .collect()
+    let rows: Vec<_> = std::iter::once(head)
+        .chain(filters.iter().map(row))
+        .collect();
+    aligned(&rows)
 }
 
 fn costs(report: &Report) -> Vec<Vec<String>> {

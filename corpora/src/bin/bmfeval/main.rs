@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod compare;
+mod fetch;
 mod generate;
+mod jig;
+mod replay;
 mod run;
 
 /// Measures spam filters over labelled mail collections, in the way of the
@@ -18,17 +22,27 @@ struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    Generate(generate::Arguments),
     Run(Box<run::Arguments>),
+    Compare(compare::Arguments),
+    Replay(replay::Arguments),
+    Generate(generate::Arguments),
+    Fetch(fetch::Arguments),
+    Jig(jig::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Fetch(arguments) => fetch::run(&arguments),
+        Command::Jig(arguments) => jig::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader who has seen enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
             ExitCode::from(2)
@@ -39,4 +53,9 @@ fn main() -> ExitCode {
 #[allow(clippy::print_stderr)] // The one place where this program complains.
 fn complain(error: &anyhow::Error) {
     eprintln!("bmfeval: {error:#}");
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
