@@ -25,7 +25,7 @@ help: ## this list
 demo: build peers ## train on generated mail, filter the rest, show headers and a table
 	scripts/demo
 
-test: build peers corpora ## every test, with Debian's bmf and the corpora when present
+test: build rocksdb peers corpora ## every test, with Debian's bmf and the corpora when present
 	POSTERN_PEERS="$$(scripts/peers)" cargo test --release --workspace
 
 check: packages rocksdb ## formatting, lints, documentation, unit tests
@@ -42,19 +42,20 @@ faults: build peers ## 500 kills of bmf while it registers a message, for each k
 		cargo test --release -p tests --test killed -- --nocapture
 
 # On a quiet machine; some ten minutes.
-bench: build peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
+bench: build rocksdb peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
 	$(BENCHES) --keep docs/runs
 
-bench-quick: build peers corpora ## the same in a minute, of no weight, not kept
+bench-quick: build rocksdb peers corpora ## the same in a minute, of no weight, not kept
 	$(BENCHES) --quick
 
-bench-instructions: build peers corpora ## instructions that callgrind counts, on any machine
+bench-instructions: build rocksdb peers corpora ## instructions that callgrind counts, on any machine
 	$(BENCHES) --instructions
 
-build: packages rocksdb ## the programs, under target/release
+# No program links RocksDB yet, so neither the demo nor an installation waits for it.
+build: packages ## the programs, under target/release
 	$(CARGO_BUILD)
 
-manual: packages rocksdb
+manual: packages
 	cargo run --quiet --release -p classifier --example manual -- target/manual
 
 # After `make build manual` as a user, `sudo make install` needs no cargo and

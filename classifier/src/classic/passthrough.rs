@@ -35,7 +35,8 @@ fn write_header_section(message: &[u8], out: &mut impl Write) -> io::Result<(usi
     let mut dropping = false;
     while at < message.len() {
         let rest = &message[at..];
-        if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
+        // A last CR would make a blank line of the LF that is added to it.
+        if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") || rest == b"\r" {
             break;
         }
         let folded = matches!(rest[0], b' ' | b'\t');
@@ -86,6 +87,7 @@ mod tests {
     fn mends_a_last_line_without_line_feed() {
         check("A: b", "A: b\nX-Spam-Status: No\n");
         check("A: b\r", "A: b\r\nX-Spam-Status: No\n");
+        check("A: b\r\n\r", "A: b\r\nX-Spam-Status: No\n\r");
     }
 
     #[test]
