@@ -5,7 +5,8 @@
 //! was seen in ham and in spam, and the engine combines these into a verdict
 //! that carries the evidence which made it.
 //!
-//! The one engine so far is [`classic`]: bmf 0.9.4 to the last printed digit.
+//! Two engines: [`classic`] is bmf 0.9.4 to the last printed digit; [`modern`]
+//! is the more accurate one.
 //!
 //! Deliberately absent: an async runtime, sockets, a clock, and any knowledge
 //! of SMTP or of folders. What needs these lives in the crates above.
@@ -38,6 +39,7 @@ mod counts;
 mod error;
 #[cfg(all(feature = "lmdb", feature = "text"))]
 pub mod import;
+pub mod modern;
 pub mod store;
 mod token;
 

@@ -1,0 +1,97 @@
+//! The modern engine: an online filter of three logistic regressions that
+//! read a message in three ways, learn in one pass, and can take back any
+//! message they learned.
+//!
+//! [`features()`] turns bytes into hashes, [`score`] asks a model, [`Record::new`]
+//! says what training would add, [`Model::add`] and [`Model::take_back`] do
+//! and undo it. Nothing here does I/O or reads a clock. Why it is built this
+//! way, and what else was measured, stands in docs/modern-engine.md.
+//!
+//! ```
+//! use classifier::Label;
+//! use classifier::modern::{self, Class, Model, Params, Record};
+//!
+//! let mut model = Model::default();
+//! let spam = modern::features(b"Subject: Cheap watches\n\nBuy watches now");
+//! let ham = modern::features(b"Subject: Lunch\n\nShall we meet tomorrow?");
+//! let mut record = Record::new(&spam, Label::Spam, &model);
+//! model.add(&mut record);
+//! model.add(&mut Record::new(&ham, Label::Ham, &model));
+//! let verdict = modern::score(&spam, &model, &Params::default());
+//! assert!(verdict.log_odds > 0.0 && verdict.class != Class::Ham);
+//!
+//! // Without spam there is nothing to compare with.
+//! model.take_back(&record);
+//! let verdict = modern::score(&spam, &model, &Params::default());
+//! assert_eq!((verdict.class, verdict.probability), (Class::Unsure, 0.5));
+//! ```
+
+mod calibration;
+mod canonical;
+mod explain;
+mod features;
+mod model;
+mod text;
+
+pub use calibration::{Calibration, Cutoffs, Params};
+pub use canonical::Canonical;
+pub use explain::{Evidence, Explanation, explain};
+pub use features::{Features, View, features};
+pub use model::{Bucket, Model, N_BUCKETS, Record, Weights};
+
+/// The filter's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Wanted.
+    Ham,
+    /// Neither is sure enough for the budgets of [`Params`].
+    Unsure,
+    /// Unwanted.
+    Spam,
+}
+
+/// A decision and the numbers that made it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// The decision.
+    pub class: Class,
+    /// Probability in `0.0..=1.0` that the message is spam.
+    pub probability: f64,
+    /// The sum of what the views say. Orders messages as `probability` does,
+    /// without running out of digits.
+    pub log_odds: f64,
+    /// What each view says, in the order of [`View::ALL`].
+    pub views: [f64; 3],
+    /// What the log-odds were compared with.
+    pub cutoffs: Cutoffs,
+}
+
+/// The three views see the same message, so that their sum is too sure. The
+/// mean of a third and the whole fits the labels.
+const LOG_ODDS_PER_PROBABILITY: f64 = 0.67;
+
+/// Judges a message by what `weights` have learned. Without a message of each
+/// class there is nothing to compare with, and the answer is unsure.
+pub fn score(features: &Features, weights: &impl Weights, params: &Params) -> Verdict {
+    let trained = weights.trained();
+    let views = if trained.ham == 0 || trained.spam == 0 {
+        [0.0; 3]
+    } else {
+        model::log_odds(features, weights)
+    };
+    let log_odds: f64 = views.iter().sum();
+    let cutoffs = weights.calibration().cutoffs(params);
+    Verdict {
+        class: if log_odds > cutoffs.spam {
+            Class::Spam
+        } else if log_odds <= cutoffs.ham {
+            Class::Ham
+        } else {
+            Class::Unsure
+        },
+        probability: 1.0 / (1.0 + (-LOG_ODDS_PER_PROBABILITY * log_odds).exp()),
+        log_odds,
+        views,
+        cutoffs,
+    }
+}

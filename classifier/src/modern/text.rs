@@ -1,0 +1,390 @@
+//! Text as people read it: HTML without its tags, words, look-alikes.
+
+use memchr::{memchr, memchr2, memmem};
+
+/// What one or more parts of a message say.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    /// What a reader sees.
+    pub(super) visible: String,
+    /// Comments, style sheets, scripts and what is styled to be invisible.
+    pub(super) hidden: String,
+    /// What links and images point to.
+    pub(super) urls: Vec<String>,
+}
+
+impl Text {
+    /// Most bytes that are kept of each field: a long body repeats itself,
+    /// and padding must not cost more than mail does.
+    const MAX_BYTES: usize = 20_000;
+    const MAX_URLS: usize = 100;
+
+    /// Adds a text/plain part.
+    pub(super) fn push_plain(&mut self, text: &str) {
+        push_within(&mut self.visible, text, Self::MAX_BYTES);
+        push_within(&mut self.visible, "\n", Self::MAX_BYTES);
+    }
+
+    /// Adds a text/html part: a reader of what people would see, not a parser.
+    pub(super) fn push_html(&mut self, html: &str) {
+        let mut state = HtmlState::default();
+        let mut at = 0;
+        while at < html.len() && self.visible.len() < Self::MAX_BYTES {
+            at = match html.as_bytes()[at] {
+                b'<' => self.tag(html, at, &mut state),
+                b'&' => {
+                    let (c, end) = entity(html, at);
+                    self.push_text(c.encode_utf8(&mut [0; 4]), &state);
+                    end
+                }
+                _ => {
+                    let end =
+                        memchr2(b'<', b'&', &html.as_bytes()[at..]).map_or(html.len(), |n| at + n);
+                    self.push_text(&html[at..end], &state);
+                    end
+                }
+            };
+        }
+        push_within(&mut self.visible, "\n", Self::MAX_BYTES);
+    }
+
+    fn push_text(&mut self, text: &str, state: &HtmlState) {
+        let target = if state.is_hidden() {
+            &mut self.hidden
+        } else {
+            &mut self.visible
+        };
+        push_within(target, text, Self::MAX_BYTES);
+    }
+
+    /// Reads the tag or comment that begins at `at`; returns where it ends.
+    fn tag(&mut self, html: &str, at: usize, state: &mut HtmlState) -> usize {
+        let bytes = html.as_bytes();
+        if bytes[at..].starts_with(b"<!--") {
+            let start = at + 4;
+            let close = memmem::find(&bytes[start..], b"-->").map_or(html.len(), |n| start + n);
+            push_within(&mut self.hidden, &html[start..close], Self::MAX_BYTES);
+            push_within(&mut self.hidden, " ", Self::MAX_BYTES);
+            return (close + 3).min(html.len());
+        }
+        let end = memchr(b'>', &bytes[at..]).map_or(html.len(), |n| at + n);
+        let inner = &html[at + 1..end];
+        let name_len = inner
+            .bytes()
+            .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'!'))
+            .count();
+        if name_len == 0 {
+            self.push_text("<", state);
+            return at + 1;
+        }
+        let name = inner[..name_len].to_ascii_lowercase();
+        state.enter(&name, inner);
+        if !is_inline(&name) {
+            self.push_text(" ", state);
+        }
+        if self.urls.len() < Self::MAX_URLS {
+            self.urls.extend(link(inner).map(str::to_owned));
+        }
+        (end + 1).min(html.len())
+    }
+}
+
+#[derive(Default)]
+struct HtmlState {
+    /// Inside this element, whose text nobody sees.
+    skip: Option<&'static str>,
+    /// The name of the element that was styled to be invisible.
+    invisible: Option<String>,
+}
+
+impl HtmlState {
+    fn is_hidden(&self) -> bool {
+        self.skip.is_some() || self.invisible.is_some()
+    }
+
+    fn enter(&mut self, name: &str, inner: &str) {
+        if let Some(closed) = name.strip_prefix('/') {
+            if self.skip == Some(closed) {
+                self.skip = None;
+            }
+            if self.invisible.as_deref() == Some(closed) {
+                self.invisible = None;
+            }
+            return;
+        }
+        match name {
+            "style" => self.skip = Some("style"),
+            "script" => self.skip = Some("script"),
+            "br" | "img" | "input" | "meta" | "hr" => {}
+            _ if self.invisible.is_none() && is_styled_invisible(inner) => {
+                self.invisible = Some(name.to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_styled_invisible(tag: &str) -> bool {
+    if !tag.contains(':') {
+        return false;
+    }
+    let style: String = tag
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace())
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    [
+        "display:none",
+        "visibility:hidden",
+        "font-size:0",
+        "opacity:0;",
+    ]
+    .iter()
+    .any(|hiding| style.contains(hiding))
+        && !style.contains("font-size:0.")
+}
+
+/// Elements that can stand within a word.
+fn is_inline(name: &str) -> bool {
+    matches!(
+        name.trim_start_matches('/'),
+        "a" | "b" | "i" | "u" | "em" | "strong" | "font" | "span" | "small" | "big" | "!"
+    )
+}
+
+/// The target of a link or an image.
+fn link(tag: &str) -> Option<&str> {
+    let bytes = tag.as_bytes();
+    let equals = memchr::memchr_iter(b'=', bytes).find(|at| {
+        let name = bytes[..*at].trim_ascii_end();
+        [&b"href"[..], b"src", b"action", b"background"]
+            .iter()
+            .any(|n| name.len() > n.len() && name[name.len() - n.len()..].eq_ignore_ascii_case(n))
+    })?;
+    let value = tag[equals + 1..]
+        .trim_start()
+        .trim_start_matches(['"', '\'']);
+    let end = value
+        .find(['"', '\'', ' ', '\n', '>'])
+        .unwrap_or(value.len());
+    Some(&value[..end]).filter(|url| !url.is_empty())
+}
+
+/// The character that the entity at `at` stands for, and where it ends.
+/// What is no entity is an ampersand.
+fn entity(html: &str, at: usize) -> (char, usize) {
+    let name_len = html.as_bytes()[at + 1..]
+        .iter()
+        .take(10)
+        .take_while(|b| b.is_ascii_alphanumeric() || **b == b'#')
+        .count();
+    let name = &html[at + 1..at + 1 + name_len];
+    let c = match name {
+        "nbsp" => Some(' '),
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        "zwnj" | "zwj" | "shy" => Some('\u{200b}'),
+        _ => name.strip_prefix('#').and_then(|number| {
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            char::from_u32(code.ok()?)
+        }),
+    };
+    let end = at + 1 + name_len;
+    match c {
+        Some(c) => (
+            c,
+            end + usize::from(html.as_bytes().get(end) == Some(&b';')),
+        ),
+        None => ('&', at + 1),
+    }
+}
+
+fn push_within(target: &mut String, text: &str, max_bytes: usize) {
+    let mut room = text.len().min(max_bytes.saturating_sub(target.len()));
+    while !text.is_char_boundary(room) {
+        room -= 1;
+    }
+    target.push_str(&text[..room]);
+}
+
+/// Lower case, without characters that nobody sees, with compatibility forms
+/// of Latin letters as Latin letters, runs of blanks as one blank.
+pub(super) fn fold(text: &str, out: &mut String) {
+    let mut blank = true;
+    for c in text.chars() {
+        if c.is_ascii() {
+            if c.is_ascii_whitespace() || c.is_ascii_control() {
+                if !blank {
+                    out.push(' ');
+                }
+                blank = true;
+            } else {
+                out.push(c.to_ascii_lowercase());
+                blank = false;
+            }
+        } else if c.is_whitespace() {
+            if !blank {
+                out.push(' ');
+            }
+            blank = true;
+        } else if let Some(c) = fold_compatible(c) {
+            out.extend(c.to_lowercase());
+            blank = false;
+        }
+    }
+}
+
+/// `None`: a character without width, whose only use in a mail is to part
+/// what belongs together.
+fn fold_compatible(c: char) -> Option<char> {
+    let code = c as u32;
+    match code {
+        0xad | 0x34f | 0x61c | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e => None,
+        0x2060..=0x206f | 0xfe00..=0xfe0f | 0xfeff | 0xe0000..=0xe007f => None,
+        // Fullwidth forms.
+        0xff01..=0xff5e => char::from_u32(code - 0xff01 + 0x21),
+        // Mathematical alphanumerics: alphabets of 52 letters, then digits.
+        0x1d400..=0x1d6a3 => {
+            let letter = (code - 0x1d400) % 52;
+            char::from_u32(if letter < 26 {
+                0x41 + letter
+            } else {
+                0x61 + letter - 26
+            })
+        }
+        0x1d7ce..=0x1d7ff => char::from_u32(0x30 + (code - 0x1d7ce) % 10),
+        // Circled letters.
+        0x24b6..=0x24cf => char::from_u32(code - 0x24b6 + 0x41),
+        0x24d0..=0x24e9 => char::from_u32(code - 0x24d0 + 0x61),
+        _ => Some(c),
+    }
+}
+
+/// A Greek or Cyrillic letter as the Latin one it looks like.
+fn look_alike(c: char) -> char {
+    const PAIRS: &str = "аaеeоoрpсcуyхxіiјjѕsһhԁdԛqԝwвbкkмmнhтtαaοoρpνvιiκkτtυuχxεe";
+    let mut pairs = PAIRS.chars();
+    while let (Some(from), Some(to)) = (pairs.next(), pairs.next()) {
+        if from == c {
+            return to;
+        }
+    }
+    c
+}
+
+/// The words of folded `text`, in order. One that mixes scripts whose letters
+/// look alike comes with its Latin reading. A script that parts no words
+/// (Chinese, Japanese, Thai, Korean) gives pairs of neighbouring characters.
+pub(super) fn words<'a>(text: &'a str, mut word: impl FnMut(&'a str, Option<&str>)) {
+    let mut unmixed = String::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((start, c)) = chars.next() {
+        if parts_no_words(c) {
+            let end = match chars.peek() {
+                Some((at, next)) if parts_no_words(*next) => at + next.len_utf8(),
+                _ => start + c.len_utf8(),
+            };
+            word(&text[start..end], None);
+            continue;
+        }
+        if !c.is_alphanumeric() {
+            // Marks that sell; the others are in every text.
+            if matches!(c, '!' | '$' | '%' | '€' | '£' | '¥' | '*' | '?' | '#' | '@') {
+                word(&text[start..start + c.len_utf8()], None);
+            }
+            continue;
+        }
+        let (mut latin, mut other) = (c.is_ascii_alphabetic(), is_greek_or_cyrillic(c));
+        let mut end = start + c.len_utf8();
+        while let Some(&(at, next)) = chars.peek() {
+            if parts_no_words(next) || !(next.is_alphanumeric() || joins(text, at, next)) {
+                break;
+            }
+            latin |= next.is_ascii_alphabetic();
+            other |= is_greek_or_cyrillic(next);
+            end = at + next.len_utf8();
+            chars.next();
+        }
+        if latin && other {
+            unmixed.clear();
+            unmixed.extend(text[start..end].chars().map(look_alike));
+            word(&text[start..end], Some(&unmixed));
+        } else {
+            word(&text[start..end], None);
+        }
+    }
+}
+
+/// Whether `c` at `at` is a mark within a word, such as in "don't", "3.14",
+/// "example.org" or "e-mail".
+fn joins(text: &str, at: usize, c: char) -> bool {
+    matches!(c, '\'' | '.' | '’' | '_' | '-')
+        && text[at + c.len_utf8()..]
+            .chars()
+            .next()
+            .is_some_and(char::is_alphanumeric)
+}
+
+fn is_greek_or_cyrillic(c: char) -> bool {
+    matches!(c as u32, 0x370..=0x52f)
+}
+
+fn parts_no_words(c: char) -> bool {
+    matches!(c as u32,
+        0xe00..=0xeff | 0x1000..=0x109f | 0x1780..=0x17ff | 0x2e80..=0x2fff | 0x3005..=0x9fff
+        | 0xac00..=0xd7af | 0xf900..=0xfaff | 0x20000..=0x3134f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words_of(text: &str) -> Vec<String> {
+        let mut folded = String::new();
+        fold(text, &mut folded);
+        let mut all = Vec::new();
+        words(&folded, |w, latin| {
+            all.push(latin.map_or(w.to_owned(), |l| format!("{l}*")))
+        });
+        all
+    }
+
+    #[test]
+    fn words_are_what_people_read() {
+        let rows: [(&str, &[&str]); 9] = [
+            ("", &[]),
+            ("Don't  pay $3.14!", &["don't", "pay", "$", "3.14", "!"]),
+            ("www.example.org.", &["www.example.org"]),
+            ("V\u{200b}i\u{ad}agra", &["viagra"]),
+            ("\u{ff36}\u{ff29}\u{ff21}", &["via"]),
+            ("𝐅𝐫𝐞𝐞 𝟏", &["free", "1"]),
+            ("pаypal", &["paypal*"]),
+            ("привет", &["привет"]),
+            ("免费机会", &["免费", "费机", "机会", "会"]),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(words_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn html_is_read_as_people_see_it() {
+        let mut text = Text::default();
+        text.push_html(
+            "<style>a{}</style><p>Buy&nbsp;<b>Via</b>gra<!-- ham --><span style='display: none'>meeting\
+             </span> 1 &lt; 2 &#x41;&bad; <a HREF=\"http://x.example/y\">here</a><",
+        );
+        assert_eq!(text.visible.trim(), "Buy Viagra 1 < 2 A&bad; here<");
+        assert_eq!(
+            text.hidden.split_whitespace().collect::<Vec<_>>(),
+            ["a{}", "ham", "meeting"]
+        );
+        assert_eq!(text.urls, ["http://x.example/y"]);
+    }
+}
