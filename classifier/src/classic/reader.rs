@@ -166,7 +166,10 @@ impl<R: Read> MessageReader<R> {
                 true => self.buffer.len(),
                 false => self.buffer.len() - (NEXT_MARK.len() - 1),
             });
-            file.write_all(&self.take(end))?;
+            // Not by `take`, which would copy all of it once more.
+            file.write_all(&self.buffer[self.start..end])?;
+            self.start = end;
+            self.searched = end;
             if whole {
                 break;
             }
