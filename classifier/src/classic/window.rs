@@ -3,8 +3,9 @@
 //! A loop that looks at one byte after the other mispredicts the end of every
 //! word and of every gap, which costs more than all the rest of the lexer. So
 //! each 64 bytes are classified at once, without branches, into sets of bits,
-//! and the lexer asks for the number of trailing ones. Plain integer
-//! arithmetic on eight bytes at a time; the compiler makes vectors of it.
+//! and the lexer asks for the number of trailing ones. On x86-64 sixteen bytes
+//! at a time, with what each such processor has (SSE2); elsewhere by integer
+//! arithmetic on eight, with four times the instructions.
 
 /// Sets of bytes: bit n stands for the n-th byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,19 +19,16 @@ pub(super) struct Classes {
 }
 
 impl Classes {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
     fn of(block: &[u8; 64]) -> Self {
-        let mut classes = Self::default();
-        let (eights, _) = block.as_chunks::<8>();
-        for (n, eight) in eights.iter().enumerate() {
-            let x = u64::from_le_bytes(*eight);
-            let alnum =
-                within(x | each(0x20), b'a', b'z') | within(x, b'0', b'9') | within(x, b'$', b'$');
-            let marks = within(x, b'-', b'.') | within(x, b'\'', b'\'');
-            classes.alnum |= pack(alnum) << (8 * n);
-            classes.word |= pack(alnum | marks) << (8 * n);
-            classes.line_feed |= pack(within(x, b'\n', b'\n')) << (8 * n);
-        }
-        classes
+        // SAFETY: every x86-64 processor has SSE2; nothing else is asked for.
+        unsafe { sse2::classes(block) }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn of(block: &[u8; 64]) -> Self {
+        portable::classes(block)
     }
 
     /// The same without the first `n`, below 64.
@@ -56,22 +54,92 @@ impl Classes {
     }
 }
 
-const fn each(b: u8) -> u64 {
-    u64::from_le_bytes([b; 8])
+#[cfg(target_arch = "x86_64")]
+mod sse2 {
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x,
+        _mm_set1_epi8, _mm_sub_epi8,
+    };
+
+    use super::Classes;
+
+    #[target_feature(enable = "sse2")]
+    pub(super) fn classes(block: &[u8; 64]) -> Classes {
+        let mut classes = Classes::default();
+        let (eights, _) = block.as_chunks::<8>();
+        let (sixteens, _) = eights.as_chunks::<2>();
+        for (n, [low, high]) in sixteens.iter().enumerate() {
+            let x = _mm_set_epi64x(i64::from_le_bytes(*high), i64::from_le_bytes(*low));
+            let letter = within(_mm_or_si128(x, each(0x20)), b'a', b'z');
+            let digit_or_dollar = _mm_or_si128(within(x, b'0', b'9'), within(x, b'$', b'$'));
+            let alnum = _mm_or_si128(letter, digit_or_dollar);
+            let marks = _mm_or_si128(within(x, b'-', b'.'), within(x, b'\'', b'\''));
+            classes.alnum |= bits(alnum) << (16 * n);
+            classes.word |= bits(_mm_or_si128(alnum, marks)) << (16 * n);
+            classes.line_feed |= bits(within(x, b'\n', b'\n')) << (16 * n);
+        }
+        classes
+    }
+
+    #[target_feature(enable = "sse2")]
+    fn each(b: u8) -> __m128i {
+        _mm_set1_epi8(b as i8)
+    }
+
+    /// All bits of each byte of `x` that lies in `first..=last`.
+    #[target_feature(enable = "sse2")]
+    fn within(x: __m128i, first: u8, last: u8) -> __m128i {
+        if first == last {
+            return _mm_cmpeq_epi8(x, each(first));
+        }
+        // Bytes below `first` wrap around.
+        let from_first = _mm_sub_epi8(x, each(first));
+        _mm_cmpeq_epi8(from_first, _mm_min_epu8(from_first, each(last - first)))
+    }
+
+    /// One bit for each byte.
+    #[target_feature(enable = "sse2")]
+    fn bits(bytes: __m128i) -> u64 {
+        u64::from(_mm_movemask_epi8(bytes) as u16)
+    }
 }
 
-/// The high bit of each byte of `x` that lies in `first..=last`, both ASCII.
-fn within(x: u64, first: u8, last: u8) -> u64 {
-    let low = x & each(0x7f);
-    // Without carries from byte to byte: at most 0x7f + 0x80.
-    let not_below = low + each(0x80 - first);
-    let above = low + each(0x7f - last);
-    not_below & !above & !x & each(0x80)
-}
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod portable {
+    use super::Classes;
 
-/// The high bits of the eight bytes as the lowest eight bits.
-fn pack(high_bits: u64) -> u64 {
-    (high_bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    pub(super) fn classes(block: &[u8; 64]) -> Classes {
+        let mut classes = Classes::default();
+        let (eights, _) = block.as_chunks::<8>();
+        for (n, eight) in eights.iter().enumerate() {
+            let x = u64::from_le_bytes(*eight);
+            let alnum =
+                within(x | each(0x20), b'a', b'z') | within(x, b'0', b'9') | within(x, b'$', b'$');
+            let marks = within(x, b'-', b'.') | within(x, b'\'', b'\'');
+            classes.alnum |= pack(alnum) << (8 * n);
+            classes.word |= pack(alnum | marks) << (8 * n);
+            classes.line_feed |= pack(within(x, b'\n', b'\n')) << (8 * n);
+        }
+        classes
+    }
+
+    const fn each(b: u8) -> u64 {
+        u64::from_le_bytes([b; 8])
+    }
+
+    /// The high bit of each byte of `x` that lies in `first..=last`, both ASCII.
+    fn within(x: u64, first: u8, last: u8) -> u64 {
+        let low = x & each(0x7f);
+        // Without carries from byte to byte: at most 0x7f + 0x80.
+        let not_below = low + each(0x80 - first);
+        let above = low + each(0x7f - last);
+        not_below & !above & !x & each(0x80)
+    }
+
+    /// The high bits of the eight bytes as the lowest eight bits.
+    fn pack(high_bits: u64) -> u64 {
+        (high_bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    }
 }
 
 /// The classes of a text, seen from anywhere in it.
@@ -154,6 +222,10 @@ mod tests {
         let mut window = Window::new(&text);
         for at in 0..300 {
             assert_eq!(window.from(at), classes(&text, at), "at {at}");
+        }
+        let (blocks, _) = text.as_chunks::<64>();
+        for (n, block) in blocks.iter().enumerate() {
+            assert_eq!(portable::classes(block), classes(&text, 64 * n));
         }
     }
 
