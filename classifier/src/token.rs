@@ -19,11 +19,17 @@ impl Token {
     /// The token of `word`, ASCII letters lower-cased.
     /// `None` when `word` is empty, too long, or holds a NUL.
     pub fn new(word: &[u8]) -> Option<Self> {
-        if word.is_empty() || word.len() > Self::MAX_LEN || word.contains(&0) {
+        if word.is_empty() || word.len() > Self::MAX_LEN {
             return None;
         }
         let mut bytes = [0; 24];
         bytes[..word.len()].copy_from_slice(word);
+        // Not `word.contains(&0)`: of an array with a known length the
+        // compiler looks at many bytes at once.
+        let n_nuls: u8 = bytes.iter().map(|b| u8::from(*b == 0)).sum();
+        if usize::from(n_nuls) != bytes.len() - word.len() {
+            return None;
+        }
         bytes.make_ascii_lowercase();
         bytes[23] = word.len() as u8;
         Some(Self { bytes })
