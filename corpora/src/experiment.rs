@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::filter::FilterSpec;
 use crate::measure::{self, Measures, PairedDifference};
 use crate::protocol::{self, Cost, Mistake, Protocol, Record};
-use crate::{Collection, Error};
+use crate::{Collection, Error, results};
 
 /// What to run.
 pub struct Experiment<'a> {
@@ -21,6 +21,10 @@ pub struct Experiment<'a> {
     pub shuffles: &'a [Option<u64>],
     /// The rest of the protocol.
     pub protocol: Protocol,
+    /// A folder for TREC's result file of each run, written as soon as it
+    /// ends: what stops a long experiment does not take all of it away.
+    /// `COLLECTION-FILTER[-SHUFFLE].results`, collections from 1.
+    pub results: Option<PathBuf>,
 }
 
 /// One filter over one set of messages, in one or several orders.
@@ -125,6 +129,7 @@ impl Experiment<'_> {
         let filter = &self.filters[task.filter];
         let run = protocol::run(collection, filter, &protocol, work, progress)?;
         std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
+        self.save(task, &run.records)?;
         let ordered = OrderedRun {
             collection: task.collection,
             shuffle: task.shuffle,
@@ -132,6 +137,18 @@ impl Experiment<'_> {
             mistakes: run.mistakes,
         };
         Ok((task, ordered, run.cost))
+    }
+
+    fn save(&self, task: Task, records: &[Record]) -> Result<(), Error> {
+        let Some(folder) = &self.results else {
+            return Ok(());
+        };
+        std::fs::create_dir_all(folder).map_err(Error::io("make", folder))?;
+        let filter = self.filters[task.filter].name();
+        let shuffle = task.shuffle.map_or_else(String::new, |n| format!("-{n}"));
+        let name = format!("{}-{filter}{shuffle}.results", task.collection + 1);
+        let messages = &self.collections[task.collection].messages;
+        results::write(&folder.join(name), messages, records)
     }
 
     fn message_set(&self, collection: usize) -> Vec<&str> {

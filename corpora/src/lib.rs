@@ -27,6 +27,7 @@
 //!     filters: &[FilterSpec::Classic],
 //!     shuffles: &[None],
 //!     protocol: Protocol::online(1, Feedback::Immediate),
+//!     results: None,
 //! }
 //! .run(work.path(), &|| {})?;
 //! let measures = &reports[0].outcomes[0].measures;

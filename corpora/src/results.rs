@@ -10,13 +10,13 @@ use classifier::Label;
 
 use crate::filter::{Answer, Verdict};
 use crate::protocol::Record;
-use crate::{Error, label_name};
+use crate::{Error, Message, label_name};
 
-/// Writes the answers of a run. `ids` are the names of the messages.
+/// Writes the answers of a run over `messages`.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write(path: &Path, ids: &[String], records: &[Record]) -> Result<(), Error> {
+pub fn write(path: &Path, messages: &[Message], records: &[Record]) -> Result<(), Error> {
     let mut text = Vec::new();
     for record in records {
         let class = record.answer.verdict.name();
@@ -24,7 +24,7 @@ pub fn write(path: &Path, ids: &[String], records: &[Record]) -> Result<(), Erro
         let _ = writeln!(
             text,
             "file={} judge={} class={class} score={:?}",
-            ids[record.message],
+            messages[record.message].id,
             label_name(record.label),
             record.answer.score
         );

@@ -23,6 +23,7 @@ fn report(filter: FilterSpec, n_messages: usize, protocol: Protocol) -> Report {
         filters: &[FilterSpec::Classic, filter],
         shuffles: &[None],
         protocol,
+        results: None,
     };
     experiment.run(work.path(), &|| {}).unwrap().remove(0)
 }
@@ -202,6 +203,7 @@ fn threads_do_not_change_figures() {
             filters: &[FilterSpec::Classic],
             shuffles: &[Some(1), Some(2), Some(3)],
             protocol: Protocol::online(7, Feedback::Partial(50.0)),
+            results: None,
         };
         let reports = pool
             .install(|| experiment.run(work.path(), &|| {}))

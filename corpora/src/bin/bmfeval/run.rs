@@ -9,7 +9,7 @@ use corpora::experiment::{Experiment, Report};
 use corpora::filter::FilterSpec;
 use corpora::protocol::{Feedback, Protocol};
 use corpora::read::{self, Strip};
-use corpora::{Collection, report, results};
+use corpora::{Collection, report};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Run filters over collections and measure them.
@@ -62,7 +62,8 @@ pub(crate) struct Arguments {
     /// Write a page with curves and the worst mistakes.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Write a TREC result file for each run, for `bmfeval compare`.
+    /// Write a TREC result file for each run as soon as it ends, for
+    /// `bmfeval compare`.
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
     /// Where filters keep their databases while they run; in memory
@@ -124,6 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             wrong_percent: arguments.wrong,
             corrected_after: arguments.corrected_after,
         },
+        results: arguments.results.clone(),
     };
     let work = arguments.work_folder()?;
     let bar = arguments.progress_bar(experiment.n_steps());
@@ -209,22 +211,6 @@ impl Arguments {
             let page = report::html(reports, &command.join(" "));
             fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        if let Some(folder) = &self.results {
-            write_results(folder, reports)?;
-        }
         Ok(())
     }
-}
-
-fn write_results(folder: &Path, reports: &[Report]) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for (n, report) in reports.iter().enumerate() {
-        for outcome in &report.outcomes {
-            for (order, run) in outcome.runs.iter().enumerate() {
-                let name = format!("{}-{}-{}.results", n + 1, outcome.filter, order + 1);
-                results::write(&folder.join(name), &report.message_ids, &run.records)?;
-            }
-        }
-    }
-    Ok(())
 }
