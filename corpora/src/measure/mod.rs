@@ -52,7 +52,7 @@ pub struct Measures {
     pub hm: Interval,
     /// Spam misclassified.
     pub sm: Interval,
-    /// Logistic average of the two; see [`lam`].
+    /// Logistic average of the two; see `lam`.
     pub lam: Interval,
     /// 1 minus the area under the ROC curve, ties counted half. `None`
     /// where a class is missing.
