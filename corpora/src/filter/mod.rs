@@ -4,6 +4,7 @@ mod adapter;
 mod classic;
 mod command;
 mod jig;
+mod modern;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -105,6 +106,8 @@ pub trait Filter: Send {
 pub enum FilterSpec {
     /// bmf's algorithm, counts in memory.
     Classic,
+    /// The modern engine, its model in memory.
+    Modern,
     /// A program described by an adapter.
     Adapter(Arc<Adapter>),
     /// A folder with TREC's four commands.
@@ -112,9 +115,10 @@ pub enum FilterSpec {
 }
 
 impl FilterSpec {
-    /// Ready names: `classic` and the adapters that come with this crate.
+    /// Ready names: our engines and the adapters that come with this crate.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        std::iter::once("classic").chain(adapter::READY.iter().map(|(name, _)| *name))
+        let ready = adapter::READY.iter().map(|(name, _)| *name);
+        ["classic", "modern"].into_iter().chain(ready)
     }
 
     /// The filter called `text`: a ready name, `NAME.toml` for an adapter's
@@ -126,6 +130,9 @@ impl FilterSpec {
     pub fn parse(text: &str) -> Result<Self, Error> {
         if text == "classic" {
             return Ok(Self::Classic);
+        }
+        if text == "modern" {
+            return Ok(Self::Modern);
         }
         if let Some(folder) = text.strip_prefix("jig:") {
             return Ok(Self::Jig(folder.into()));
@@ -142,6 +149,7 @@ impl FilterSpec {
     pub fn name(&self) -> String {
         match self {
             Self::Classic => "classic".to_owned(),
+            Self::Modern => "modern".to_owned(),
             Self::Adapter(adapter) => adapter.name.clone(),
             Self::Jig(folder) => folder.file_name().map_or_else(
                 || folder.display().to_string(),
@@ -157,6 +165,7 @@ impl FilterSpec {
     pub fn start(&self, work: &Path) -> Result<Box<dyn Filter>, Error> {
         Ok(match self {
             Self::Classic => classic_on(Box::new(Memory::default())),
+            Self::Modern => Box::new(modern::Modern::default()),
             Self::Adapter(adapter) => Box::new(command::Command::start(adapter.clone(), work)?),
             Self::Jig(folder) => Box::new(jig::Jig::start(folder, work)?),
         })

@@ -186,7 +186,10 @@ fn bad_adapters_say_what_is_wrong() {
     check("\"true\"", "\"\"", "not a command");
     check("\"sh\"", "\"no-such-program\"", "no-such-program");
     let error = FilterSpec::parse("nonsense").unwrap_err().to_string();
-    assert!(error.contains("classic, bmf, bogofilter"), "{error}");
+    assert!(
+        error.contains("classic, modern, bmf, bogofilter"),
+        "{error}"
+    );
 }
 
 #[test]
