@@ -350,6 +350,18 @@ mod tests {
     }
 
     #[test]
+    fn a_message_made_to_fill_a_database_is_cut() {
+        let mut message = MessageTokens::default();
+        let word = |n: usize| Token::new(format!("word{n}").as_bytes()).unwrap();
+        for n in 0..MessageTokens::MAX_DISTINCT {
+            assert_eq!(message.push(word(n)), Some(n as u32));
+        }
+        assert_eq!(message.push(word(MessageTokens::MAX_DISTINCT)), None);
+        assert_eq!(message.push(word(7)), Some(7));
+        assert_eq!(message.tokens().len(), MessageTokens::MAX_DISTINCT);
+    }
+
+    #[test]
     fn counts_stay_within_u32() {
         assert_eq!(Adjustment::plus(1).apply(u32::MAX), u32::MAX);
         assert_eq!(Adjustment::minus(2).apply(1), 0);
