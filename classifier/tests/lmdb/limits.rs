@@ -189,7 +189,11 @@ fn a_foreign_database_is_scored_from() {
     // The superuser may do all, so the child is somebody else then, who has
     // to reach the program and the folder.
     let program = dir.path().join("program");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: what this one has open for writing is inherited by
+    // the children of tests that run beside, and then cannot be executed.
+    let mut copy = Command::new("cp");
+    copy.arg(std::env::current_exe().unwrap()).arg(&program);
+    assert!(copy.status().unwrap().success());
     for (path, mode) in [(dir.path(), 0o755), (&program, 0o755), (&folder, 0o555)] {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
