@@ -29,7 +29,7 @@ use crate::Error;
 /// ```no_run
 /// use std::path::Path;
 ///
-/// use classifier::store::TokenStore;
+/// use classifier::store::TokenLookup;
 /// use classifier::store::lmdb::{FaultGuard, Lmdb, Options};
 ///
 /// let dir = Path::new("/home/user/.bmf");
