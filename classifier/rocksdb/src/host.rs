@@ -12,7 +12,7 @@ use rocksdb::{ColumnFamily, DB, DBPinnableSlice, ReadOptions, WriteBatch, WriteO
 
 use crate::error::{convert, damaged};
 use crate::layout::{self, UserId};
-use crate::{Options, UserStore};
+use crate::{Options, UserStore, logs};
 
 /// The open database of a host. Cheap to clone; it is closed with the last
 /// clone and the last [`UserStore`].
@@ -317,15 +317,21 @@ pub(crate) fn delete_owned(batch: &mut WriteBatch, id: UserId) {
 
 /// Whether the folder holds no database yet. RocksDB takes a database without
 /// its file CURRENT for none, makes a new one and deletes the old tables; and
-/// one without its log for complete.
+/// one without its log for complete; and some damage in a log never lets it
+/// go on.
 fn is_new(path: &Path) -> Result<bool, Error> {
     let (mut current, mut table, mut log) = (false, false, false);
+    let mut logs = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io("open", path))? {
-        let name = entry.map_err(Error::io("read", path))?.file_name();
-        let name = Path::new(&name);
-        current |= name == Path::new("CURRENT");
-        table |= name.extension().is_some_and(|e| e == "sst");
-        log |= name.extension().is_some_and(|e| e == "log");
+        let file = entry.map_err(Error::io("read", path))?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        current |= name == "CURRENT";
+        table |= name.ends_with(".sst");
+        log |= name.ends_with(".log");
+        if name.ends_with(".log") || name.starts_with("MANIFEST-") {
+            logs.push(file.path());
+        }
     }
     if !current && (table || log) {
         return Err(damaged(path, "the file CURRENT is missing"));
@@ -333,6 +339,7 @@ fn is_new(path: &Path) -> Result<bool, Error> {
     if current && table && !log {
         return Err(damaged(path, "the write-ahead log, NUMBER.log, is missing"));
     }
+    logs::check(path, &logs)?;
     Ok(!current)
 }
 

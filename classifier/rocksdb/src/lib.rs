@@ -44,6 +44,7 @@
 mod error;
 mod host;
 pub mod layout;
+mod logs;
 mod merge;
 mod options;
 mod owner;
