@@ -1,10 +1,10 @@
 //! Counts, and changes of counts as plain data that can be summed up before
 //! they are applied.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, hash_map};
 
 use crate::Token;
+use crate::store::Entry;
 
 /// What a message is, as a person says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,6 +164,60 @@ impl TokenChange {
     }
 }
 
+/// A token's counts in both lists. `None`: not in that list; bmf keeps tokens
+/// whose count fell to 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Count in the ham list.
+    pub ham: Option<u32>,
+    /// Count in the spam list.
+    pub spam: Option<u32>,
+}
+
+impl Listed {
+    /// The counts after `change`. Enters the token in a list as bmf's db
+    /// format does: not because of a subtraction alone.
+    #[must_use]
+    pub fn adjusted(self, change: &TokenChange) -> Self {
+        let adjust = |count: Option<u32>, adjustment: Option<Adjustment>| match adjustment {
+            Some(a) if count.is_some() || a.inserts => Some(a.apply(count.unwrap_or(0))),
+            _ => count,
+        };
+        Self {
+            ham: adjust(self.ham, change.ham),
+            spam: adjust(self.spam, change.spam),
+        }
+    }
+
+    /// Whether the token is in neither list.
+    pub fn is_unlisted(self) -> bool {
+        self == Self::default()
+    }
+
+    /// The counts, where absence is 0.
+    pub fn counts(self) -> TokenCounts {
+        TokenCounts {
+            ham: self.ham.unwrap_or(0),
+            spam: self.spam.unwrap_or(0),
+        }
+    }
+
+    /// This as a line of a list.
+    pub fn entry(self, token: &[u8]) -> Entry<'_> {
+        Entry {
+            token,
+            ham: self.ham,
+            spam: self.spam,
+        }
+    }
+}
+
+impl From<Entry<'_>> for Listed {
+    fn from(Entry { ham, spam, .. }: Entry<'_>) -> Self {
+        Self { ham, spam }
+    }
+}
+
 /// What learning one or many messages does to a store: a sum of changes that
 /// a store applies as one, wholly or not at all.
 #[derive(Clone, Debug, Default)]
@@ -271,9 +325,9 @@ impl MessageTokens {
     pub fn push(&mut self, token: Token) -> Option<u32> {
         let next = self.tokens.len() as u32;
         let position = match self.positions.entry(token) {
-            Entry::Occupied(seen) => *seen.get(),
-            Entry::Vacant(_) if self.tokens.len() == Self::MAX_DISTINCT => return None,
-            Entry::Vacant(new) => *new.insert(next),
+            hash_map::Entry::Occupied(seen) => *seen.get(),
+            hash_map::Entry::Vacant(_) if self.tokens.len() == Self::MAX_DISTINCT => return None,
+            hash_map::Entry::Vacant(new) => *new.insert(next),
         };
         if position == next {
             self.tokens.push(token);

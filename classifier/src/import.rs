@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::store::lmdb::{Access, Lmdb, Options};
 use crate::store::{Entry, Memory, Text, TokenStore, berkeley};
-use crate::{Changes, Error, Label, Token, TrainedMessages};
+use crate::{Changes, Error, Label, Listed, Token, TrainedMessages};
 
 /// All that a database holds, in memory.
 #[derive(Clone, Debug)]
@@ -20,12 +20,6 @@ pub struct Lists {
     files: Vec<PathBuf>,
     trained: TrainedMessages,
     tokens: BTreeMap<Vec<u8>, Listed>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Listed {
-    ham: Option<u32>,
-    spam: Option<u32>,
 }
 
 impl Lists {
@@ -55,8 +49,8 @@ impl Lists {
     /// When it cannot be read.
     pub fn of(store: &dyn TokenStore, files: Vec<PathBuf>) -> Result<Self, Error> {
         let mut tokens = BTreeMap::new();
-        let trained = store.entries(&mut |Entry { token, ham, spam }| {
-            tokens.insert(token.to_vec(), Listed { ham, spam });
+        let trained = store.entries(&mut |entry| {
+            tokens.insert(entry.token.to_vec(), Listed::from(entry));
             Ok(())
         })?;
         Ok(Self {
@@ -156,11 +150,7 @@ impl Lists {
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.tokens
             .iter()
-            .map(|(token, Listed { ham, spam })| Entry {
-                token,
-                ham: *ham,
-                spam: *spam,
-            })
+            .map(|(token, listed)| listed.entry(token))
     }
 }
 

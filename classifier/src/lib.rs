@@ -44,7 +44,7 @@ pub mod store;
 mod token;
 
 pub use counts::{
-    Adjustment, Changes, Label, MessageTokens, TokenChange, TokenCounts, TrainedMessages,
+    Adjustment, Changes, Label, Listed, MessageTokens, TokenChange, TokenCounts, TrainedMessages,
 };
 pub use error::Error;
 pub use token::Token;

@@ -38,7 +38,7 @@
 //! in one batch that also writes the new version. A new kind, or new flags,
 //! make a new version.
 
-use classifier::{Adjustment, TokenChange};
+use classifier::{Adjustment, Listed, TokenChange};
 
 /// The format version that this program writes.
 pub const VERSION: u32 = 1;
@@ -131,46 +131,23 @@ pub(crate) fn key_rest(key: &[u8]) -> Option<&[u8]> {
     key.get(OWNER_LEN + 1..)
 }
 
-/// Counts of a token or of messages, by list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) ham: Option<u32>,
-    pub(crate) spam: Option<u32>,
+/// The value of a token, or of the message counts.
+pub(crate) fn encode_counts(counts: Listed) -> Vec<u8> {
+    let mut value = Vec::with_capacity(4);
+    for count in [counts.ham, counts.spam] {
+        put_varint(&mut value, count.map_or(0, |n| u64::from(n) + 1));
+    }
+    value
 }
 
-impl Counts {
-    /// `None` when `value` is nothing that [`Counts::encode`] writes.
-    pub(crate) fn decode(mut value: &[u8]) -> Option<Self> {
-        let mut count = || match take_varint(&mut value)? {
-            0 => Some(None),
-            n => u32::try_from(n - 1).ok().map(Some),
-        };
-        let (ham, spam) = (count()?, count()?);
-        value.is_empty().then_some(Self { ham, spam })
-    }
-
-    pub(crate) fn encode(self) -> Vec<u8> {
-        let mut value = Vec::with_capacity(4);
-        for count in [self.ham, self.spam] {
-            put_varint(&mut value, count.map_or(0, |n| u64::from(n) + 1));
-        }
-        value
-    }
-
-    pub(crate) fn after(self, change: &TokenChange) -> Self {
-        Self {
-            ham: adjust(self.ham, change.ham),
-            spam: adjust(self.spam, change.spam),
-        }
-    }
-}
-
-fn adjust(count: Option<u32>, adjustment: Option<Adjustment>) -> Option<u32> {
-    match (count, adjustment) {
-        (count, None) => count,
-        (None, Some(a)) if !a.inserts => None,
-        (count, Some(a)) => Some(a.apply(count.unwrap_or(0))),
-    }
+/// `None` when `value` is nothing that [`encode_counts`] writes.
+pub(crate) fn decode_counts(mut value: &[u8]) -> Option<Listed> {
+    let mut count = || match take_varint(&mut value)? {
+        0 => Some(None),
+        n => u32::try_from(n - 1).ok().map(Some),
+    };
+    let (ham, spam) = (count()?, count()?);
+    value.is_empty().then_some(Listed { ham, spam })
 }
 
 const CHANGED: u8 = 1;
@@ -286,8 +263,8 @@ mod tests {
     proptest! {
         #[test]
         fn counts_come_back(ham: Option<u32>, spam: Option<u32>) {
-            let counts = Counts { ham, spam };
-            prop_assert_eq!(Counts::decode(&counts.encode()), Some(counts));
+            let counts = Listed { ham, spam };
+            prop_assert_eq!(decode_counts(&encode_counts(counts)), Some(counts));
         }
 
         #[test]
@@ -298,7 +275,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
-            Counts::decode(&bytes);
+            decode_counts(&bytes);
             if let Some(change) = decode_change(&bytes) {
                 change.apply(Default::default());
             }
@@ -320,7 +297,7 @@ mod tests {
         assert_eq!(messages_key(id), [0, 0, 0, 0, 0, 0, 1, 2, 0]);
         assert_eq!(token_key(id, b"word"), *b"\0\0\0\0\0\0\x01\x02\x01word");
 
-        let counts = |ham, spam| Counts { ham, spam }.encode();
+        let counts = |ham, spam| encode_counts(Listed { ham, spam });
         assert_eq!(counts(None, Some(0)), [0, 1]);
         assert_eq!(counts(Some(126), Some(127)), [127, 0x80, 1]);
 
@@ -341,7 +318,7 @@ mod tests {
     #[test]
     fn refuses_what_it_never_writes() {
         for counts in [&[][..], &[1], &[1, 1, 1], &[1, 0x80], &[0xff; 11]] {
-            assert_eq!(Counts::decode(counts), None, "{counts:?}");
+            assert_eq!(decode_counts(counts), None, "{counts:?}");
         }
         // Cut off; flags without a change; a floor above the ceiling.
         for operand in [&[][..], &[1], &[2], &[0, 0], &[13, 0, 2, 1]] {

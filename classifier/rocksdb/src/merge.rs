@@ -1,9 +1,9 @@
 //! RocksDB's merge: what changes make of counts, and of each other.
 
-use classifier::{Adjustment, TokenChange};
+use classifier::{Adjustment, Listed, TokenChange};
 use rocksdb::MergeOperands;
 
-use crate::layout::{Counts, decode_change, encode_change};
+use crate::layout::{decode_change, decode_counts, encode_change, encode_counts};
 
 /// Names the operator in the database; another name makes RocksDB refuse it.
 pub(crate) const NAME: &str = "postern.counts.1";
@@ -11,9 +11,9 @@ pub(crate) const NAME: &str = "postern.counts.1";
 /// `counts` after all `changes`. `None` stands for damage, which RocksDB
 /// reports as such to whoever reads.
 pub(crate) fn full(_key: &[u8], counts: Option<&[u8]>, changes: &MergeOperands) -> Option<Vec<u8>> {
-    let counts = counts.map_or(Some(Counts::default()), Counts::decode)?;
+    let counts = counts.map_or(Some(Listed::default()), decode_counts)?;
     let change = composed(changes)?;
-    Some(counts.after(&change).encode())
+    Some(encode_counts(counts.adjusted(&change)))
 }
 
 /// One change that does what all `changes` do in turn.
@@ -79,14 +79,14 @@ mod tests {
             changes in proptest::collection::vec(change(), 0..9),
             cut in 0..9usize,
         ) {
-            let counts = Counts { ham, spam };
-            let in_turn = changes.iter().fold(counts, |counts, c| counts.after(c));
+            let counts = Listed { ham, spam };
+            let in_turn = changes.iter().fold(counts, |counts, c| counts.adjusted(c));
             let (early, late) = changes.split_at(cut.min(changes.len()));
             let compose = |part: &[TokenChange]| {
                 part.iter().copied().fold(TokenChange::default(), then)
             };
             let composed = then(compose(early), compose(late));
-            prop_assert_eq!(counts.after(&composed), in_turn);
+            prop_assert_eq!(counts.adjusted(&composed), in_turn);
         }
     }
 }

@@ -4,11 +4,11 @@ use std::mem;
 use std::sync::Arc;
 
 use classifier::store::{Durability, Entry, TokenLookup, TokenStore};
-use classifier::{Changes, Error, Token, TokenCounts, TrainedMessages};
+use classifier::{Changes, Error, Listed, Token, TokenCounts, TrainedMessages};
 use rocksdb::{ReadOptions, WriteBatch};
 
 use crate::host::{Shared, delete_owned};
-use crate::layout::{self, Counts, UserId};
+use crate::layout::{self, UserId};
 
 /// The token counts of one user of a [`HostStore`](crate::HostStore).
 ///
@@ -59,26 +59,19 @@ impl UserStore {
 
     fn trained(&self, id: UserId, options: &ReadOptions) -> Result<TrainedMessages, Error> {
         let value = self.shared.get(&layout::messages_key(id), options)?;
-        let counts = self.counts(value.as_deref())?;
-        Ok(TrainedMessages {
-            ham: counts.ham,
-            spam: counts.spam,
-        })
+        let TokenCounts { ham, spam } = self.counts(value.as_deref())?;
+        Ok(TrainedMessages { ham, spam })
     }
 
     fn counts(&self, value: Option<&[u8]>) -> Result<TokenCounts, Error> {
-        let Some(value) = value else {
-            return Ok(TokenCounts::default());
-        };
-        let counts = self.decode(value)?;
-        Ok(TokenCounts {
-            ham: counts.ham.unwrap_or(0),
-            spam: counts.spam.unwrap_or(0),
+        Ok(match value {
+            Some(value) => self.decode(value)?.counts(),
+            None => TokenCounts::default(),
         })
     }
 
-    fn decode(&self, value: &[u8]) -> Result<Counts, Error> {
-        Counts::decode(value).ok_or_else(|| self.shared.damaged("a count is no count"))
+    fn decode(&self, value: &[u8]) -> Result<Listed, Error> {
+        layout::decode_counts(value).ok_or_else(|| self.shared.damaged("a count is no count"))
     }
 }
 
@@ -150,9 +143,9 @@ impl TokenStore for UserStore {
         while let Some((key, value)) = iterator.item() {
             let token =
                 layout::key_rest(key).ok_or_else(|| self.shared.damaged("a key is too short"))?;
-            let Counts { ham, spam } = self.decode(value)?;
-            if ham.is_some() || spam.is_some() {
-                visit(Entry { token, ham, spam })?;
+            let listed = self.decode(value)?;
+            if !listed.is_unlisted() {
+                visit(listed.entry(token))?;
             }
             iterator.next();
         }
@@ -180,17 +173,18 @@ impl TokenStore for UserStore {
         };
 
         let mut batch = WriteBatch::default();
-        for Entry { token, ham, spam } in entries {
-            batch.put(layout::token_key(id, token), Counts { ham, spam }.encode());
+        for entry in entries {
+            let key = layout::token_key(id, entry.token);
+            batch.put(key, layout::encode_counts(entry.into()));
             if batch.size_in_bytes() >= BATCH_BYTES {
                 shared.write(mem::take(&mut batch), Durability::Relaxed)?;
             }
         }
-        let messages = Counts {
+        let messages = Listed {
             ham: Some(trained.ham),
             spam: Some(trained.spam),
         };
-        batch.put(layout::messages_key(id), messages.encode());
+        batch.put(layout::messages_key(id), layout::encode_counts(messages));
 
         let _names = shared.lock_names();
         if let Some(old) = shared.user_id(&self.name)? {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{Durability, Entry, TokenLookup, TokenStore};
-use crate::{Adjustment, Changes, Error, Token, TokenCounts, TrainedMessages};
+use crate::{Changes, Error, Listed, Token, TokenCounts, TrainedMessages};
 
 /// A store that ends with the process.
 ///
@@ -16,12 +16,6 @@ pub struct Memory {
     tokens: HashMap<Box<[u8]>, Listed, foldhash::fast::RandomState>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Listed {
-    ham: Option<u32>,
-    spam: Option<u32>,
-}
-
 impl TokenLookup for Memory {
     fn lookup(
         &self,
@@ -31,10 +25,7 @@ impl TokenLookup for Memory {
         counts.clear();
         counts.extend(tokens.iter().map(|token| {
             let listed = self.tokens.get(token.as_bytes());
-            listed.map_or_else(TokenCounts::default, |listed| TokenCounts {
-                ham: listed.ham.unwrap_or(0),
-                spam: listed.spam.unwrap_or(0),
-            })
+            listed.map_or_else(TokenCounts::default, |listed| listed.counts())
         }));
         Ok(self.trained)
     }
@@ -45,8 +36,7 @@ impl TokenStore for Memory {
         self.trained = changes.messages_after(self.trained);
         for (token, change) in changes.tokens_sorted() {
             let listed = self.tokens.entry(token.as_bytes().into()).or_default();
-            listed.ham = adjust(listed.ham, change.ham);
-            listed.spam = adjust(listed.spam, change.spam);
+            *listed = listed.adjusted(&change);
         }
         Ok(())
     }
@@ -57,13 +47,9 @@ impl TokenStore for Memory {
     ) -> Result<TrainedMessages, Error> {
         let mut tokens: Vec<_> = self.tokens.iter().collect();
         tokens.sort_unstable_by_key(|(token, _)| *token);
-        for (token, Listed { ham, spam }) in tokens {
-            if ham.is_some() || spam.is_some() {
-                visit(Entry {
-                    token,
-                    ham: *ham,
-                    spam: *spam,
-                })?;
+        for (token, listed) in tokens {
+            if !listed.is_unlisted() {
+                visit(listed.entry(token))?;
             }
         }
         Ok(self.trained)
@@ -76,16 +62,8 @@ impl TokenStore for Memory {
     ) -> Result<(), Error> {
         self.trained = trained;
         self.tokens = entries
-            .map(|Entry { token, ham, spam }| (token.into(), Listed { ham, spam }))
+            .map(|entry| (entry.token.into(), entry.into()))
             .collect();
         Ok(())
-    }
-}
-
-fn adjust(count: Option<u32>, adjustment: Option<Adjustment>) -> Option<u32> {
-    match (count, adjustment) {
-        (count, None) => count,
-        (None, Some(a)) if !a.inserts => None,
-        (count, Some(a)) => Some(a.apply(count.unwrap_or(0))),
     }
 }

@@ -54,10 +54,9 @@ use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use self::environment::Environment;
-use self::record::Listed;
 use self::transaction::{Fault, Reading, Writing};
 use super::{Durability, Entry, TokenLookup, TokenStore, lock};
-use crate::{Changes, Error, Token, TokenCounts, TrainedMessages};
+use crate::{Changes, Error, Listed, Token, TokenCounts, TrainedMessages};
 
 mod environment;
 mod fault;
@@ -203,9 +202,9 @@ impl Lmdb {
         &self,
         entries: &mut dyn Iterator<Item = Entry<'_>>,
     ) -> Result<BTreeMap<Box<[u8]>, Listed>, Error> {
-        let record = |Entry { token, ham, spam }: Entry<'_>| {
-            record::check_token(token)?;
-            Ok((token.into(), Listed { ham, spam }))
+        let record = |entry: Entry<'_>| {
+            record::check_token(entry.token)?;
+            Ok((entry.token.into(), Listed::from(entry)))
         };
         entries
             .map(record)

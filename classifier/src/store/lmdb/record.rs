@@ -2,8 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::store::Entry;
-use crate::{Adjustment, TokenChange, TokenCounts, TrainedMessages};
+use crate::{Listed, TokenChange, TokenCounts, TrainedMessages};
 
 /// The version that this program writes, and the newest that it reads.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -68,74 +67,31 @@ pub(super) fn adjust_trained(trained: TrainedMessages, change: &TokenChange) -> 
     TrainedMessages { ham, spam }
 }
 
-/// A token's counts in both lists. `None`: not in that list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) ham: Option<u32>,
-    pub(super) spam: Option<u32>,
+/// Length of a token's record.
+const LISTED_LEN: usize = 9;
+const IN_HAM: u8 = 1;
+const IN_SPAM: u8 = 2;
+
+/// A token's record: which lists it is in, then the counts, 0 where it is not.
+pub(super) fn listed(listed: Listed) -> [u8; LISTED_LEN] {
+    let mut value = [0; LISTED_LEN];
+    for (count, bit, at) in [(listed.ham, IN_HAM, 1), (listed.spam, IN_SPAM, 5)] {
+        if let Some(count) = count {
+            value[0] |= bit;
+            value[at..at + 4].copy_from_slice(&count.to_le_bytes());
+        }
+    }
+    value
 }
 
-impl Listed {
-    pub(super) const LEN: usize = 9;
-    const IN_HAM: u8 = 1;
-    const IN_SPAM: u8 = 2;
-
-    /// `None`: not what [`Self::to_bytes`] writes.
-    pub(super) fn parse(value: &[u8]) -> Option<Self> {
-        let [lists, counts @ ..]: &[u8; Self::LEN] = value.try_into().ok()?;
-        let TrainedMessages { ham, spam } = parse_messages(counts)?;
-        (*lists & !(Self::IN_HAM | Self::IN_SPAM) == 0).then_some(Self {
-            ham: (lists & Self::IN_HAM != 0).then_some(ham),
-            spam: (lists & Self::IN_SPAM != 0).then_some(spam),
-        })
-    }
-
-    pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
-        let mut value = [0; Self::LEN];
-        for (count, bit, at) in [(self.ham, Self::IN_HAM, 1), (self.spam, Self::IN_SPAM, 5)] {
-            if let Some(count) = count {
-                value[0] |= bit;
-                value[at..at + 4].copy_from_slice(&count.to_le_bytes());
-            }
-        }
-        value
-    }
-
-    /// Enters the token in a list as bmf's db format does: not because of a
-    /// subtraction alone.
-    pub(super) fn adjusted(self, change: &TokenChange) -> Self {
-        Self {
-            ham: adjusted(self.ham, change.ham),
-            spam: adjusted(self.spam, change.spam),
-        }
-    }
-
-    pub(super) fn is_unlisted(self) -> bool {
-        self == Self::default()
-    }
-
-    pub(super) fn counts(self) -> TokenCounts {
-        TokenCounts {
-            ham: self.ham.unwrap_or(0),
-            spam: self.spam.unwrap_or(0),
-        }
-    }
-
-    pub(super) fn entry(self, token: &[u8]) -> Entry<'_> {
-        Entry {
-            token,
-            ham: self.ham,
-            spam: self.spam,
-        }
-    }
-}
-
-fn adjusted(count: Option<u32>, adjustment: Option<Adjustment>) -> Option<u32> {
-    match (count, adjustment) {
-        (None, Some(adjustment)) if !adjustment.inserts => None,
-        (count, Some(adjustment)) => Some(adjustment.apply(count.unwrap_or(0))),
-        (count, None) => count,
-    }
+/// `None`: not what [`listed`] writes.
+pub(super) fn parse_listed(value: &[u8]) -> Option<Listed> {
+    let [lists, counts @ ..]: &[u8; LISTED_LEN] = value.try_into().ok()?;
+    let TrainedMessages { ham, spam } = parse_messages(counts)?;
+    (*lists & !(IN_HAM | IN_SPAM) == 0).then_some(Listed {
+        ham: (lists & IN_HAM != 0).then_some(ham),
+        spam: (lists & IN_SPAM != 0).then_some(spam),
+    })
 }
 
 #[cfg(test)]
@@ -150,18 +106,18 @@ mod tests {
             ham: Some(0),
             spam: None,
         };
-        assert_eq!(zero.to_bytes(), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(listed(zero), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
         let both = Listed {
             ham: Some(258),
             spam: Some(u32::MAX),
         };
-        assert_eq!(both.to_bytes(), [3, 2, 1, 0, 0, 255, 255, 255, 255]);
+        assert_eq!(listed(both), [3, 2, 1, 0, 0, 255, 255, 255, 255]);
     }
 
     #[test]
     fn refuses_other_lengths_and_unknown_bits() {
-        assert_eq!(Listed::parse(&[3; 8]), None);
-        assert_eq!(Listed::parse(&[4, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(parse_listed(&[3; 8]), None);
+        assert_eq!(parse_listed(&[4, 0, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(parse_messages(&[0; 9]), None);
         assert_eq!(parse_format(b"\x01\0\0"), None);
         assert_eq!(parse_format(b"\x01\0\0\0classic"), Some((1, "classic")));
@@ -170,8 +126,8 @@ mod tests {
     proptest! {
         #[test]
         fn reads_back(ham: Option<u32>, spam: Option<u32>) {
-            let listed = Listed { ham, spam };
-            prop_assert_eq!(Listed::parse(&listed.to_bytes()), Some(listed));
+            let both = Listed { ham, spam };
+            prop_assert_eq!(parse_listed(&listed(both)), Some(both));
         }
     }
 }

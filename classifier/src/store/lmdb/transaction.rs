@@ -8,9 +8,9 @@ use heed::{Database, MdbError, PutFlags, RoTxn, RwTxn};
 
 use super::environment::Environment;
 use super::fault;
-use super::record::{self, Listed};
+use super::record;
 use crate::store::Durability;
-use crate::{Error, TrainedMessages};
+use crate::{Error, Listed, TrainedMessages};
 
 /// Why a transaction did not come to its end.
 pub(super) enum Fault {
@@ -173,7 +173,7 @@ impl Reading<'_> {
     }
 
     fn parse(&self, token: &[u8], value: &[u8]) -> Result<Listed, Fault> {
-        Listed::parse(value).ok_or_else(|| {
+        record::parse_listed(value).ok_or_else(|| {
             let token = token.escape_ascii();
             damaged(self.path, format!("the counts of '{token}' make no sense")).into()
         })
@@ -271,12 +271,12 @@ impl Writing<'_, '_> {
     }
 
     pub(super) fn put(&mut self, token: &[u8], listed: Listed) -> Result<(), Fault> {
-        Ok(self.table.put(self.txn, token, &listed.to_bytes())?)
+        Ok(self.table.put(self.txn, token, &record::listed(listed))?)
     }
 
     /// As [`Self::put`], for a token that is greater than all before it.
     pub(super) fn append(&mut self, token: &[u8], listed: Listed) -> Result<(), Fault> {
-        let (flags, value) = (PutFlags::APPEND, listed.to_bytes());
+        let (flags, value) = (PutFlags::APPEND, record::listed(listed));
         Ok(self.table.put_with_flags(self.txn, flags, token, &value)?)
     }
 }
