@@ -3,11 +3,20 @@
 //!
 //! | module | answers |
 //! | --- | --- |
+//! | [`config`] | which mailboxes, and what holds for each user |
+//! | [`pattern`] | where mailboxes lie, and whose they are |
+//! | [`roles`] | what a folder is for |
 //! | [`decision`] | what to learn from where a message was and is, and where to move it |
 //! | [`rotation`] | which messages of a folder go when a quota is reached |
 //!
-//! Both decide by pure functions over plain data; what was decided is then
+//! Decisions are pure functions over plain data; what was decided is then
 //! carried out. Knows nothing of SMTP.
 
+pub mod config;
 pub mod decision;
+mod error;
+pub mod pattern;
+pub mod roles;
 pub mod rotation;
+
+pub use error::Error;

@@ -1,0 +1,266 @@
+//! The one configuration file, read into checked values.
+//!
+//! TOML; `docs/bmfd.toml` lists every key with its unit and default. What is
+//! misspelt or impossible is refused with its line, never passed over.
+//!
+//! ```
+//! use trainer::config::Config;
+//!
+//! let config = Config::parse("[folders]\nspam = ['Spam']", "bmfd.toml".as_ref())?;
+//! let wrong = Config::parse("[folders]\nspma = ['Spam']", "bmfd.toml".as_ref());
+//! assert!(wrong.unwrap_err().to_string().starts_with("bmfd.toml:2: unknown field `spma`"));
+//! # Ok::<(), trainer::Error>(())
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use mailbox::{FolderName, Layout};
+use toml::Spanned;
+
+use crate::Error;
+use crate::decision::Role;
+use crate::pattern::{Pattern, Place};
+use crate::roles::Roles;
+use crate::rotation::Quota;
+
+mod raw;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where mailboxes are looked for.
+    pub patterns: Vec<Pattern>,
+    /// Users whose mailbox is named, with its absolute path.
+    pub named: BTreeMap<String, PathBuf>,
+    host: Settings,
+    /// Users for whom something else is said.
+    users: BTreeMap<String, Settings>,
+}
+
+/// What holds for one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Which folder is for what.
+    pub roles: Roles,
+    /// Where learned spam is moved to.
+    pub learned: FolderName,
+    /// What folders may hold, each folder once. Others may hold anything.
+    pub quotas: Vec<(FolderName, Quota)>,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or as [`Config::parse`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads `text`; `path` stands in complaints. An empty text gives the
+    /// defaults.
+    ///
+    /// # Errors
+    /// At the first thing that is wrong, with its line.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let checked = toml::from_str::<raw::File>(text)
+            .map_err(|error| Wrong {
+                at: error.span().unwrap_or_default(),
+                reason: error.message().to_owned(),
+            })
+            .and_then(check);
+        checked.map_err(|wrong| Error::Config {
+            path: path.to_owned(),
+            line: 1 + text
+                .bytes()
+                .take(wrong.at.start)
+                .filter(|b| *b == b'\n')
+                .count(),
+            reason: wrong.reason,
+        })
+    }
+
+    /// Where mailboxes may be by now, of one user or of all: the named ones,
+    /// then those by pattern. A pattern does not count for users whose mailbox
+    /// is named. What cannot be read is told, and does not stop the rest.
+    pub fn places(&self, user: Option<&str>) -> (Vec<Place>, Vec<Error>) {
+        let named = self.named.iter();
+        let mut places: Vec<_> = named.map(|(user, path)| Place::named(user, path)).collect();
+        let mut errors = Vec::new();
+        for pattern in &self.patterns {
+            match pattern.places() {
+                Ok(found) => places.extend(
+                    found
+                        .into_iter()
+                        .filter(|place| !self.named.contains_key(&place.user)),
+                ),
+                Err(error) => errors.push(error),
+            }
+        }
+        places.retain(|place| user.is_none_or(|user| place.user == user));
+        (places, errors)
+    }
+
+    /// What holds for `user`.
+    pub fn settings(&self, user: &str) -> &Settings {
+        self.users.get(user).unwrap_or(&self.host)
+    }
+}
+
+/// Which bytes of the file are wrong, and why.
+#[derive(Debug)]
+struct Wrong {
+    at: Range<usize>,
+    reason: String,
+}
+
+impl Wrong {
+    fn at<T>(place: &Spanned<T>) -> impl FnOnce(String) -> Self {
+        let at = place.span();
+        move |reason| Self { at, reason }
+    }
+}
+
+fn check(file: raw::File) -> Result<Config, Wrong> {
+    let patterns = match file.mailboxes.patterns {
+        None => PATTERNS
+            .map(|text| Pattern::parse(text).expect("the default patterns are patterns"))
+            .into(),
+        Some(patterns) => patterns
+            .iter()
+            .map(|text| Pattern::parse(text.get_ref()).map_err(Wrong::at(text)))
+            .collect::<Result<_, _>>()?,
+    };
+    let layout = file
+        .mailboxes
+        .layout
+        .unwrap_or(raw::Layout::MaildirPlusPlus);
+    let host = settings(layout, &file.folders, &[&file.rotation])?;
+    let (mut named, mut users) = (BTreeMap::new(), BTreeMap::new());
+    for (name, user) in file.users {
+        if let Some(path) = &user.mailbox {
+            named.insert(name.clone(), absolute(path)?);
+        }
+        let folders = user.folders.or(&file.folders);
+        let layout = user.layout.unwrap_or(layout);
+        let settings = settings(layout, &folders, &[&file.rotation, &user.rotation]);
+        let settings = settings.map_err(|wrong| Wrong {
+            reason: format!("{} (for user {name})", wrong.reason),
+            ..wrong
+        })?;
+        users.insert(name, settings);
+    }
+    Ok(Config {
+        patterns,
+        named,
+        host,
+        users,
+    })
+}
+
+fn settings(
+    layout: raw::Layout,
+    folders: &raw::Folders,
+    rotations: &[&raw::Rotation],
+) -> Result<Settings, Wrong> {
+    let layout = match layout {
+        raw::Layout::MaildirPlusPlus => Layout::MaildirPlusPlus,
+        raw::Layout::Nested => Layout::Nested,
+    };
+    let (roles, learned) = roles(layout, folders)?;
+    let mut quotas = vec![(learned.clone(), LEARNED_QUOTA)];
+    for (folder, quota) in rotations.iter().copied().flatten() {
+        let name = FolderName::parse(folder.get_ref(), layout)
+            .map_err(|error| Wrong::at(folder)(error.to_string()))?;
+        quotas.retain(|(other, _)| *other != name);
+        quotas.push((name, checked_quota(quota)));
+    }
+    Ok(Settings {
+        roles,
+        learned,
+        quotas,
+    })
+}
+
+fn roles(layout: Layout, folders: &raw::Folders) -> Result<(Roles, FolderName), Wrong> {
+    let mut roles = Roles::new(layout);
+    let learned = folders.learned.clone();
+    let learned = learned.unwrap_or_else(|| Spanned::new(0..0, LEARNED.to_owned()));
+    add(&mut roles, &learned, Role::Learned)?;
+    let name = roles.named(Role::Learned).next().cloned();
+    let others = [
+        (&folders.spam, SPAM, Role::Spam),
+        (&folders.wrongly_caught, &[], Role::WronglyCaught),
+        (&folders.archive, ARCHIVE, Role::Archive),
+        (&folders.never, NEVER, Role::Never),
+    ];
+    for (said, _, role) in others {
+        for folder in said.iter().flatten() {
+            add(&mut roles, folder, role)?;
+        }
+    }
+    for (said, default, role) in others {
+        if said.is_none() {
+            for folder in default {
+                // What the file uses for something else is no default.
+                let _ = roles.add(folder, role);
+            }
+        }
+    }
+    Ok((roles, name.expect("it has just been added")))
+}
+
+fn add(roles: &mut Roles, folder: &Spanned<String>, role: Role) -> Result<(), Wrong> {
+    let added = roles.add(folder.get_ref(), role);
+    added.map_err(Wrong::at(folder))
+}
+
+fn checked_quota(quota: &raw::Quota) -> Quota {
+    const DAY: u64 = 24 * 60 * 60;
+    Quota {
+        bytes: quota.max_bytes.map(u64::from),
+        messages: quota.max_messages.map(u64::from),
+        age: quota
+            .max_age_days
+            .map(|days| Duration::from_secs(u64::from(days).saturating_mul(DAY))),
+    }
+}
+
+fn absolute(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    if !path.get_ref().is_absolute() || !path.get_ref().components().all(plain) {
+        let reason = "the path of a mailbox begins with / and has no ..";
+        return Err(Wrong::at(path)(reason.to_owned()));
+    }
+    Ok(path.get_ref().clone())
+}
+
+const PATTERNS: [&str; 2] = ["/var/mail/*/Maildir", "/home/*/Maildir"];
+const SPAM: &[&str] = &["Junk", "Spam"];
+const LEARNED: &str = "Junk.Learned";
+const ARCHIVE: &[&str] = &["Archive"];
+/// As mail readers call them.
+const NEVER: &[&str] = &[
+    "Trash",
+    "Deleted Items",
+    "Deleted Messages",
+    "Sent",
+    "Sent Items",
+    "Sent Messages",
+    "Drafts",
+];
+
+/// Some years of spam that passed the filter, for most users.
+const LEARNED_QUOTA: Quota = Quota {
+    bytes: Some(100_000_000),
+    messages: None,
+    age: None,
+};
+
+#[cfg(test)]
+mod tests;

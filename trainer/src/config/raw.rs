@@ -1,0 +1,79 @@
+//! The configuration as it stands in the file. Every key may be missing;
+//! what is said for a user counts before what is said for the host.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) mailboxes: Mailboxes,
+    pub(super) folders: Folders,
+    pub(super) rotation: Rotation,
+    pub(super) users: BTreeMap<String, User>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mailboxes {
+    pub(super) patterns: Option<Vec<Spanned<String>>>,
+    pub(super) layout: Option<Layout>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) enum Layout {
+    #[serde(rename = "maildir++")]
+    MaildirPlusPlus,
+    #[serde(rename = "nested")]
+    Nested,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Folders {
+    pub(super) spam: Option<Vec<Spanned<String>>>,
+    pub(super) learned: Option<Spanned<String>>,
+    pub(super) wrongly_caught: Option<Vec<Spanned<String>>>,
+    pub(super) archive: Option<Vec<Spanned<String>>>,
+    pub(super) never: Option<Vec<Spanned<String>>>,
+}
+
+/// By folder.
+pub(super) type Rotation = BTreeMap<Spanned<String>, Quota>;
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Quota {
+    pub(super) max_bytes: Option<NonZeroU64>,
+    pub(super) max_messages: Option<NonZeroU64>,
+    pub(super) max_age_days: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct User {
+    pub(super) mailbox: Option<Spanned<PathBuf>>,
+    pub(super) layout: Option<Layout>,
+    pub(super) folders: Folders,
+    pub(super) rotation: Rotation,
+}
+
+impl Folders {
+    /// What is said here, and the rest from `host`.
+    pub(super) fn or(&self, host: &Self) -> Self {
+        Self {
+            spam: self.spam.clone().or_else(|| host.spam.clone()),
+            learned: self.learned.clone().or_else(|| host.learned.clone()),
+            wrongly_caught: self
+                .wrongly_caught
+                .clone()
+                .or_else(|| host.wrongly_caught.clone()),
+            archive: self.archive.clone().or_else(|| host.archive.clone()),
+            never: self.never.clone().or_else(|| host.never.clone()),
+        }
+    }
+}

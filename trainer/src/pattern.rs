@@ -1,0 +1,242 @@
+//! Where mailboxes lie, and whose they are: `/home/*/Maildir`.
+//!
+//! What stands before the first `*` belongs to the host, and links in it are
+//! followed. What comes after it may be a user's: no link is followed there,
+//! so that nobody can have another one's mailbox taken for his own.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use mailbox::{Layout, Mailbox};
+
+use crate::Error;
+
+/// A path in which one or two parts are `*`. With one, that part is the
+/// user's name; with two, as in `/var/vmail/*/*`, it is `second@first`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// What stands before the first `*`.
+    base: PathBuf,
+    /// The rest; `None` is `*`.
+    parts: Vec<Option<OsString>>,
+}
+
+/// Where a mailbox may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whose it is.
+    pub user: String,
+    /// Beyond the reach of users.
+    base: PathBuf,
+    /// Below the base.
+    path: PathBuf,
+}
+
+impl Pattern {
+    /// Understands a pattern.
+    ///
+    /// # Errors
+    /// With the reason when it is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let path = Path::new(text);
+        let wrong = |reason| Err(format!("{text:?} {reason}"));
+        let mut pattern = Self {
+            base: PathBuf::new(),
+            parts: Vec::new(),
+        };
+        for part in path.components() {
+            match part {
+                Component::Normal(name) if name == "*" => pattern.parts.push(None),
+                Component::Normal(name) if name.as_encoded_bytes().contains(&b'*') => {
+                    return wrong("has a * that is only a part of a name");
+                }
+                Component::Normal(name) if !pattern.parts.is_empty() => {
+                    pattern.parts.push(Some(name.to_owned()));
+                }
+                Component::Normal(_) | Component::RootDir => pattern.base.push(part),
+                _ => return wrong("has a . or .. in it"),
+            }
+        }
+        if !path.is_absolute() {
+            return wrong("does not begin with /");
+        }
+        match pattern.parts.iter().filter(|part| part.is_none()).count() {
+            1 | 2 => Ok(pattern),
+            _ => wrong("needs a * where the user's name stands, or two, for domain and user"),
+        }
+    }
+
+    /// Where the pattern leads to by now, sorted. Whether there is a mailbox
+    /// shows when it is opened. A base that is not there holds no users.
+    ///
+    /// # Errors
+    /// When a folder above the users' cannot be read.
+    pub fn places(&self) -> Result<Vec<Place>, Error> {
+        let mut found = vec![(PathBuf::new(), Vec::new())];
+        for part in &self.parts {
+            found = match part {
+                Some(name) => found
+                    .into_iter()
+                    .map(|(path, names)| (path.join(name), names))
+                    .collect(),
+                None => self.each_below(found)?,
+            };
+        }
+        let places = found.into_iter().map(|(path, names)| Place {
+            user: names.into_iter().rev().collect::<Vec<_>>().join("@"),
+            base: self.base.clone(),
+            path,
+        });
+        Ok(places.collect())
+    }
+
+    fn each_below(&self, found: Vec<Found>) -> Result<Vec<Found>, Error> {
+        let mut below = Vec::new();
+        for (path, names) in found {
+            let full = self.base.join(&path);
+            for name in folder_names(&full).map_err(Error::io("read", full))? {
+                let names = names.iter().cloned().chain([name.clone()]).collect();
+                below.push((path.join(name), names));
+            }
+        }
+        Ok(below)
+    }
+}
+
+/// A path below the base with the names that stood for `*`.
+type Found = (PathBuf, Vec<String>);
+
+impl Place {
+    /// A mailbox with an absolute path, in which no link at all is followed.
+    pub fn named(user: &str, path: &Path) -> Self {
+        Self {
+            user: user.to_owned(),
+            base: PathBuf::from("/"),
+            path: path.strip_prefix("/").unwrap_or(path).to_owned(),
+        }
+    }
+
+    /// Opens the mailbox; `None` when there is none.
+    ///
+    /// # Errors
+    /// When what is there is none, or a link, or cannot be opened.
+    pub fn open(&self, layout: Layout) -> Result<Option<Mailbox>, Error> {
+        match Mailbox::open(&self.base, &self.path, layout) {
+            Err(mailbox::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            opened => Ok(Some(opened?)),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.base.join(&self.path).display())
+    }
+}
+
+/// What may be a user's folder, sorted. A link is named too, so that opening
+/// it tells the admin why it is not followed. Names that are hidden, or that
+/// would look like something else in a log, are no users.
+fn folder_names(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(user_name(&entry?)?);
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn user_name(entry: &DirEntry) -> io::Result<Option<String>> {
+    let kind = entry.file_type()?;
+    if !kind.is_dir() && !kind.is_symlink() {
+        return Ok(None);
+    }
+    let name = entry.file_name().into_string().ok();
+    Ok(name.filter(|name| !name.starts_with('.') && !name.chars().any(char::is_control)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_is_no_pattern() {
+        for (text, reason) in [
+            ("home/*/Maildir", "begin with /"),
+            ("/home/anna/Maildir", "needs a *"),
+            ("/*/*/*", "needs a *"),
+            ("/home/a*/Maildir", "part of a name"),
+            ("/home/*/../x", ".."),
+            ("", "begin with /"),
+        ] {
+            let error = Pattern::parse(text).unwrap_err();
+            assert!(error.contains(reason), "{text:?}: {error}");
+        }
+    }
+
+    /// Users found below a new folder in which `prepare` was run.
+    fn users(pattern: &str, prepare: impl FnOnce(&Path)) -> Vec<(String, bool)> {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let pattern = format!("{}/{pattern}", dir.path().display());
+        let places = Pattern::parse(&pattern).unwrap().places().unwrap();
+        let opened = |place: &Place| matches!(place.open(Layout::MaildirPlusPlus), Ok(Some(_)));
+        places
+            .into_iter()
+            .map(|place| (place.user.clone(), opened(&place)))
+            .collect()
+    }
+
+    #[test]
+    fn users_by_one_star() {
+        let found = users("*/Maildir", |dir| {
+            for path in ["anna/Maildir", "bert", ".snapshots/Maildir", "a\nb/Maildir"] {
+                fs::create_dir_all(dir.join(path)).unwrap();
+            }
+            fs::write(dir.join("quota"), "").unwrap();
+            fs::write(dir.join("bert/Maildir"), "").unwrap();
+        });
+        assert_eq!(
+            found,
+            [("anna".to_owned(), true), ("bert".to_owned(), false)]
+        );
+    }
+
+    #[test]
+    fn users_by_two_stars_and_a_base_that_is_not_there() {
+        let found = users("vmail/*/*", |dir| {
+            fs::create_dir_all(dir.join("vmail/example.org/anna")).unwrap();
+            fs::create_dir_all(dir.join("vmail/example.net/anna")).unwrap();
+        });
+        let both = ["anna@example.net", "anna@example.org"];
+        assert_eq!(found, both.map(|user| (user.to_owned(), true)));
+        assert_eq!(users("vmail/*", |_| {}), []);
+    }
+
+    #[test]
+    fn nobody_offers_the_mailbox_of_another_one() {
+        let found = users("*/mail/Maildir", |dir| {
+            fs::create_dir_all(dir.join("victim/mail/Maildir")).unwrap();
+            fs::create_dir_all(dir.join("b/mail")).unwrap();
+            fs::create_dir_all(dir.join("c")).unwrap();
+            symlink("victim", dir.join("a")).unwrap();
+            symlink("../../victim/mail/Maildir", dir.join("b/mail/Maildir")).unwrap();
+            symlink("../victim/mail", dir.join("c/mail")).unwrap();
+        });
+        let expected = [("a", false), ("b", false), ("c", false), ("victim", true)];
+        assert_eq!(
+            found,
+            expected.map(|(user, opens)| (user.to_owned(), opens))
+        );
+    }
+}
