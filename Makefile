@@ -37,9 +37,10 @@ check: packages rocksdb ## formatting, lints, documentation, unit tests
 fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 	scripts/fuzz $(FUZZ_SECONDS)
 
-faults: build peers ## 500 kills of bmf while it registers a message, for each kind of database
+faults: build rocksdb peers ## 500 kills in the middle of training, for each kind of database
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test killed -- --nocapture
+	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
 
 # On a quiet machine; some ten minutes.
 bench: build rocksdb peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
