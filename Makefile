@@ -58,6 +58,7 @@ build: packages ## the programs, under target/release
 
 manual: packages
 	cargo run --quiet --release -p classifier --example manual -- target/manual
+	cargo run --quiet --release -p trainer --example bmfd-manual -- target/manual
 
 # After `make build manual` as a user, `sudo make install` needs no cargo and
 # installs what is there.
@@ -66,8 +67,11 @@ install: build manual
 endif
 install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
 	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv
+	install -D -t $(prefix)/sbin target/release/bmfd
+	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml
 	install -D -m 644 -t $(prefix)/share/man/man1 target/manual/*.1
-	for name in bmf bmfconv; do \
+	install -D -m 644 -t $(prefix)/share/man/man8 target/manual/*.8
+	for name in bmf bmfconv bmfd; do \
 		install -D -m 644 target/manual/$$name.bash $(prefix)/share/bash-completion/completions/$$name; \
 	done
 	install -D -m 644 -t $(prefix)/share/fish/vendor_completions.d target/manual/*.fish

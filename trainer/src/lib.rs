@@ -3,6 +3,7 @@
 //!
 //! | module | answers |
 //! | --- | --- |
+//! | [`cli`] | the program `bmfd` |
 //! | [`config`] | which mailboxes, and what holds for each user |
 //! | [`pattern`] | where mailboxes lie, and whose they are |
 //! | [`roles`] | what a folder is for |
@@ -12,6 +13,7 @@
 //! Decisions are pure functions over plain data; what was decided is then
 //! carried out. Knows nothing of SMTP.
 
+pub mod cli;
 pub mod config;
 pub mod decision;
 mod error;

@@ -1,0 +1,142 @@
+//! The program `bmfd` without its `main`: arguments and what it prints.
+//!
+//! Results go to the writer that is given, everything else is logged.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::{Parser, Subcommand};
+use mailbox::Mailbox;
+use tracing::error;
+
+use crate::Error;
+use crate::config::{Config, Settings};
+use crate::pattern::Place;
+
+mod rotate;
+
+/// Looks after the spam folders of a host's users
+#[derive(Debug, Parser)]
+#[command(
+    name = "bmfd",
+    version,
+    after_help = "Exit codes: 0 done, 1 done but something is wrong, 2 failed."
+)]
+pub struct Args {
+    /// Configuration; docs/bmfd.toml lists every key
+    #[arg(short, long, global = true, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+    /// Log more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const CONFIG: &str = "/etc/bmfd.toml";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Rotate(rotate::Args),
+}
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was done.
+    Done = 0,
+    /// Something is wrong with a mailbox; the others were done.
+    Wrong = 1,
+    /// Nothing could be done.
+    Failed = 2,
+}
+
+/// Does what `args` ask for, as of `now`, and prints results to `out`.
+///
+/// # Errors
+/// When the configuration is wrong, a user has no mailbox, or `out` fails.
+/// What is wrong with one mailbox is logged and does not stop the others.
+pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<Exit> {
+    let config = Config::read(&args.config)?;
+    match &args.command {
+        Command::Rotate(args) => rotate::run(args, &config, now, out),
+    }
+}
+
+/// A user's mailbox and what holds for it.
+struct Subject<'a> {
+    place: &'a Place,
+    mailbox: Mailbox,
+    settings: &'a Settings,
+}
+
+/// Calls `visit` for each mailbox, of one user or of all. Whatever fails is
+/// logged, unless it is the output.
+fn each_mailbox(
+    config: &Config,
+    user: Option<&str>,
+    mut visit: impl FnMut(&Subject<'_>) -> Result<Exit, Failure>,
+) -> anyhow::Result<Exit> {
+    let (places, errors) = config.places(user);
+    let mut exit = Exit::Done;
+    for error in errors {
+        error!(%error, "cannot look for mailboxes");
+        exit = Exit::Wrong;
+    }
+    let mut n_mailboxes = 0;
+    for place in &places {
+        let settings = config.settings(&place.user);
+        let visited = match place.open(settings.roles.layout()) {
+            Ok(None) => continue,
+            Ok(Some(mailbox)) => visit(&Subject {
+                place,
+                mailbox,
+                settings,
+            }),
+            Err(error) => Err(error.into()),
+        };
+        n_mailboxes += 1;
+        match visited {
+            Ok(Exit::Done) => {}
+            Ok(_) => exit = Exit::Wrong,
+            Err(Failure::Output(error)) => return Err(error.into()),
+            Err(Failure::Mailbox(error)) => {
+                error!(user = place.user, %error, "mailbox left alone");
+                exit = Exit::Wrong;
+            }
+        }
+    }
+    if let (0, Some(user)) = (n_mailboxes, user) {
+        anyhow::bail!(
+            "{user} has no mailbox; see mailboxes.patterns and users in the configuration"
+        );
+    }
+    Ok(exit)
+}
+
+/// What may stop the work on one mailbox.
+enum Failure {
+    /// That mailbox only.
+    Mailbox(Error),
+    /// Everything.
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Mailbox(error)
+    }
+}
+
+impl From<mailbox::Error> for Failure {
+    fn from(error: mailbox::Error) -> Self {
+        Self::Mailbox(error.into())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}

@@ -1,0 +1,186 @@
+//! The built program on real mailboxes.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+/// A host with mailboxes below `home`.
+struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    /// With a configuration to which the place of the mailboxes is added.
+    fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        fs::create_dir(&home).unwrap();
+        let patterns = format!("mailboxes.patterns = ['{}/*/Maildir']", home.display());
+        fs::write(dir.path().join("bmfd.toml"), patterns + "\n" + config).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, user: &str, below: &str) -> PathBuf {
+        self.dir
+            .path()
+            .join("home")
+            .join(user)
+            .join("Maildir")
+            .join(below)
+    }
+
+    fn folders(&self, user: &str, folders: &[&str]) {
+        for folder in folders {
+            for half in ["cur", "new", "tmp"] {
+                fs::create_dir_all(self.path(user, folder).join(half)).unwrap();
+            }
+        }
+    }
+
+    /// Writes a message that was received `days` ago.
+    fn put(&self, user: &str, path: &str, days: u64) {
+        let path = self.path(user, path);
+        fs::write(&path, "Subject: x\n\nmail\n").unwrap();
+        let ago = Duration::from_secs(days * 24 * 60 * 60 + 60);
+        let file = File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - ago).unwrap();
+    }
+
+    fn names(&self, user: &str, folder: &str) -> Vec<String> {
+        names(&self.path(user, folder))
+    }
+
+    fn bmfd(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_bmfd"))
+            .arg("--config")
+            .arg(self.dir.path().join("bmfd.toml"))
+            .args(args)
+            .output()
+            .unwrap()
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Two users with three learned messages each, of which two are too many.
+fn over_quota() -> Host {
+    let host = Host::new("[rotation.'Junk.Learned']\nmax_messages = 2\n");
+    for user in ["anna", "bert"] {
+        host.folders(user, &["", ".Junk", ".Junk.Learned"]);
+        host.put(user, ".Junk.Learned/cur/1.h,S=17:2,S", 30);
+        host.put(user, ".Junk.Learned/cur/2.h,S=17:2,FS", 90);
+        host.put(user, ".Junk.Learned/cur/3.h\n,S=17:2,S", 60);
+        fs::write(host.path(user, "maildirsize"), "1000S\n51 3\n").unwrap();
+    }
+    host
+}
+
+#[test]
+fn a_dry_run_prints_and_deletes_nothing() {
+    let host = over_quota();
+    let output = host.bmfd(&["rotate", "--dry-run", "bert"]);
+    assert_eq!(
+        text(&output.stdout),
+        "bert: Junk/Learned: delete 3.h\\n,S=17:2,S (60 days old, 17 bytes): \
+         more messages than the folder's quota allows\n"
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(host.names("bert", ".Junk.Learned/cur").len(), 3);
+}
+
+#[test]
+fn each_deletion_is_logged_and_leaves_the_quota_right() {
+    let host = over_quota();
+    let output = host.bmfd(&["rotate", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    for user in ["anna", "bert"] {
+        assert_eq!(
+            host.names(user, ".Junk.Learned/cur"),
+            ["1.h,S=17:2,S", "2.h,S=17:2,FS"]
+        );
+        let maildirsize = fs::read_to_string(host.path(user, "maildirsize")).unwrap();
+        assert_eq!(maildirsize, "1000S\n51 3\n-17 -1\n");
+    }
+    let log: Vec<_> = text(&output.stderr).lines().collect();
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert!(log[0].contains("message deleted user=\"anna\" folder=Junk/Learned"));
+
+    let lines: Vec<serde_json::Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    let mut line = lines[1].clone();
+    assert!(line["received"].take().as_u64().is_some());
+    let expected = serde_json::json!({
+        "type": "deletion", "version": 1, "user": "bert", "folder": "Junk/Learned",
+        "message": "3.h\\n,S=17:2,S", "received": null, "bytes": 17,
+        "reason": "more messages than the folder's quota allows", "outcome": "deleted",
+    });
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn nothing_in_a_spam_folder_is_deleted() {
+    let host = Host::new("[rotation.Junk]\nmax_messages = 1\n");
+    host.folders("anna", &["", ".Junk"]);
+    host.put("anna", ".Junk/cur/1.h:2,", 1);
+    host.put("anna", ".Junk/cur/2.h:2,", 2);
+    let output = host.bmfd(&["rotate"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("may not have been learned"));
+    assert_eq!(host.names("anna", ".Junk/cur").len(), 2);
+}
+
+#[test]
+fn one_bad_mailbox_does_not_stop_the_others() {
+    let host = over_quota();
+    let home = host.dir.path().join("home");
+    fs::create_dir(home.join("a")).unwrap();
+    symlink("../bert/Maildir", home.join("a/Maildir")).unwrap();
+    let output = host.bmfd(&["rotate"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("mailbox left alone user=\"a\""));
+    assert_eq!(host.names("bert", ".Junk.Learned/cur").len(), 2);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    fn check(config: &str, args: &[&str], expected: &str) {
+        let output = Host::new(config).bmfd(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let complaint = text(&output.stderr);
+        assert!(complaint.contains(expected), "{complaint}");
+        assert_eq!(text(&output.stdout), "");
+    }
+    check("", &["rotate", "nobody"], "nobody has no mailbox");
+    check(
+        "[folder]",
+        &["rotate"],
+        "bmfd.toml:2: unknown field `folder`",
+    );
+    check(
+        "",
+        &["rotate", "--config", "/dev/null/x"],
+        "cannot read \"/dev/null/x\"",
+    );
+    check("", &[], "Usage: bmfd");
+    check("", &["rotate", "--what"], "unexpected argument");
+}
