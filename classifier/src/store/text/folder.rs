@@ -34,8 +34,9 @@ use rustix::io::Errno;
 
 use super::files;
 use super::list::List;
+use super::lookup::{self, Found};
 use crate::store::{Durability, lock};
-use crate::{Error, Label};
+use crate::{Error, Label, Token};
 
 /// A folder, and how long may be waited for a lock in it.
 #[derive(Debug)]
@@ -84,6 +85,10 @@ pub(crate) fn file_name(label: Label) -> &'static str {
     }
 }
 
+/// Lists that are read. `None`: there is none, which is as good as an empty
+/// one.
+pub(super) type OpenLists = Pair<Option<(File, Metadata)>>;
+
 const LOCK: &str = "lists.lock";
 
 const LABELS: [Label; 2] = [Label::Spam, Label::Ham];
@@ -104,8 +109,10 @@ impl Folder {
         })
     }
 
-    /// Both lists of one state.
-    pub(super) fn read(&self) -> Result<Pair<List>, Error> {
+    /// Opens both lists in one state, which stays the same as long as they
+    /// are open: nobody of us writes in place, and bmf must wait from
+    /// [`Self::parse_lists`] or [`Self::look_up`] on.
+    pub(super) fn open_lists(&self) -> Result<OpenLists, Error> {
         loop {
             let files = Pair::of(|label| self.open_list(label))?;
             // What each path led to twice was in force in between, both at
@@ -116,9 +123,32 @@ impl Folder {
                 now == opened.map(|(_, m)| (m.dev(), m.ino()))
             });
             if is_one_state {
-                return Pair::of(|label| self.parse(label, files.get(label).as_ref()));
+                return Ok(files);
             }
         }
+    }
+
+    /// Reads both lists.
+    pub(super) fn parse_lists(&self, files: &OpenLists) -> Result<Pair<List>, Error> {
+        Pair::of(|label| self.parse(label, files.get(label).as_ref()))
+    }
+
+    /// Looks `tokens` up in both lists. `None`: a list must be read as a
+    /// whole to be understood.
+    pub(super) fn look_up(
+        &self,
+        files: &OpenLists,
+        tokens: &[Token],
+    ) -> Result<Option<Pair<Found>>, Error> {
+        let Pair { ham, spam } = Pair::of(|label| {
+            let Some((file, _)) = files.get(label) else {
+                return Ok(Some(Found::nothing(tokens)));
+            };
+            let path = || self.path.join(file_name(label));
+            self.wait_for_bmf(file, path)?;
+            lookup::look_up(file, tokens).map_err(|error| Error::io("read", path())(error))
+        })?;
+        Ok(ham.zip(spam).map(|(ham, spam)| Pair { ham, spam }))
     }
 
     /// Waits for the right to write, and completes what a killed writer left.
