@@ -24,7 +24,10 @@ impl Database {
     pub(super) fn open(config: &Config, note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         match config.format {
             Format::Text => {
-                let store = Text::open(&config.dir, config.lock_wait)?;
+                let mut store = Text::open(&config.dir, config.lock_wait)?;
+                if !config.syncs {
+                    store = store.without_sync();
+                }
                 Ok(Self {
                     store: Arc::new(RwLock::new(Box::new(store))),
                     guard: None,

@@ -59,6 +59,16 @@ impl Text {
         })
     }
 
+    /// The same, but [`Durability`] is not kept: all writing back is left to
+    /// the system. A killed process still damages nothing, a power failure may
+    /// leave lists that are cut short. For benches, and for training that can
+    /// be repeated.
+    #[must_use]
+    pub fn without_sync(mut self) -> Self {
+        self.folder.syncs = false;
+        self
+    }
+
     /// The files of the lists in `dir`, whether they exist or not.
     pub fn paths(dir: &Path) -> [PathBuf; 2] {
         [Label::Ham, Label::Spam].map(|label| dir.join(folder::file_name(label)))
