@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use classifier::cli::{self, Exit, Request};
 
 fn main() -> ExitCode {
+    cli::share_heap();
     let home = std::env::var_os("HOME").map(Into::into);
     match cli::parse(std::env::args_os(), home) {
         Request::Run(config) => cli::run(&config, &mut note).into(),

@@ -7,6 +7,7 @@
 mod args;
 pub mod bmfconv;
 mod database;
+mod memory;
 mod output;
 mod run;
 
@@ -18,6 +19,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 pub use args::{Args, Request, parse};
+pub use memory::share_heap;
 pub use run::{Exit, run};
 
 use crate::Label;
