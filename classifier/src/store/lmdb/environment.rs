@@ -256,6 +256,23 @@ pub(super) fn create_like(like: &Metadata, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// What went wrong with the file at `path`, where LMDB says no more than EIO:
+/// that is its word for a write of which the system took a part, as it does on
+/// a disk that is about to be full.
+pub(super) fn named(error: io::Error, path: &Path) -> io::Error {
+    let is_full = || {
+        rustix::fs::statvfs(path)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < MAX_WRITE_BYTES)
+    };
+    match error.raw_os_error() {
+        Some(libc::EIO) if is_full() => io::Error::from_raw_os_error(libc::ENOSPC),
+        _ => error,
+    }
+}
+
+/// The most that LMDB writes at once: 64 pages, here of the greatest size.
+const MAX_WRITE_BYTES: u64 = 64 << 16;
+
 /// What LMDB's own header says, as far as it must be sane before LMDB itself
 /// may look at it: LMDB divides by the page size and maps what it is told.
 enum Header {
