@@ -12,7 +12,7 @@ pub struct Calibration {
     spam: [u32; N_BINS],
 }
 
-const N_BINS: usize = 64;
+pub(super) const N_BINS: usize = 64;
 const BINS_PER_UNIT: f64 = 2.0;
 const LEAST: f64 = -(N_BINS as f64) / 2.0 / BINS_PER_UNIT;
 
@@ -76,6 +76,20 @@ const PRIOR_LABELS: f64 = 1_000.0;
 const MAX_SPAM_CUTOFF: f64 = 12.0;
 
 impl Calibration {
+    /// All counts as a store keeps them: ham, then spam.
+    pub(super) fn counts(&self) -> impl Iterator<Item = u32> + '_ {
+        self.ham.iter().chain(&self.spam).copied()
+    }
+
+    /// From what [`counts`](Self::counts) gave; what is missing is 0.
+    pub(super) fn from_counts(mut counts: impl Iterator<Item = u32>) -> Self {
+        let mut calibration = Self::default();
+        for count in calibration.ham.iter_mut().chain(&mut calibration.spam) {
+            *count = counts.next().unwrap_or(0);
+        }
+        calibration
+    }
+
     /// The bin of a log-odds.
     pub(super) fn bin(log_odds: f64) -> u8 {
         (((log_odds - LEAST) * BINS_PER_UNIT).floor()).clamp(0.0, (N_BINS - 1) as f64) as u8

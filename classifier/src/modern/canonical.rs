@@ -7,6 +7,12 @@
 use std::borrow::Cow;
 
 use memchr::{memchr, memmem};
+use sha2::{Digest as _, Sha256};
+
+/// Names a message in the ledger, whatever delivery did to it since: the
+/// first half of a SHA-256, so that nobody can write a message that passes
+/// for another one.
+pub type Digest = [u8; 16];
 
 /// A message without what delivery adds, lines ended by LF.
 #[derive(Debug)]
@@ -58,6 +64,33 @@ impl Canonical {
         &self.bytes[..self.body_start]
     }
 
+    /// The same for all copies of a message: without the fields that each hop
+    /// adds, without the `>` that an mbox puts before `From `, and without
+    /// empty lines at the end.
+    /// Cost: one pass over the message.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Sha256::new();
+        for (name, body) in self.fields() {
+            if !is_added_by_hop(name) {
+                for part in [name, b":", body, b"\n"] {
+                    hasher.update(part);
+                }
+            }
+        }
+        let mut body = self.bytes[self.body_start..].trim_ascii_end();
+        while let Some(at) = memmem::find(body, b"\n>") {
+            let quotes = body[at + 1..].iter().take_while(|b| **b == b'>').count();
+            let quoted = at + 1 + quotes;
+            let is_mark = body[quoted..].starts_with(b"From ");
+            hasher.update(&body[..if is_mark { at + 1 } else { quoted }]);
+            body = &body[quoted..];
+        }
+        hasher.update(body);
+        let mut digest = Digest::default();
+        digest.copy_from_slice(&hasher.finalize()[..16]);
+        digest
+    }
+
     /// Field names with their bodies, still folded and encoded.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.header_section();
@@ -101,6 +134,18 @@ fn is_mbox_mark(line: &[u8]) -> bool {
 
 fn after_line(bytes: &[u8]) -> &[u8] {
     memchr(b'\n', bytes).map_or(&[], |at| &bytes[at + 1..])
+}
+
+/// Fields that a message gathers under way: evidence, but not the same in
+/// each copy.
+fn is_added_by_hop(field_name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [
+        b"Received",
+        b"X-Received",
+        b"Received-SPF",
+        b"Authentication-Results",
+    ];
+    NAMES.iter().any(|n| n.eq_ignore_ascii_case(field_name))
 }
 
 /// Fields that a delivery agent, a mail reader or a spam filter writes into
@@ -153,6 +198,27 @@ mod tests {
             b"Subject: a\n b\n\nReturn-Path: body\n",
         );
         check(b"Subject: no body", b"Subject: no body\n");
+    }
+
+    #[test]
+    fn the_digest_survives_delivery() {
+        let digest = |raw: &[u8]| Canonical::new(raw).digest();
+        let sent = b"Subject: a\n b\n\nhello\n>From me\n>x\n";
+        for arrived in [
+            &b"From a@b Mon\nReceived: from c\n\tby d\nX-Spam-Status: No\nSubject: a\n b\n\nhello\n>>From me\n>x\n\n"[..],
+            b"Received: e\r\nSubject: a\r\n b\r\n\r\nhello\r\nFrom me\r\n>x\r\n",
+            b"Subject: a\n b\nStatus: RO\n\nhello\n>From me\n>x",
+        ] {
+            assert_eq!(digest(arrived), digest(sent), "{}", arrived.escape_ascii());
+        }
+        for other in [
+            &b"Subject: a\n c\n\nhello\n>From me\n>x\n"[..],
+            b"Subject: a\n b\n\nhello\n>From me\nx\n",
+            b"Subject: a\n b\n\nhello",
+            b"",
+        ] {
+            assert_ne!(digest(other), digest(sent), "{}", other.escape_ascii());
+        }
     }
 
     #[test]

@@ -28,16 +28,23 @@
 
 mod calibration;
 mod canonical;
+mod encode;
 mod explain;
 mod features;
+mod ledger;
 mod model;
+mod page;
+mod stored;
 mod text;
 
 pub use calibration::{Calibration, Cutoffs, Params};
-pub use canonical::Canonical;
+pub use canonical::{Canonical, Digest};
 pub use explain::{Evidence, Explanation, explain};
 pub use features::{Features, View, features};
+pub use ledger::{Act, Keep, Lesson, learn};
 pub use model::{Bucket, Model, N_BUCKETS, Record, Weights};
+pub use page::{N_PAGES, PAGE_BUCKETS};
+pub use stored::Stored;
 
 /// The filter's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,11 @@ pub struct Verdict {
 /// mean of a third and the whole fits the labels.
 const LOG_ODDS_PER_PROBABILITY: f64 = 0.67;
 
+/// The probability that a message of this log-odds is spam.
+pub fn probability(log_odds: f64) -> f64 {
+    1.0 / (1.0 + (-LOG_ODDS_PER_PROBABILITY * log_odds).exp())
+}
+
 /// Judges a message by what `weights` have learned. Without a message of each
 /// class there is nothing to compare with, and the answer is unsure.
 pub fn score(features: &Features, weights: &impl Weights, params: &Params) -> Verdict {
@@ -89,7 +101,7 @@ pub fn score(features: &Features, weights: &impl Weights, params: &Params) -> Ve
         } else {
             Class::Unsure
         },
-        probability: 1.0 / (1.0 + (-LOG_ODDS_PER_PROBABILITY * log_odds).exp()),
+        probability: probability(log_odds),
         log_odds,
         views,
         cutoffs,

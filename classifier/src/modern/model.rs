@@ -61,7 +61,7 @@ pub trait Weights {
 
 /// Where a feature lies in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Slot(u32);
+pub(super) struct Slot(pub(super) u32);
 
 impl Slot {
     /// The upper bits choose the bucket, the lowest one the sign with which a
@@ -70,6 +70,11 @@ impl Slot {
     pub(super) fn new(feature: u32) -> Self {
         let bucket = (u64::from(feature >> 1) * u64::from(N_BUCKETS)) >> 31;
         Self((bucket as u32) << 1 | feature & 1)
+    }
+
+    /// From a store. `None`: beyond the table.
+    pub(super) fn stored(slot: u32) -> Option<Self> {
+        (slot >> 1 < N_BUCKETS).then_some(Self(slot))
     }
 
     fn bucket(self) -> u32 {
@@ -130,14 +135,15 @@ fn tolerant_gradient(log_odds: f64, label: Label, noise: f64) -> f64 {
 /// What training one message adds to a model: all that taking it back needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    label: Label,
+    pub(super) label: Label,
     /// The model's age when this was added.
-    age: u32,
-    /// The log-odds before training, as the calibration counts it.
-    bin: u8,
+    pub(super) age: u32,
+    /// The log-odds before training, as the calibration counts it. `None`:
+    /// the label is nobody's judgement of that score, and does not count.
+    pub(super) bin: Option<u8>,
     /// The gradient of each view, 0 where nothing was learned, with the slots
     /// that it was added to.
-    steps: [(i16, Vec<Slot>); 3],
+    pub(super) steps: [(i16, Vec<Slot>); 3],
 }
 
 impl Record {
@@ -158,9 +164,16 @@ impl Record {
         Self {
             label,
             age: 0,
-            bin: Calibration::bin(said.iter().sum()),
+            bin: Some(Calibration::bin(said.iter().sum())),
             steps,
         }
+    }
+
+    /// The same step without a say in the cutoffs: for a label that is not a
+    /// person's judgement of a new message.
+    #[must_use]
+    pub fn uncalibrated(self) -> Self {
+        Self { bin: None, ..self }
     }
 
     /// The label that was learned.
@@ -177,11 +190,11 @@ impl Record {
 /// One user's weights, or a host's base model, in memory.
 #[derive(Clone, Debug)]
 pub struct Model {
-    buckets: Vec<(i16, u16)>,
-    trained: TrainedMessages,
-    calibration: Calibration,
+    pub(super) buckets: Vec<(i16, u16)>,
+    pub(super) trained: TrainedMessages,
+    pub(super) calibration: Calibration,
     /// How often all sums were halved.
-    age: u32,
+    pub(super) age: u32,
 }
 
 impl Default for Model {
@@ -222,7 +235,9 @@ impl Model {
         record.age = self.age;
         self.apply(record, 1);
         *self.count(record.label) += 1;
-        self.calibration.add(record.label, record.bin);
+        if let Some(bin) = record.bin {
+            self.calibration.add(record.label, bin);
+        }
     }
 
     /// Takes back exactly what [`add`](Self::add) added. A model without any
@@ -236,8 +251,8 @@ impl Model {
         }
         self.apply(record, -1);
         let halvings = self.age.saturating_sub(record.age);
-        if halvings == 0 {
-            self.calibration.take_back(record.label, record.bin);
+        if let (0, Some(bin)) = (halvings, record.bin) {
+            self.calibration.take_back(record.label, bin);
         }
     }
 
@@ -309,7 +324,7 @@ impl Limits for u16 {
 
 /// The square of a gradient in units of the table, never 0 for a step that
 /// was made: a bucket whose squares are 0 counts as untouched.
-fn square(gradient: i16) -> u16 {
+pub(super) fn square(gradient: i16) -> u16 {
     let square = (f64::from(gradient) / GRADIENT_UNIT).powi(2) * SQUARE_UNIT;
     (square.round() as u16).max(u16::from(gradient != 0))
 }
@@ -357,7 +372,7 @@ mod tests {
         let step = |n: i16| Record {
             label: Label::Spam,
             age: 0,
-            bin: 0,
+            bin: Some(0),
             steps: [(n, vec![Slot::new(2); 3]), (0, vec![]), (0, vec![])],
         };
         let mut records: Vec<_> = (0..100).map(|_| step(256)).collect();

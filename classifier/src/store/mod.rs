@@ -13,11 +13,13 @@ pub mod lmdb;
 #[cfg(any(feature = "lmdb", feature = "text"))]
 mod lock;
 mod memory;
+pub mod model;
 mod pending;
 #[cfg(feature = "text")]
 mod text;
 
 pub use memory::Memory;
+pub use model::{MemoryModel, ModelStore};
 pub use pending::Pending;
 #[cfg(feature = "text")]
 pub use text::Text;

@@ -15,6 +15,7 @@ mod child;
 mod concurrency;
 mod damage;
 mod limits;
+mod model;
 
 use std::path::Path;
 use std::process::{Command, Output};

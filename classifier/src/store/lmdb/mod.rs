@@ -35,6 +35,15 @@
 //! | NUL `messages` | bytes 0-3: messages registered as ham; 4-7: as spam |
 //! | a token | byte 0: bit 0 set, in the ham list; bit 1 set, in the spam list; bytes 1-4: count in ham; 5-8: in spam; the count of a list that it is not in is 0 |
 //!
+//! Under the engine `modern` (docs/modern-engine.md says what is in the values):
+//!
+//! | key | value |
+//! | --- | --- |
+//! | NUL `model` | the state of the model |
+//! | NUL `page`, 4 bytes: number, big-endian | a page of buckets |
+//! | NUL `entry`, 16 bytes: digest of a message | what it added |
+//! | NUL `age`, 8 bytes: seconds since 1970, big-endian, 16 bytes: digest | length of its entry, 4 bytes |
+//!
 //! A token is 1 to 511 bytes and does not begin with NUL, so that the two
 //! records about the database come first and collide with no token.
 //!
@@ -60,6 +69,7 @@ use crate::{Changes, Error, Listed, Token, TokenCounts, TrainedMessages};
 
 mod environment;
 mod fault;
+mod model;
 mod record;
 mod transaction;
 
@@ -81,9 +91,12 @@ pub struct Options {
     pub access: Access,
     /// For how long to wait for another process that writes. Default: 60 s.
     pub lock_wait: Duration,
-    /// Name of the engine whose tokens these are. A new database is made for
+    /// Name of the engine whose records these are. A new database is made for
     /// it, one of another engine is refused. Default: `classic`.
     pub engine: &'static str,
+    /// Engines whose existing database is opened as theirs instead of being
+    /// refused. Default: none.
+    pub other_engines: &'static [&'static str],
     /// Whether [`Durability`] is kept. Without, all writing back is left to
     /// the system: a killed process still damages nothing, a power failure
     /// may damage the whole database. For benches, and for imports that can
@@ -97,6 +110,7 @@ impl Default for Options {
             access: Access::ReadWrite,
             lock_wait: Duration::from_secs(60),
             engine: "classic",
+            other_engines: &[],
             syncs: true,
         }
     }
@@ -144,13 +158,27 @@ impl Lmdb {
         }
         let path = Self::path(dir);
         let environment = Environment::open(&path, options, 0)?;
-        let store = Self {
+        let mut store = Self {
             path,
             options: options.clone(),
             environment: RwLock::new(environment),
         };
+        if !options.other_engines.is_empty() {
+            store.options.engine = store
+                .read(|reading| {
+                    let found = reading.engine()?;
+                    let others = options.other_engines.iter();
+                    Ok(others.copied().find(|other| Some(*other) == found))
+                })?
+                .unwrap_or(options.engine);
+        }
         store.is_new()?;
         Ok(store)
+    }
+
+    /// The engine that the database was made for, or will be.
+    pub fn engine(&self) -> &'static str {
+        self.options.engine
     }
 
     /// Whether nothing was ever written to the database.

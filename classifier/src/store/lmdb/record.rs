@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::modern::Digest;
 use crate::{Listed, TokenChange, TokenCounts, TrainedMessages};
 
 /// The version that this program writes, and the newest that it reads.
@@ -12,6 +13,18 @@ pub(super) const FORMAT_KEY: &[u8] = b"\0bmf";
 
 /// Key of the message counts.
 pub(super) const MESSAGES_KEY: &[u8] = b"\0messages";
+
+/// Key of the state of a model.
+pub(super) const STATE_KEY: &[u8] = b"\0model";
+
+/// Before the number of a page.
+pub(super) const PAGE_PREFIX: &[u8] = b"\0page";
+
+/// Before the digest of a message in the ledger.
+const ENTRY_PREFIX: &[u8] = b"\0entry";
+
+/// Before time and digest of a message in the ledger.
+pub(super) const AGE_PREFIX: &[u8] = b"\0age";
 
 /// First byte of every key that is no token's.
 const RESERVED: u8 = 0;
@@ -30,6 +43,34 @@ pub(super) fn check_token(token: &[u8]) -> io::Result<()> {
     let token = token[..token.len().min(40)].escape_ascii();
     let what = format!("the token '{token}' {what}");
     Err(io::Error::new(ErrorKind::InvalidInput, what))
+}
+
+/// The key of a page. Keys are big-endian so that their order is that of
+/// numbers.
+pub(super) fn page_key(number: u32) -> Vec<u8> {
+    [PAGE_PREFIX, &number.to_be_bytes()].concat()
+}
+
+/// `None`: not what [`page_key`] makes.
+pub(super) fn parse_page_key(key: &[u8]) -> Option<u32> {
+    let number = key.strip_prefix(PAGE_PREFIX)?;
+    Some(u32::from_be_bytes(number.try_into().ok()?))
+}
+
+/// The key of a message in the ledger.
+pub(super) fn entry_key(digest: &Digest) -> Vec<u8> {
+    [ENTRY_PREFIX, digest].concat()
+}
+
+/// The key of a message in the order of age.
+pub(super) fn age_key(time: u64, digest: &Digest) -> Vec<u8> {
+    [AGE_PREFIX, &time.to_be_bytes(), digest].concat()
+}
+
+/// Time and digest. `None`: not what [`age_key`] makes.
+pub(super) fn parse_age_key(key: &[u8]) -> Option<(u64, Digest)> {
+    let (time, digest) = key.strip_prefix(AGE_PREFIX)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*time), digest.try_into().ok()?))
 }
 
 /// The format record: version, then the engine's name to its end.

@@ -6,7 +6,7 @@ use std::path::Path;
 use heed::types::Bytes;
 use heed::{Database, MdbError, PutFlags, RoTxn, RwTxn};
 
-use super::environment::{self, Environment};
+use super::environment::Environment;
 use super::fault;
 use super::record;
 use crate::store::Durability;
@@ -46,9 +46,7 @@ impl Fault {
     pub(super) fn into_error(self, action: &'static str, path: &Path) -> Error {
         let detail = match self {
             Self::Store(error) => return error,
-            Self::Lmdb(heed::Error::Io(error)) => {
-                return Error::io(action, path)(environment::named(error, path));
-            }
+            Self::Lmdb(heed::Error::Io(error)) => return Error::io(action, path)(error),
             Self::Lmdb(error) => error.to_string(),
             Self::MapFull => MdbError::MapFull.to_string(),
             Self::MapTooSmall => MdbError::MapResized.to_string(),
@@ -117,6 +115,41 @@ impl Reading<'_> {
     /// Whether no writer can disturb what is read.
     pub(super) fn is_certain(&self) -> bool {
         self.is_certain
+    }
+
+    /// The database's file.
+    pub(super) fn file(&self) -> &Path {
+        self.path
+    }
+
+    /// The value of any key.
+    pub(super) fn bytes(&self, key: &[u8]) -> Result<Option<&[u8]>, Fault> {
+        Ok(self.table.get(self.txn, key)?)
+    }
+
+    /// Calls `visit` for each record whose key begins with `prefix`, in
+    /// ascending order, until it returns false.
+    pub(super) fn each_from<'a>(
+        &'a self,
+        prefix: &[u8],
+        mut visit: impl FnMut(&'a [u8], &'a [u8]) -> bool,
+    ) -> Result<(), Fault> {
+        for record in self.table.prefix_iter(self.txn, prefix)? {
+            let (key, value) = record?;
+            if !visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine that the database was made for. `None`: it was not made
+    /// yet.
+    pub(super) fn engine(&self) -> Result<Option<&str>, Fault> {
+        let value = self.table.get(self.txn, record::FORMAT_KEY)?;
+        Ok(value
+            .and_then(record::parse_format)
+            .map(|(_, engine)| engine))
     }
 
     /// Whether the database was made at all, and if so for `engine`.
@@ -274,6 +307,15 @@ impl Writing<'_, '_> {
 
     pub(super) fn put(&mut self, token: &[u8], listed: Listed) -> Result<(), Fault> {
         Ok(self.table.put(self.txn, token, &record::listed(listed))?)
+    }
+
+    pub(super) fn put_bytes(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        Ok(self.table.put(self.txn, key, value)?)
+    }
+
+    pub(super) fn delete(&mut self, key: &[u8]) -> Result<(), Fault> {
+        self.table.delete(self.txn, key)?;
+        Ok(())
     }
 
     /// As [`Self::put`], for a token that is greater than all before it.

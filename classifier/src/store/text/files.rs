@@ -8,13 +8,8 @@ use std::path::Path;
 
 use super::list::List;
 
-/// Writes a new file with mode and owner of `old`, and syncs it if `syncs`.
-pub(super) fn write(
-    path: &Path,
-    old: Option<&Metadata>,
-    list: &List,
-    syncs: bool,
-) -> io::Result<()> {
+/// Writes and syncs a new file with mode and owner of `old`.
+pub(super) fn write(path: &Path, old: Option<&Metadata>, list: &List) -> io::Result<()> {
     step()?;
     let file = File::options()
         .write(true)
@@ -28,9 +23,6 @@ pub(super) fn write(
     let mut out = BufWriter::with_capacity(64 * 1024, Stepped(&file));
     list.write(&mut out)?;
     out.flush()?;
-    if !syncs {
-        return Ok(());
-    }
     step()?;
     file.sync_data()
 }

@@ -1,0 +1,464 @@
+//! Training with a ledger: each message counts once, under one label, and is
+//! taken back exactly.
+//!
+//! A message's entry says what its training added. It is kept for
+//! [`Keep::seconds`] and leaves earlier, oldest first, when the ledger is
+//! full. A message without an entry that a person corrects was learned either
+//! never or too long ago to be taken back; then it is trained until the
+//! verdict is the person's.
+
+use std::collections::BTreeMap;
+
+use super::canonical::{Canonical, Digest};
+use super::encode::{Entry, State};
+use super::model::{Model, Record};
+use super::stored::{Stored, changed_pages, damaged};
+use super::{Class, Features, Params, Verdict, features, score};
+use crate::store::Durability;
+use crate::store::model::{ModelChanges, ModelStore, ModelView};
+use crate::{Error, Label};
+
+/// What is to be done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A person says what it is. If it was learned under the other label,
+    /// that is taken back; under the same, nothing changes.
+    Learn(Label),
+    /// As `Learn`, and a person says that it went wrong: where what was
+    /// learned can no longer be taken back it is outweighed.
+    Correct(Label),
+    /// It is learned under its own verdict, if that is sure and nothing was
+    /// learned from it yet. It has no say in the cutoffs, since a verdict
+    /// cannot confirm itself.
+    OwnVerdict,
+    /// What was learned from it is taken back.
+    Forget,
+}
+
+/// A message and what is to be done with it.
+#[derive(Clone, Debug)]
+pub struct Lesson {
+    features: Features,
+    digest: Digest,
+    act: Act,
+}
+
+impl Lesson {
+    /// Reads a message, any bytes.
+    pub fn new(raw: &[u8], act: Act) -> Self {
+        Self {
+            features: features(raw),
+            digest: Canonical::new(raw).digest(),
+            act,
+        }
+    }
+}
+
+/// How long the ledger keeps what it takes to undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Longest age of an entry, in seconds.
+    pub seconds: u64,
+    /// Most bytes of all entries.
+    pub bytes: u64,
+}
+
+impl Default for Keep {
+    /// 60 days and 16 MiB.
+    fn default() -> Self {
+        Self {
+            seconds: 60 * 24 * 60 * 60,
+            bytes: 16 << 20,
+        }
+    }
+}
+
+/// What an entry takes beside its own bytes: its key, and its place in the
+/// order of age.
+const ENTRY_OVERHEAD: u64 = 80;
+
+/// Most steps with which a correction outweighs what cannot be taken back.
+const MAX_STEPS: usize = 6;
+
+/// Does what `lessons` say, in order and in one change of `store`. `now` is in
+/// seconds since 1970. Returns the verdicts that came first, for
+/// [`Act::OwnVerdict`] only.
+///
+/// # Errors
+/// When the store cannot be read or written; then nothing was learned.
+pub fn learn(
+    store: &mut dyn ModelStore,
+    lessons: &[Lesson],
+    now: u64,
+    keep: &Keep,
+    durability: Durability,
+) -> Result<Vec<Option<Verdict>>, Error> {
+    let mut verdicts = Vec::new();
+    store.change(durability, &mut |view| {
+        let mut learning = Learning::begin(view, now)?;
+        verdicts = lessons
+            .iter()
+            .map(|lesson| learning.take(lesson))
+            .collect::<Result<_, _>>()?;
+        learning.end(keep)
+    })?;
+    Ok(verdicts)
+}
+
+/// One change in the making.
+struct Learning<'v> {
+    view: &'v dyn ModelView,
+    now: u64,
+    model: Model,
+    entry_bytes: u64,
+    n_expired: u64,
+    /// What becomes of the entries of messages that were worked on.
+    touched: BTreeMap<Digest, Touched>,
+}
+
+struct Touched {
+    /// Time and cost of the stored entry.
+    stored: Option<(u64, u64)>,
+    entry: Option<Entry>,
+}
+
+impl<'v> Learning<'v> {
+    fn begin(view: &'v dyn ModelView, now: u64) -> Result<Self, Error> {
+        let stored = Stored::open(view)?;
+        Ok(Self {
+            view,
+            now,
+            model: stored.to_model(),
+            entry_bytes: stored.state().entry_bytes,
+            n_expired: stored.state().n_expired,
+            touched: BTreeMap::new(),
+        })
+    }
+
+    fn take(&mut self, lesson: &Lesson) -> Result<Option<Verdict>, Error> {
+        let Lesson {
+            features,
+            digest,
+            act,
+        } = lesson;
+        let known = self.known(digest)?;
+        match act {
+            Act::Forget => {
+                if let Some(entry) = known {
+                    self.take_back(&entry);
+                    self.touch(digest, None)?;
+                }
+            }
+            Act::OwnVerdict => {
+                let verdict = score(features, &self.model, &Params::default());
+                if let (None, Some(label)) = (known, sure_label(&verdict)) {
+                    let record = Record::new(features, label, &self.model);
+                    let entry = self.add(vec![record.uncalibrated()]);
+                    self.touch(digest, Some(entry))?;
+                }
+                return Ok(Some(verdict));
+            }
+            Act::Learn(label) | Act::Correct(label) => {
+                if known.as_ref().and_then(Entry::label) == Some(*label) {
+                    return Ok(None);
+                }
+                let outweighs =
+                    known.is_none() && self.n_expired > 0 && matches!(act, Act::Correct(_));
+                if let Some(entry) = &known {
+                    self.take_back(entry);
+                }
+                let record = Record::new(features, *label, &self.model);
+                let mut entry = self.add(vec![record]);
+                if outweighs {
+                    self.outweigh(features, *label, &mut entry);
+                }
+                self.touch(digest, Some(entry))?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn known(&self, digest: &Digest) -> Result<Option<Entry>, Error> {
+        if let Some(touched) = self.touched.get(digest) {
+            return Ok(touched.entry.clone());
+        }
+        let Some(bytes) = self.view.entry(digest)? else {
+            return Ok(None);
+        };
+        let entry = Entry::parse(bytes).filter(|entry| !entry.records.is_empty());
+        let no_sense = || damaged(self.view.path(), "an entry of its ledger makes no sense");
+        entry.map(Some).ok_or_else(no_sense)
+    }
+
+    fn add(&mut self, mut records: Vec<Record>) -> Entry {
+        for record in &mut records {
+            self.model.add(record);
+        }
+        Entry {
+            time: self.now,
+            records,
+        }
+    }
+
+    fn take_back(&mut self, entry: &Entry) {
+        for record in &entry.records {
+            self.model.take_back(record);
+        }
+    }
+
+    /// Trains until the verdict is `label`.
+    fn outweigh(&mut self, features: &Features, label: Label, entry: &mut Entry) {
+        while entry.records.len() < MAX_STEPS {
+            let verdict = score(features, &self.model, &Params::default());
+            if verdict.views == [0.0; 3] || sure_label(&verdict) == Some(label) {
+                return;
+            }
+            let mut record = Record::new(features, label, &self.model).uncalibrated();
+            self.model.add(&mut record);
+            entry.records.push(record);
+        }
+    }
+
+    fn touch(&mut self, digest: &Digest, entry: Option<Entry>) -> Result<(), Error> {
+        if let Some(touched) = self.touched.get_mut(digest) {
+            touched.entry = entry;
+            return Ok(());
+        }
+        let stored = match self.view.entry(digest)? {
+            None => None,
+            Some(bytes) => Entry::parse(bytes).map(|entry| (entry.time, cost(bytes.len() as u64))),
+        };
+        self.touched.insert(*digest, Touched { stored, entry });
+        Ok(())
+    }
+
+    /// What the store is to do.
+    fn end(mut self, keep: &Keep) -> Result<ModelChanges, Error> {
+        let mut changes = ModelChanges::default();
+        if self.touched.is_empty() {
+            return Ok(changes);
+        }
+        for (digest, Touched { stored, entry }) in &self.touched {
+            if let Some((time, cost)) = stored {
+                changes.expire.push((*time, *digest));
+                self.entry_bytes = self.entry_bytes.saturating_sub(*cost);
+            }
+            if let Some(entry) = entry {
+                let bytes = entry.to_bytes();
+                self.entry_bytes += cost(bytes.len() as u64);
+                changes.enter.push((entry.time, *digest, bytes));
+            }
+        }
+        self.expire(keep, &mut changes)?;
+        changed_pages(self.view, &self.model, &mut changes)?;
+        let state = State {
+            age: self.model.age,
+            trained: self.model.trained,
+            calibration: self.model.calibration,
+            entry_bytes: self.entry_bytes,
+            n_expired: self.n_expired,
+        };
+        changes.state = Some(state.to_bytes());
+        Ok(changes)
+    }
+
+    /// Lets go of entries that are too old, and of the oldest ones where
+    /// there are too many.
+    fn expire(&mut self, keep: &Keep, changes: &mut ModelChanges) -> Result<(), Error> {
+        let Self {
+            view,
+            now,
+            entry_bytes,
+            n_expired,
+            touched,
+            ..
+        } = self;
+        view.entries_by_age(&mut |time, digest, len| {
+            let is_old = time.saturating_add(keep.seconds) < *now;
+            if !is_old && *entry_bytes <= keep.bytes {
+                return false;
+            }
+            if !touched.contains_key(digest) {
+                changes.expire.push((time, *digest));
+                *entry_bytes = entry_bytes.saturating_sub(cost(u64::from(len)));
+                *n_expired += 1;
+            }
+            true
+        })
+    }
+}
+
+fn cost(bytes: u64) -> u64 {
+    bytes + ENTRY_OVERHEAD
+}
+
+fn sure_label(verdict: &Verdict) -> Option<Label> {
+    match verdict.class {
+        Class::Ham => Some(Label::Ham),
+        Class::Unsure => None,
+        Class::Spam => Some(Label::Spam),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryModel;
+
+    fn mail(n: u32, words: &str) -> Vec<u8> {
+        format!("From: a{n}@example.org\nSubject: {words} {n}\n\n{words} number {n}\n").into_bytes()
+    }
+
+    fn teach(store: &mut MemoryModel, raw: &[u8], act: Act, now: u64, keep: &Keep) {
+        let lesson = Lesson::new(raw, act);
+        learn(store, &[lesson], now, keep, Durability::Relaxed).unwrap();
+    }
+
+    fn log_odds(store: &MemoryModel, raw: &[u8]) -> f64 {
+        let stored = Stored::open(store).unwrap();
+        score(&features(raw), &stored, &Params::default()).log_odds
+    }
+
+    fn dump(store: &MemoryModel) -> (Vec<u8>, Vec<(u32, Vec<u8>)>) {
+        let pages = store.pages().unwrap();
+        (
+            store.state().unwrap().unwrap().to_vec(),
+            pages.into_iter().map(|(n, p)| (n, p.to_vec())).collect(),
+        )
+    }
+
+    #[test]
+    fn learning_twice_changes_nothing_and_relearning_takes_back() {
+        let keep = Keep::default();
+        let mut store = MemoryModel::default();
+        let mut right = MemoryModel::default();
+        for store in [&mut store, &mut right] {
+            teach(store, &mail(1, "lunch"), Act::Learn(Label::Ham), 1, &keep);
+        }
+        let raw = mail(2, "watches");
+        teach(&mut store, &raw, Act::Learn(Label::Ham), 2, &keep);
+        for act in [
+            Act::Learn(Label::Spam),
+            Act::Learn(Label::Spam),
+            Act::Correct(Label::Spam),
+        ] {
+            teach(&mut store, &raw, act, 3, &keep);
+        }
+        teach(&mut right, &raw, Act::Learn(Label::Spam), 3, &keep);
+        assert_eq!(dump(&store), dump(&right));
+        teach(&mut store, &raw, Act::Forget, 4, &keep);
+        teach(&mut store, &mail(1, "lunch"), Act::Forget, 4, &keep);
+        assert!(store.pages().unwrap().is_empty());
+        assert_eq!(log_odds(&store, &raw), 0.0);
+    }
+
+    #[test]
+    fn delivery_does_not_make_another_message() {
+        let keep = Keep::default();
+        let mut store = MemoryModel::default();
+        let raw = mail(1, "lunch");
+        teach(&mut store, &raw, Act::Learn(Label::Ham), 1, &keep);
+        let before = dump(&store);
+        let arrived = [b"Received: from x\nX-Spam-Status: No\n", &raw[..]].concat();
+        teach(&mut store, &arrived, Act::Learn(Label::Ham), 2, &keep);
+        assert_eq!(dump(&store), before);
+        teach(&mut store, &arrived, Act::Forget, 3, &keep);
+        assert!(store.pages().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_has_expired_is_outweighed() {
+        let keep = Keep {
+            seconds: 10,
+            bytes: 1 << 20,
+        };
+        let mut store = MemoryModel::default();
+        for n in 0..20 {
+            let ham = mail(n, "watches for lunch");
+            teach(&mut store, &ham, Act::Learn(Label::Ham), 1, &keep);
+            teach(
+                &mut store,
+                &mail(n, "cheap pills"),
+                Act::Learn(Label::Spam),
+                1,
+                &keep,
+            );
+        }
+        let wrong = mail(3, "watches for lunch");
+        assert!(log_odds(&store, &wrong) < -1.0);
+        teach(
+            &mut store,
+            &mail(99, "other"),
+            Act::Learn(Label::Ham),
+            100,
+            &keep,
+        );
+        assert_eq!(Stored::open(&store).unwrap().state().n_expired, 40);
+        teach(&mut store, &wrong, Act::Correct(Label::Spam), 101, &keep);
+        let after = log_odds(&store, &wrong);
+        assert!(after > 2.0, "{after}");
+    }
+
+    #[test]
+    fn a_full_ledger_lets_the_oldest_go() {
+        let keep = Keep {
+            seconds: 1_000,
+            bytes: 3_000,
+        };
+        let mut store = MemoryModel::default();
+        for n in 0..30 {
+            teach(
+                &mut store,
+                &mail(n, "lunch"),
+                Act::Learn(Label::Ham),
+                n.into(),
+                &keep,
+            );
+            let mut times = Vec::new();
+            let mut bytes = 0;
+            store
+                .entries_by_age(&mut |time, _, len| {
+                    times.push(time);
+                    bytes += cost(len.into());
+                    true
+                })
+                .unwrap();
+            let state = Stored::open(&store).unwrap().state().clone();
+            assert_eq!(state.entry_bytes, bytes);
+            assert!(bytes <= keep.bytes && times.last() == Some(&u64::from(n)));
+        }
+        assert!(Stored::open(&store).unwrap().state().n_expired > 10);
+    }
+
+    #[test]
+    fn own_verdict_teaches_only_when_sure_and_is_taken_back() {
+        let keep = Keep::default();
+        let mut store = MemoryModel::default();
+        let raw = mail(1, "lunch");
+        teach(&mut store, &raw, Act::OwnVerdict, 1, &keep);
+        assert!(store.state().unwrap().is_none());
+        for n in 0..20 {
+            teach(
+                &mut store,
+                &mail(n, "lunch"),
+                Act::Learn(Label::Ham),
+                1,
+                &keep,
+            );
+            teach(
+                &mut store,
+                &mail(n, "pills"),
+                Act::Learn(Label::Spam),
+                1,
+                &keep,
+            );
+        }
+        let before = dump(&store);
+        let new = mail(50, "lunch");
+        teach(&mut store, &new, Act::OwnVerdict, 2, &keep);
+        let after = dump(&store);
+        assert_ne!(after.0, before.0);
+        teach(&mut store, &new, Act::Forget, 2, &keep);
+        assert_eq!(dump(&store), before);
+    }
+}

@@ -1,0 +1,169 @@
+//! Where a model of the modern engine lives: pages of buckets, a small state,
+//! and the ledger of what each message added.
+//!
+//! A store knows none of these bytes; `modern` writes and reads them. What it
+//! promises is that a look sees one state, and that a change is planned
+//! against the state that it is applied to, wholly or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::Durability;
+use crate::Error;
+use crate::modern::Digest;
+
+/// One state of a model, borrowed from a store for as long as one looks.
+pub trait ModelView {
+    /// The state record; `None` in a new store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn state(&self) -> Result<Option<&[u8]>, Error>;
+
+    /// All pages by number, ascending. Where the store is memory-mapped none
+    /// of them is read by this.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn pages(&self) -> Result<Vec<(u32, &[u8])>, Error>;
+
+    /// The ledger's entry of a message.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn entry(&self, digest: &Digest) -> Result<Option<&[u8]>, Error>;
+
+    /// Calls `visit` with time, digest and length of entries, oldest first,
+    /// until it returns false.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn entries_by_age(&self, visit: &mut dyn FnMut(u64, &Digest, u32) -> bool)
+    -> Result<(), Error>;
+
+    /// What error messages name.
+    fn path(&self) -> &Path;
+}
+
+/// A change of a model as plain data. What is not named stays.
+#[derive(Clone, Debug, Default)]
+pub struct ModelChanges {
+    /// The new state record.
+    pub state: Option<Vec<u8>>,
+    /// Pages by number; `None` removes one.
+    pub pages: BTreeMap<u32, Option<Vec<u8>>>,
+    /// Entries that leave the ledger, with the time that they were entered
+    /// under. Done before `enter`.
+    pub expire: Vec<(u64, Digest)>,
+    /// Entries that the ledger gets, with their time. There is none of the
+    /// same digest that does not leave.
+    pub enter: Vec<(u64, Digest, Vec<u8>)>,
+}
+
+impl ModelChanges {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            state,
+            pages,
+            expire,
+            enter,
+        } = self;
+        state.is_none() && pages.is_empty() && expire.is_empty() && enter.is_empty()
+    }
+}
+
+/// A model of one user.
+pub trait ModelStore {
+    /// Calls `look` with one state; again, from the beginning, where a writer
+    /// came too near.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the error of `look`.
+    fn look(&self, look: &mut dyn FnMut(&dyn ModelView) -> Result<(), Error>) -> Result<(), Error>;
+
+    /// Calls `plan` with the state that nobody else can change meanwhile, and
+    /// applies what it returns, wholly or, on an error, not at all. `plan` may
+    /// be called again, from the beginning.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or is locked for too long, or
+    /// the error of `plan`.
+    fn change(
+        &mut self,
+        durability: Durability,
+        plan: &mut dyn FnMut(&dyn ModelView) -> Result<ModelChanges, Error>,
+    ) -> Result<(), Error>;
+}
+
+/// A model that ends with the process.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryModel {
+    state: Option<Vec<u8>>,
+    pages: BTreeMap<u32, Vec<u8>>,
+    entries: BTreeMap<Digest, Vec<u8>>,
+    by_age: BTreeSet<(u64, Digest)>,
+}
+
+impl ModelView for MemoryModel {
+    fn state(&self) -> Result<Option<&[u8]>, Error> {
+        Ok(self.state.as_deref())
+    }
+
+    fn pages(&self) -> Result<Vec<(u32, &[u8])>, Error> {
+        Ok(self.pages.iter().map(|(n, page)| (*n, &**page)).collect())
+    }
+
+    fn entry(&self, digest: &Digest) -> Result<Option<&[u8]>, Error> {
+        Ok(self.entries.get(digest).map(Vec::as_slice))
+    }
+
+    fn entries_by_age(
+        &self,
+        visit: &mut dyn FnMut(u64, &Digest, u32) -> bool,
+    ) -> Result<(), Error> {
+        for (time, digest) in &self.by_age {
+            let len = self.entries.get(digest).map_or(0, Vec::len);
+            if !visit(*time, digest, len as u32) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> &Path {
+        Path::new("memory")
+    }
+}
+
+impl ModelStore for MemoryModel {
+    fn look(&self, look: &mut dyn FnMut(&dyn ModelView) -> Result<(), Error>) -> Result<(), Error> {
+        look(self)
+    }
+
+    fn change(
+        &mut self,
+        _: Durability,
+        plan: &mut dyn FnMut(&dyn ModelView) -> Result<ModelChanges, Error>,
+    ) -> Result<(), Error> {
+        let changes = plan(self)?;
+        if changes.state.is_some() {
+            self.state = changes.state;
+        }
+        for (number, page) in changes.pages {
+            match page {
+                Some(page) => self.pages.insert(number, page),
+                None => self.pages.remove(&number),
+            };
+        }
+        for (time, digest) in changes.expire {
+            self.by_age.remove(&(time, digest));
+            self.entries.remove(&digest);
+        }
+        for (time, digest, entry) in changes.enter {
+            self.by_age.insert((time, digest));
+            self.entries.insert(digest, entry);
+        }
+        Ok(())
+    }
+}
