@@ -198,7 +198,14 @@ pub struct Opened {
 /// # Errors
 /// As [`Lmdb::open`] and [`Lists::find`].
 pub fn open(dir: &Path, options: &Options) -> Result<Opened, Error> {
-    let lmdb = Lmdb::open(dir, options)?;
+    into(Lmdb::open(dir, options)?, dir, options)
+}
+
+/// As [`open`], into the database `lmdb` that was opened in `dir`.
+///
+/// # Errors
+/// As [`open`].
+pub fn into(lmdb: Lmdb, dir: &Path, options: &Options) -> Result<Opened, Error> {
     let lists = match lmdb.is_new()? {
         true => Lists::find(dir, options.lock_wait)?,
         false => None,

@@ -42,6 +42,11 @@ impl Outcome {
             .code()
             .unwrap_or_else(|| panic!("{}: {}", self.status, self.stderr))
     }
+
+    /// Standard output as text.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
 }
 
 /// Runs `command` to its end.

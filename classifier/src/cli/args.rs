@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Parser};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
-use super::{Config, Format, Mode, Outcome, Output};
+use super::{Config, Engine, Format, Mode, Output};
 use crate::classic::{Layout, Params};
 
 /// Options of `bmf`, as typed.
@@ -90,9 +91,9 @@ pub struct Args {
     /// Print the verdict with the tokens that decided and their counts
     #[arg(long, conflicts_with = "passthrough")]
     explain: bool,
-    /// Engine of a new database
-    #[arg(long, value_name = "NAME", default_value = "classic", value_parser = ["classic"])]
-    engine: String,
+    /// Engine of the database [default: the one that it was made with; classic for a new one]
+    #[arg(long, value_name = "NAME")]
+    engine: Option<Engine>,
     /// Longest wait for a locked database
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     lock_wait: u64,
@@ -126,27 +127,52 @@ pub struct Args {
 pub enum Request {
     /// Filter messages.
     Run(Box<Config>),
-    /// Print this and exit.
-    Print(Outcome),
+    /// Print `text` on standard output and `complaint` on standard error, and
+    /// exit.
+    Print {
+        /// For standard output.
+        text: String,
+        /// For standard error; may be empty.
+        complaint: String,
+        /// Exit code.
+        code: u8,
+    },
 }
 
 /// Understands the arguments of `bmf`, the program's name first. `home` is the
 /// user's home folder, if any.
 pub fn parse(args: impl IntoIterator<Item = OsString>, home: Option<PathBuf>) -> Request {
-    let (args, mut command): (Args, _) = match super::parse_args(args) {
-        Ok(parsed) => parsed,
-        Err(outcome) => return Request::Print(outcome),
+    let mut command = Args::command();
+    let matches = match command.try_get_matches_from_mut(args) {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&mut command, &error),
+    };
+    let args = match Args::from_arg_matches(&matches) {
+        Ok(args) => args,
+        Err(error) => return refuse(&mut command, &error),
     };
     if args.usage {
-        return Request::Print(Outcome::usage(&mut command, ""));
+        return print(command.render_help().to_string(), 2);
     }
     if args.release {
-        return Request::Print(Outcome::print(command.render_version(), 2));
+        return print(command.render_version(), 2);
     }
     let Some(format) = Format::from_name(&args.format) else {
-        let complaint = format!("unknown database format '{}'", args.format);
-        return Request::Print(Outcome::usage(&mut command, &complaint));
+        return Request::Print {
+            text: command.render_help().to_string(),
+            complaint: format!("bmf: unknown database format '{}'\n", args.format),
+            code: 2,
+        };
     };
+    if (format, args.engine) == (Format::Text, Some(Engine::Modern)) {
+        return Request::Print {
+            text: command.render_help().to_string(),
+            complaint: "bmf: the text format holds only what the engine classic learned; \
+                        use -f db with --engine modern\n"
+                .into(),
+            code: 2,
+        };
+    }
     Request::Run(Box::new(args.into_config(format, home)))
 }
 
@@ -173,6 +199,7 @@ impl Args {
             output,
             passthrough: self.passthrough,
             format,
+            engine: self.engine,
             dir: self.dir.unwrap_or_else(in_home),
             input: self.input,
             layout: self.layout,
@@ -189,6 +216,28 @@ impl Args {
     }
 }
 
+/// The answer to arguments that clap did not take; among these are `--help`
+/// and `--version`.
+fn refuse(command: &mut clap::Command, error: &clap::Error) -> Request {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(error.to_string(), 0),
+        // As bmf: the complaint on standard error, the options on standard output.
+        _ => Request::Print {
+            text: command.render_help().to_string(),
+            complaint: format!("bmf: {error}"),
+            code: 2,
+        },
+    }
+}
+
+fn print(text: String, code: u8) -> Request {
+    Request::Print {
+        text,
+        complaint: String::new(),
+        code,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,7 +246,7 @@ mod tests {
         let args = ["bmf"].into_iter().chain(line.split_whitespace());
         match parse(args.map(Into::into), Some("/home/me".into())) {
             Request::Run(config) => *config,
-            Request::Print(outcome) => panic!("{line:?} was refused: {outcome:?}"),
+            Request::Print { complaint, .. } => panic!("{line:?} was refused: {complaint}"),
         }
     }
 
@@ -206,13 +255,13 @@ mod tests {
         let args = ["bmf"].into_iter().chain(line.split_whitespace());
         match parse(args.map(Into::into), None) {
             Request::Run(config) => panic!("{line:?} was taken: {config:?}"),
-            Request::Print(Outcome {
-                stdout,
-                stderr,
+            Request::Print {
+                text,
+                complaint,
                 code,
-            }) => {
-                assert!(!stdout.is_empty());
-                (code, !stderr.is_empty())
+            } => {
+                assert!(!text.is_empty());
+                (code, !complaint.is_empty())
             }
         }
     }

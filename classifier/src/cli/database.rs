@@ -2,20 +2,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Config, Format, Mode};
+use super::{Config, Engine, Format, Mode};
 use crate::store::lmdb::{self, Access, FaultGuard, Lmdb};
-use crate::store::{Durability, Text, TokenStore};
-use crate::{Changes, Error, import};
+use crate::store::{Text, TokenStore};
+use crate::{Error, import};
 
-/// An opened database.
-///
-/// Work on it goes through [`Database::run`], so that a fault in the midst of
-/// it, which a damaged LMDB file can cause, is an error and not the end of the
-/// process. After an error it must not be used again.
-#[derive(Clone)]
-pub(super) struct Database {
-    store: Arc<RwLock<Box<dyn TokenStore + Send + Sync>>>,
-    guard: Option<FaultGuard>,
+/// An opened database of either engine.
+pub(super) enum Database {
+    Classic(Guarded<Box<dyn TokenStore + Send + Sync>>),
+    Modern(Guarded<Lmdb>),
 }
 
 impl Database {
@@ -24,14 +19,9 @@ impl Database {
     pub(super) fn open(config: &Config, note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         match config.format {
             Format::Text => {
-                let mut store = Text::open(&config.dir, config.lock_wait)?;
-                if !config.syncs {
-                    store = store.without_sync();
-                }
-                Ok(Self {
-                    store: Arc::new(RwLock::new(Box::new(store))),
-                    guard: None,
-                })
+                let store: Box<dyn TokenStore + Send + Sync> =
+                    Box::new(Text::open(&config.dir, config.lock_wait)?);
+                Ok(Self::Classic(Guarded::new(store, None)))
             }
             Format::Db => Self::open_lmdb(config, note),
             Format::MySql => Err(Error::NotOffered {
@@ -51,37 +41,70 @@ impl Database {
             },
             lock_wait: config.lock_wait,
             syncs: config.syncs,
-            ..lmdb::Options::default()
+            engine: config.engine.unwrap_or(Engine::DEFAULT).name(),
+            other_engines: match config.engine {
+                None => &["classic", "modern"],
+                Some(_) => &[],
+            },
         };
-        let opened = guard.run(move || import::open(&dir, &options))?;
-        if let Some(lists) = opened.imported {
+        let for_worker = guard.clone();
+        let (database, imported) = guard.run(move || {
+            let lmdb = Lmdb::open(&dir, &options)?;
+            if lmdb.engine() == Engine::Modern.name() {
+                return Ok((Self::Modern(Guarded::new(lmdb, Some(for_worker))), None));
+            }
+            let opened = import::into(lmdb, &dir, &options)?;
+            let store = Guarded::new(opened.store, Some(for_worker));
+            Ok((Self::Classic(store), opened.imported))
+        })?;
+        if let Some(lists) = imported {
             note(&format!("imported {lists}, which are left as they are"));
         }
-        Ok(Self {
-            store: Arc::new(RwLock::new(opened.store)),
-            guard: Some(guard),
-        })
+        Ok(database)
+    }
+}
+
+/// A store of which work goes through [`Guarded::run`], so that a fault in the
+/// midst of it, which a damaged LMDB file can cause, is an error and not the
+/// end of the process. After an error it must not be used again.
+pub(super) struct Guarded<S> {
+    store: Arc<RwLock<S>>,
+    guard: Option<FaultGuard>,
+}
+
+impl<S> Clone for Guarded<S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            guard: self.guard.clone(),
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> Guarded<S> {
+    fn new(store: S, guard: Option<FaultGuard>) -> Self {
+        Self {
+            store: Arc::new(RwLock::new(store)),
+            guard,
+        }
     }
 
-    /// Runs `work` on the database, from any thread.
+    /// Runs `work` on the store, from any thread.
     pub(super) fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn TokenStore) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&S) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let store = Arc::clone(&self.store);
-        self.guarded(move || {
-            let store = store.read().unwrap_or_else(PoisonError::into_inner);
-            work(&**store)
-        })
+        self.guarded(move || work(&store.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Applies what was learned.
-    pub(super) fn apply(&self, changes: Changes, durability: Durability) -> Result<(), Error> {
+    /// As [`Self::run`], alone, to change the store.
+    pub(super) fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut S) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let store = Arc::clone(&self.store);
-        self.guarded(move || {
-            let mut store = store.write().unwrap_or_else(PoisonError::into_inner);
-            store.apply(&changes, durability)
-        })
+        self.guarded(move || work(&mut store.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn guarded<T: Send + 'static>(

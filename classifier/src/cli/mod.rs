@@ -7,19 +7,14 @@
 mod args;
 pub mod bmfconv;
 mod database;
-mod memory;
+mod modern;
 mod output;
 mod run;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
-use clap::error::ErrorKind;
-
 pub use args::{Args, Request, parse};
-pub use memory::share_heap;
 pub use run::{Exit, run};
 
 use crate::Label;
@@ -36,6 +31,9 @@ pub struct Config {
     pub passthrough: bool,
     /// How the database lies on disk.
     pub format: Format,
+    /// The engine that a database must be of; `None`: whichever it is of, and
+    /// the default one for a new database.
+    pub engine: Option<Engine>,
     /// The database's folder.
     pub dir: PathBuf,
     /// What to read; `None` is standard input.
@@ -110,6 +108,28 @@ impl Format {
     }
 }
 
+/// What turns a message into a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// bmf 0.9.4, to the last printed digit
+    Classic,
+    /// More accurate; takes back exactly what it learned
+    Modern,
+}
+
+impl Engine {
+    /// Of a new database when nobody says otherwise.
+    pub const DEFAULT: Self = Self::Classic;
+
+    /// The name that a database records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Modern => "modern",
+        }
+    }
+}
+
 /// What is printed about each message, before the message itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -121,57 +141,4 @@ pub enum Output {
     Json,
     /// The verdict in words and a table of tokens.
     Explanation,
-}
-
-/// What is to be printed at the end, and the exit code.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// For standard output.
-    pub stdout: String,
-    /// For standard error.
-    pub stderr: String,
-    /// Exit code.
-    pub code: u8,
-}
-
-impl Outcome {
-    fn print(stdout: String, code: u8) -> Self {
-        Self {
-            stdout,
-            code,
-            ..Self::default()
-        }
-    }
-
-    /// bmf's answer to what it does not understand: the complaint, if any, on
-    /// standard error, the options on standard output.
-    fn usage(command: &mut clap::Command, complaint: &str) -> Self {
-        Self {
-            stderr: match complaint {
-                "" => String::new(),
-                complaint => format!("{}: {complaint}\n", command.get_name()),
-            },
-            ..Self::print(command.render_help().to_string(), 2)
-        }
-    }
-}
-
-/// Understands the arguments of a program, its name first. An error is the
-/// answer to what clap did not take, and to `--help` and `--version`.
-fn parse_args<A: Parser>(
-    args: impl IntoIterator<Item = OsString>,
-) -> Result<(A, clap::Command), Outcome> {
-    let mut command = A::command();
-    let parsed = command
-        .try_get_matches_from_mut(args)
-        .and_then(|matches| A::from_arg_matches(&matches));
-    match parsed {
-        Ok(args) => Ok((args, command)),
-        Err(error) => Err(match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                Outcome::print(error.to_string(), 0)
-            }
-            _ => Outcome::usage(&mut command, error.to_string().trim_end()),
-        }),
-    }
 }

@@ -4,11 +4,39 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::modern::Judged;
 use super::{Config, Output};
 use crate::classic::{Params, Score};
 
-/// Writes what `config` wants to know of `score`.
-pub(super) fn write(config: &Config, score: &Score, out: &mut impl Write) -> io::Result<()> {
+/// What an engine says of a message.
+pub(super) enum Answer {
+    Classic(Score),
+    Modern(Judged),
+}
+
+impl Answer {
+    pub(super) fn is_spam(&self, params: &Params) -> bool {
+        match self {
+            Self::Classic(score) => score.is_spam(params),
+            Self::Modern(judged) => judged.is_spam(),
+        }
+    }
+
+    /// The header fields of `-p`, each line ended by LF.
+    pub(super) fn header_fields(&self, params: &Params) -> String {
+        match self {
+            Self::Classic(score) => score.header_fields(params),
+            Self::Modern(judged) => judged.header_fields(),
+        }
+    }
+}
+
+/// Writes what `config` wants to know of `answer`.
+pub(super) fn write(config: &Config, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
+    let score = match answer {
+        Answer::Classic(score) => score,
+        Answer::Modern(judged) => return judged.write(config.output, out),
+    };
     match config.output {
         Output::Nothing => Ok(()),
         Output::Report => score.write_report(out),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::database::Database;
-use super::{Config, Mode, output};
+use super::database::{Database, Guarded};
+use super::output::Answer;
+use super::{Config, Mode, modern, output};
 use crate::classic::{self, Layout, Lexer, Message, MessageReader, Score, Scorer};
-use crate::store::{Durability, Pending};
+use crate::store::{Durability, Pending, TokenStore};
 use crate::{Changes, Error, Label};
 
 /// How `bmf` ends.
@@ -69,8 +70,8 @@ enum Failure {
     Database(#[from] Error),
     #[error("cannot open input file '{name}': {source}")]
     OpenInput { name: String, source: io::Error },
-    #[error("cannot read {name}: {source}")]
-    ReadInput { name: String, source: io::Error },
+    #[error("cannot read input: {0}")]
+    ReadInput(io::Error),
     #[error("cannot write output: {0}")]
     WriteOutput(io::Error),
     #[error("input is no mbox: it does not begin with a 'From ' line")]
@@ -81,7 +82,10 @@ enum Failure {
 
 /// Messages that are worked on at once. The threads at work share them, so
 /// that they can still be copied through when a thread faults.
-type Batch = Arc<Vec<Message>>;
+pub(super) type Batch = Arc<Vec<Message>>;
+
+/// Token counts as the classic engine uses them.
+type Counts = Guarded<Box<dyn TokenStore + Send + Sync>>;
 
 /// Bytes of messages in a batch, not counting the last one.
 const MAX_BATCH_BYTES: usize = 2 << 20;
@@ -109,26 +113,19 @@ struct Filter<'a> {
 
 impl Filter<'_> {
     fn run(&mut self, out: &mut impl Write) -> Result<(), Failure> {
-        let read_input = |source| Failure::ReadInput {
-            name: match &self.config.input {
-                Some(path) => format!("input file '{}'", path.display()),
-                None => "standard input".into(),
-            },
-            source,
-        };
-        let mut reader = MessageReader::new(self.open_input()?).map_err(read_input)?;
+        let mut reader = MessageReader::new(self.open_input()?).map_err(Failure::ReadInput)?;
         match self.open_database(&mut reader) {
             Ok(database) => self.database = Some(database),
             Err(failure) => self.fail(&failure),
         }
         while self.exit.is_none() || self.config.passthrough {
-            let batch = read_batch(&mut reader).map_err(read_input)?;
+            let batch = read_batch(&mut reader).map_err(Failure::ReadInput)?;
             if batch.is_empty() {
                 break;
             }
-            let scores = self.classify(&batch);
-            for (message, score) in batch.iter().zip(scores) {
-                self.write(message, score, out)
+            let answers = self.classify(&batch);
+            for (message, answer) in batch.iter().zip(answers) {
+                self.write(message, answer, out)
                     .map_err(Failure::WriteOutput)?;
             }
         }
@@ -167,27 +164,36 @@ impl Filter<'_> {
         Ok(Database::open(self.config, self.note)?)
     }
 
-    /// The scores of a batch, after which what it teaches is pending or
+    /// The answers to a batch, after which what it teaches is pending or
     /// applied. `None` for a message that cannot be scored.
-    fn classify(&mut self, batch: &Batch) -> Vec<Option<Score>> {
-        let Some(database) = self.database.clone() else {
-            return batch.iter().map(|_| None).collect();
-        };
-        let scores = match self.config.mode.label() {
-            Some(label) => Ok(self.learn(batch, label)),
-            None if self.config.mode == Mode::Test => self.test(batch, &database),
-            None => self.register(batch, &database),
-        };
-        let applied = scores.and_then(|scores| {
-            if self.pending.n_tokens() > MAX_PENDING_TOKENS {
-                database.apply(mem::take(&mut self.pending), self.durability())?;
+    fn classify(&mut self, batch: &Batch) -> Vec<Option<Answer>> {
+        let answers = match &self.database {
+            None => return batch.iter().map(|_| None).collect(),
+            Some(Database::Modern(model)) => {
+                modern::answers(self.config, batch, model, self.durability())
             }
-            Ok(scores)
-        });
-        applied.unwrap_or_else(|error| {
+            Some(Database::Classic(counts)) => {
+                let counts = counts.clone();
+                self.scores(batch, &counts)
+            }
+        };
+        answers.unwrap_or_else(|error| {
             self.fail(&error.into());
             batch.iter().map(|_| None).collect()
         })
+    }
+
+    fn scores(&mut self, batch: &Batch, counts: &Counts) -> Result<Vec<Option<Answer>>, Error> {
+        let scores = match self.config.mode.label() {
+            Some(label) => self.learn(batch, label),
+            None if self.config.mode == Mode::Test => self.test(batch, counts)?,
+            None => self.register(batch, counts)?,
+        };
+        if self.pending.n_tokens() > MAX_PENDING_TOKENS {
+            apply(counts, mem::take(&mut self.pending), self.durability())?;
+        }
+        let answer = |score: Option<Score>| score.map(Answer::Classic);
+        Ok(scores.into_iter().map(answer).collect())
     }
 
     /// Registers under the user's label. Words are found side by side.
@@ -218,17 +224,17 @@ impl Filter<'_> {
     }
 
     /// Scores, side by side.
-    fn test(&self, batch: &Batch, database: &Database) -> Result<Vec<Option<Score>>, Error> {
+    fn test(&self, batch: &Batch, counts: &Counts) -> Result<Vec<Option<Score>>, Error> {
         let params = self.config.params;
         let score = |from: usize| {
             let batch = Arc::clone(batch);
-            database.run(move |store| {
+            counts.run(move |store| {
                 let mut scorer = Scorer::default();
                 let messages = batch.iter().skip(from).take(MESSAGES_AT_ONCE);
                 messages
                     .map(|message| {
                         has_words(message)
-                            .then(|| scorer.score(message, store, &params))
+                            .then(|| scorer.score(message, &**store, &params))
                             .transpose()
                     })
                     .collect::<Result<Vec<_>, _>>()
@@ -244,15 +250,11 @@ impl Filter<'_> {
 
     /// Registers each message under its own verdict, which the next one
     /// already feels: one after the other.
-    fn register(
-        &mut self,
-        batch: &Batch,
-        database: &Database,
-    ) -> Result<Vec<Option<Score>>, Error> {
+    fn register(&mut self, batch: &Batch, counts: &Counts) -> Result<Vec<Option<Score>>, Error> {
         let params = self.config.params;
         let batch = Arc::clone(batch);
         let mut changes = mem::take(&mut self.pending);
-        let (scores, changes) = database.run(move |store| {
+        let (scores, changes) = counts.run(move |store| {
             let mut scorer = Scorer::default();
             let mut scores = Vec::with_capacity(batch.len());
             for message in batch.iter() {
@@ -261,7 +263,7 @@ impl Filter<'_> {
                     continue;
                 }
                 let view = Pending {
-                    store,
+                    store: &**store,
                     changes: &changes,
                 };
                 let score = scorer.score(message, &view, &params)?;
@@ -282,14 +284,14 @@ impl Filter<'_> {
     fn write(
         &mut self,
         message: &[u8],
-        score: Option<Score>,
+        answer: Option<Answer>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let mut fields = String::new();
-        if let Some(score) = score {
-            self.last = Some(score.is_spam(&self.config.params));
-            output::write(self.config, &score, out)?;
-            fields = score.header_fields(&self.config.params);
+        if let Some(answer) = answer {
+            self.last = Some(answer.is_spam(&self.config.params));
+            output::write(self.config, &answer, out)?;
+            fields = answer.header_fields(&self.config.params);
         }
         if self.config.passthrough {
             classic::passthrough(message, fields.as_bytes(), out)?;
@@ -301,7 +303,9 @@ impl Filter<'_> {
         let changes = mem::take(&mut self.pending);
         let durability = self.durability();
         match &self.database {
-            Some(database) if !changes.is_empty() => Ok(database.apply(changes, durability)?),
+            Some(Database::Classic(counts)) if !changes.is_empty() => {
+                Ok(apply(counts, changes, durability)?)
+            }
             _ => Ok(()),
         }
     }
@@ -344,6 +348,10 @@ impl Filter<'_> {
     }
 }
 
+fn apply(counts: &Counts, changes: Changes, durability: Durability) -> Result<(), Error> {
+    counts.change(move |store| store.apply(&changes, durability))
+}
+
 fn read_batch(reader: &mut MessageReader<impl Read>) -> io::Result<Batch> {
     let mut batch = Vec::new();
     let mut n_bytes = 0;
@@ -358,6 +366,6 @@ fn read_batch(reader: &mut MessageReader<impl Read>) -> io::Result<Batch> {
 
 /// Whether there is anything to score: bmf takes a message without a word for
 /// no message.
-fn has_words(message: &[u8]) -> bool {
+pub(super) fn has_words(message: &[u8]) -> bool {
     Lexer::new(message).next().is_some()
 }

@@ -1,0 +1,191 @@
+//! bmf with the modern engine: which database is whose, what is learned, taken
+//! back, printed and marked.
+
+use std::fs;
+use std::path::Path;
+
+use tests::programs::built;
+use tests::run::{Input, Outcome, run, scratch};
+
+/// Runs `bmf` on the database in `folder`.
+fn bmf(folder: &Path, args: &str, input: &str) -> Outcome {
+    let mut bmf = std::process::Command::new(built("bmf"));
+    bmf.arg("-d")
+        .arg(folder.join("db"))
+        .args(args.split_whitespace());
+    run(&mut bmf, Input::Bytes(input.as_bytes()))
+}
+
+fn mail(n: usize, subject: &str, text: &str) -> String {
+    format!("From: a{n}@example.org\nSubject: {subject} {n}\n\n{text}, number {n}\n")
+}
+
+fn spam(n: usize) -> String {
+    mail(n, "Watches", "Cheap watches, click here")
+}
+
+fn ham(n: usize) -> String {
+    mail(n, "Lunch", "Shall we have lunch tomorrow")
+}
+
+/// A database of 20 messages of each class.
+fn train(folder: &Path) {
+    for n in 0..20 {
+        assert_eq!(bmf(folder, "--engine modern -s", &spam(n)).code(), 0);
+        assert_eq!(bmf(folder, "-n", &ham(n)).code(), 1);
+    }
+}
+
+fn hits(folder: &Path, message: &str) -> f64 {
+    let report = bmf(folder, "-t", message);
+    let line = report.stdout_text();
+    let line = line.lines().next().unwrap().to_owned();
+    line.strip_prefix("# Spamicity: ").unwrap().parse().unwrap()
+}
+
+#[test]
+fn learns_marks_and_explains() {
+    let folder = scratch();
+    train(folder.path());
+    let [spam, ham] = [spam(30), ham(30)];
+    assert_eq!(bmf(folder.path(), "-t", &spam).code(), 0);
+    assert_eq!(bmf(folder.path(), "-t", &ham).code(), 1);
+    assert!(hits(folder.path(), &spam) > 0.97 && hits(folder.path(), &ham) < 0.2);
+
+    let marked = bmf(folder.path(), "-tp", &spam).stdout_text();
+    assert!(
+        marked.contains("\nX-Spam-Status: Yes, hits=0.9"),
+        "{marked}"
+    );
+    assert!(marked.contains("\nX-Spam-Flag: YES\n\nCheap"), "{marked}");
+    let marked = bmf(folder.path(), "-tp", &ham).stdout_text();
+    assert!(marked.contains("\nX-Spam-Status: No, hits=0.0"), "{marked}");
+    assert!(!marked.contains("Unsure"), "{marked}");
+
+    let explained = bmf(folder.path(), "--explain -t", &spam).stdout_text();
+    for expected in [
+        "spam: hits=0.9",
+        "log-odds  for spam",
+        "text: watches",
+        "it were unsure",
+    ] {
+        assert!(explained.contains(expected), "{expected} in {explained}");
+    }
+    let json = bmf(folder.path(), "--json -t", &spam).stdout_text();
+    for expected in [
+        r#"{"type":"verdict","version":1,"engine":"modern","verdict":"spam","hits":0.9"#,
+        r#""place":"text","what":"watches","#,
+    ] {
+        assert!(json.contains(expected), "{expected} in {json}");
+    }
+}
+
+#[test]
+fn what_it_does_not_know_is_unsure() {
+    let folder = scratch();
+    let fields = "\nX-Spam-Status: No, hits=0.500000 required=0.97";
+    for args in [
+        "--engine modern -tp",
+        "--engine modern -p",
+        "--engine modern -tp",
+    ] {
+        let marked = bmf(folder.path(), args, &spam(1));
+        assert_eq!(marked.code(), 0);
+        let marked = marked.stdout_text();
+        assert!(
+            marked.contains(fields) && marked.contains("\nX-Spam-Unsure: YES\n\n"),
+            "{marked}"
+        );
+    }
+    assert_eq!(bmf(folder.path(), "--engine modern -s", &spam(1)).code(), 0);
+    let outcome = bmf(folder.path(), "-t", &spam(1));
+    assert_eq!(
+        (outcome.code(), outcome.stdout_text().trim()),
+        (1, "# Spamicity: 0.500000")
+    );
+}
+
+#[test]
+fn a_database_knows_its_engine() {
+    let folder = scratch();
+    assert_eq!(bmf(folder.path(), "--engine modern -s", &spam(1)).code(), 0);
+    let refused = bmf(folder.path(), "--engine classic -t", &spam(1));
+    assert_eq!(refused.code(), 2);
+    let expected = "bmf.mdb belongs to the engine 'modern', not to 'classic'";
+    assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    // And is opened as what it is when nobody says.
+    assert!(
+        bmf(folder.path(), "--json -t", &spam(1))
+            .stdout_text()
+            .contains("modern")
+    );
+
+    let folder = scratch();
+    assert_eq!(bmf(folder.path(), "-s", &spam(1)).code(), 0);
+    let refused = bmf(folder.path(), "--engine modern -p", &spam(1));
+    assert_eq!((refused.code(), refused.stdout_text()), (2, spam(1)));
+    let refused = bmf(folder.path(), "--engine modern -f text -t", &spam(1));
+    assert_eq!(refused.code(), 2);
+    assert!(refused.stderr.contains("use -f db"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_message_counts_once_and_is_taken_back_exactly() {
+    let [straight, detour] = [scratch(), scratch()];
+    for folder in [&straight, &detour] {
+        train(folder.path());
+    }
+    let message = mail(77, "Offer", "Lunch watches for sale");
+    assert_eq!(bmf(straight.path(), "-s", &message).code(), 0);
+    // Wrong at first, twice, then corrected as it lies in a mailbox.
+    let delivered = format!("X-Spam-Status: No\nReceived: from b\n{message}");
+    for (args, code) in [("-n", 1), ("-n", 1), ("-S", 0), ("-S", 0), ("-s", 0)] {
+        assert_eq!(bmf(detour.path(), args, &message).code(), code);
+    }
+    for probe in [&message, &spam(40), &ham(40)] {
+        let hits = [&straight, &detour].map(|folder| hits(folder.path(), probe));
+        assert_eq!(hits[0], hits[1]);
+    }
+    let before = hits(detour.path(), &message);
+    assert_eq!(bmf(detour.path(), "-s", &delivered).code(), 0);
+    assert_eq!(hits(detour.path(), &message), before);
+    assert_eq!(bmf(detour.path(), "-N", &delivered).code(), 1);
+    assert!(hits(detour.path(), &message) < before);
+}
+
+#[test]
+fn its_own_verdict_teaches_only_when_it_is_sure() {
+    let folder = scratch();
+    train(folder.path());
+    let file = folder.path().join("db/bmf.mdb");
+    let state = || fs::read(&file).unwrap();
+    let before = state();
+    let unsure = mail(50, "Lunch watches", "Cheap lunch, click tomorrow");
+    assert_eq!(bmf(folder.path(), "", &unsure).code(), 1);
+    assert!(
+        state() == before,
+        "it learned from a message that it was unsure of"
+    );
+    assert_eq!(bmf(folder.path(), "", &spam(51)).code(), 0);
+    assert!(state() != before);
+}
+
+#[test]
+fn an_mbox_is_split_and_learned_wholly() {
+    let folder = scratch();
+    let mbox: String = (0..30)
+        .map(|n| format!("From a@b Mon Jan  1 00:00:00 2024\n{}\n", spam(n)))
+        .collect();
+    assert_eq!(bmf(folder.path(), "--engine modern -s", &mbox).code(), 0);
+    for n in 0..5 {
+        assert_eq!(bmf(folder.path(), "-n", &ham(n)).code(), 1);
+    }
+    // Each message alone was one of the mbox.
+    let before = hits(folder.path(), &spam(60));
+    for n in 0..30 {
+        assert_eq!(bmf(folder.path(), "-s", &spam(n)).code(), 0);
+    }
+    assert_eq!(hits(folder.path(), &spam(60)), before);
+    let report = bmf(folder.path(), "-t", &mbox).stdout_text();
+    assert_eq!(report.matches("# Spamicity: ").count(), 30);
+}
