@@ -145,7 +145,10 @@ fn a_folder_a_missing_and_an_unreadable_file_are_told_apart() {
         let mut bmf = as_nobody(folder.path(), Format::Text, &database, &["-t", "-i"]);
         run(bmf.arg(path), Input::Empty)
     };
-    assert_error(&as_input(Path::new("/")), "directory");
+    assert_error(
+        &as_input(Path::new("/")),
+        "cannot read input file '/': Is a directory",
+    );
     assert_error(&as_input(&folder.path().join("missing")), "missing");
     assert_error(&as_input(&secret), "secret");
 }

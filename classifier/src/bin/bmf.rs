@@ -6,17 +6,14 @@ use std::process::ExitCode;
 use classifier::cli::{self, Exit, Request};
 
 fn main() -> ExitCode {
+    cli::share_heap();
     let home = std::env::var_os("HOME").map(Into::into);
     match cli::parse(std::env::args_os(), home) {
         Request::Run(config) => cli::run(&config, &mut note).into(),
-        Request::Print {
-            text,
-            complaint,
-            code,
-        } => {
-            let _ = std::io::stderr().write_all(complaint.as_bytes());
-            match std::io::stdout().write_all(text.as_bytes()) {
-                Ok(()) => ExitCode::from(code),
+        Request::Print(outcome) => {
+            let _ = std::io::stderr().write_all(outcome.stderr.as_bytes());
+            match std::io::stdout().write_all(outcome.stdout.as_bytes()) {
+                Ok(()) => ExitCode::from(outcome.code),
                 Err(_) => Exit::Failed.into(),
             }
         }

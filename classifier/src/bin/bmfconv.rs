@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use classifier::cli::bmfconv::run;
+use classifier::cli::{bmfconv::run, share_heap};
 
 fn main() -> ExitCode {
+    share_heap();
     let home = env::var_os("HOME").map(Into::into);
     let outcome = run(env::args_os(), home, Path::new("."));
     let _ = std::io::stderr().write_all(outcome.stderr.as_bytes());

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, Parser};
 
-use super::{Config, Engine, Format, Mode, Output};
+use super::{Config, Engine, Format, Mode, Outcome, Output};
 use crate::classic::{Layout, Params};
 
 /// Options of `bmf`, as typed.
@@ -127,51 +126,31 @@ pub struct Args {
 pub enum Request {
     /// Filter messages.
     Run(Box<Config>),
-    /// Print `text` on standard output and `complaint` on standard error, and
-    /// exit.
-    Print {
-        /// For standard output.
-        text: String,
-        /// For standard error; may be empty.
-        complaint: String,
-        /// Exit code.
-        code: u8,
-    },
+    /// Print this and exit.
+    Print(Outcome),
 }
 
 /// Understands the arguments of `bmf`, the program's name first. `home` is the
 /// user's home folder, if any.
 pub fn parse(args: impl IntoIterator<Item = OsString>, home: Option<PathBuf>) -> Request {
-    let mut command = Args::command();
-    let matches = match command.try_get_matches_from_mut(args) {
-        Ok(matches) => matches,
-        Err(error) => return refuse(&mut command, &error),
-    };
-    let args = match Args::from_arg_matches(&matches) {
-        Ok(args) => args,
-        Err(error) => return refuse(&mut command, &error),
+    let (args, mut command): (Args, _) = match super::parse_args(args) {
+        Ok(parsed) => parsed,
+        Err(outcome) => return Request::Print(outcome),
     };
     if args.usage {
-        return print(command.render_help().to_string(), 2);
+        return Request::Print(Outcome::usage(&mut command, ""));
     }
     if args.release {
-        return print(command.render_version(), 2);
+        return Request::Print(Outcome::print(command.render_version(), 2));
     }
     let Some(format) = Format::from_name(&args.format) else {
-        return Request::Print {
-            text: command.render_help().to_string(),
-            complaint: format!("bmf: unknown database format '{}'\n", args.format),
-            code: 2,
-        };
+        let complaint = format!("unknown database format '{}'", args.format);
+        return Request::Print(Outcome::usage(&mut command, &complaint));
     };
     if (format, args.engine) == (Format::Text, Some(Engine::Modern)) {
-        return Request::Print {
-            text: command.render_help().to_string(),
-            complaint: "bmf: the text format holds only what the engine classic learned; \
-                        use -f db with --engine modern\n"
-                .into(),
-            code: 2,
-        };
+        let complaint = "the text format holds only what the engine classic learned; \
+                         use -f db with --engine modern";
+        return Request::Print(Outcome::usage(&mut command, complaint));
     }
     Request::Run(Box::new(args.into_config(format, home)))
 }
@@ -216,28 +195,6 @@ impl Args {
     }
 }
 
-/// The answer to arguments that clap did not take; among these are `--help`
-/// and `--version`.
-fn refuse(command: &mut clap::Command, error: &clap::Error) -> Request {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(error.to_string(), 0),
-        // As bmf: the complaint on standard error, the options on standard output.
-        _ => Request::Print {
-            text: command.render_help().to_string(),
-            complaint: format!("bmf: {error}"),
-            code: 2,
-        },
-    }
-}
-
-fn print(text: String, code: u8) -> Request {
-    Request::Print {
-        text,
-        complaint: String::new(),
-        code,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,7 +203,7 @@ mod tests {
         let args = ["bmf"].into_iter().chain(line.split_whitespace());
         match parse(args.map(Into::into), Some("/home/me".into())) {
             Request::Run(config) => *config,
-            Request::Print { complaint, .. } => panic!("{line:?} was refused: {complaint}"),
+            Request::Print(outcome) => panic!("{line:?} was refused: {outcome:?}"),
         }
     }
 
@@ -255,13 +212,13 @@ mod tests {
         let args = ["bmf"].into_iter().chain(line.split_whitespace());
         match parse(args.map(Into::into), None) {
             Request::Run(config) => panic!("{line:?} was taken: {config:?}"),
-            Request::Print {
-                text,
-                complaint,
+            Request::Print(Outcome {
+                stdout,
+                stderr,
                 code,
-            } => {
-                assert!(!text.is_empty());
-                (code, !complaint.is_empty())
+            }) => {
+                assert!(!stdout.is_empty());
+                (code, !stderr.is_empty())
             }
         }
     }

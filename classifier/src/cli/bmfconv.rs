@@ -11,10 +11,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 
-use super::Format;
+use super::{Format, Outcome};
 use crate::import::{self, Lists};
 use crate::store::lmdb::{Access, FaultGuard, Lmdb, Options};
 use crate::store::{Durability, Text, TokenStore};
@@ -93,17 +92,6 @@ enum Written {
     Text,
 }
 
-/// What is to be printed at the end, and the exit code.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// For standard output.
-    pub stdout: String,
-    /// For standard error.
-    pub stderr: String,
-    /// Exit code.
-    pub code: u8,
-}
-
 /// Does what `args` ask for, the program's name first. `home` is the user's
 /// home folder, if any; the lists of `-e` and `-i` lie in `current`.
 pub fn run(
@@ -111,18 +99,15 @@ pub fn run(
     home: Option<PathBuf>,
     current: &Path,
 ) -> Outcome {
-    let mut command = Args::command();
-    let parsed = command.try_get_matches_from_mut(args);
-    let args = match parsed.and_then(|matches| Args::from_arg_matches(&matches)) {
-        Ok(args) => args,
-        Err(error) => return refuse(&mut command, &error),
+    let (args, mut command): (Args, _) = match super::parse_args(args) {
+        Ok(parsed) => parsed,
+        Err(outcome) => return outcome,
     };
-    let usage = |command: &mut clap::Command| command.render_help().to_string();
     if args.usage {
-        return print(usage(&mut command), 2);
+        return Outcome::usage(&mut command, "");
     }
     if args.release {
-        return print(command.render_version(), 2);
+        return Outcome::print(command.render_version(), 2);
     }
     let lock_wait = Duration::from_secs(args.lock_wait);
     let job = match (&args.from, &args.to) {
@@ -136,7 +121,7 @@ pub fn run(
             let database = args.dir.clone().unwrap_or_else(in_home);
             let lists = current.to_owned();
             match (args.export, args.import) {
-                (false, false) => return print(usage(&mut command), 2),
+                (false, false) => return Outcome::usage(&mut command, ""),
                 (true, _) => Job::Export { database, lists },
                 (_, true) => Job::Import { lists, database },
             }
@@ -155,30 +140,10 @@ pub fn run(
              import the lists with `bmfconv -i`, and use `-f db`",
         ),
         // bmf knows no other one here.
-        Some(Format::Text) | None => Outcome {
-            stderr: format!("bmfconv: unknown database format '{}'\n", args.format),
-            ..print(usage(&mut command), 2)
-        },
-    }
-}
-
-/// The answer to arguments that clap did not take; among these are `--help`
-/// and `--version`.
-fn refuse(command: &mut clap::Command, error: &clap::Error) -> Outcome {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => print(error.to_string(), 0),
-        _ => Outcome {
-            stderr: format!("bmfconv: {error}"),
-            ..print(command.render_help().to_string(), 2)
-        },
-    }
-}
-
-fn print(stdout: String, code: u8) -> Outcome {
-    Outcome {
-        stdout,
-        stderr: String::new(),
-        code,
+        Some(Format::Text) | None => {
+            let complaint = format!("unknown database format '{}'", args.format);
+            Outcome::usage(&mut command, &complaint)
+        }
     }
 }
 

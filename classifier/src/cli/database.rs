@@ -19,8 +19,11 @@ impl Database {
     pub(super) fn open(config: &Config, note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         match config.format {
             Format::Text => {
-                let store: Box<dyn TokenStore + Send + Sync> =
-                    Box::new(Text::open(&config.dir, config.lock_wait)?);
+                let mut store = Text::open(&config.dir, config.lock_wait)?;
+                if !config.syncs {
+                    store = store.without_sync();
+                }
+                let store: Box<dyn TokenStore + Send + Sync> = Box::new(store);
                 Ok(Self::Classic(Guarded::new(store, None)))
             }
             Format::Db => Self::open_lmdb(config, note),

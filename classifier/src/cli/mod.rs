@@ -7,14 +7,20 @@
 mod args;
 pub mod bmfconv;
 mod database;
+mod memory;
 mod modern;
 mod output;
 mod run;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Parser;
+use clap::error::ErrorKind;
+
 pub use args::{Args, Request, parse};
+pub use memory::share_heap;
 pub use run::{Exit, run};
 
 use crate::Label;
@@ -141,4 +147,57 @@ pub enum Output {
     Json,
     /// The verdict in words and a table of tokens.
     Explanation,
+}
+
+/// What is to be printed at the end, and the exit code.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// For standard output.
+    pub stdout: String,
+    /// For standard error.
+    pub stderr: String,
+    /// Exit code.
+    pub code: u8,
+}
+
+impl Outcome {
+    fn print(stdout: String, code: u8) -> Self {
+        Self {
+            stdout,
+            code,
+            ..Self::default()
+        }
+    }
+
+    /// bmf's answer to what it does not understand: the complaint, if any, on
+    /// standard error, the options on standard output.
+    fn usage(command: &mut clap::Command, complaint: &str) -> Self {
+        Self {
+            stderr: match complaint {
+                "" => String::new(),
+                complaint => format!("{}: {complaint}\n", command.get_name()),
+            },
+            ..Self::print(command.render_help().to_string(), 2)
+        }
+    }
+}
+
+/// Understands the arguments of a program, its name first. An error is the
+/// answer to what clap did not take, and to `--help` and `--version`.
+fn parse_args<A: Parser>(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<(A, clap::Command), Outcome> {
+    let mut command = A::command();
+    let parsed = command
+        .try_get_matches_from_mut(args)
+        .and_then(|matches| A::from_arg_matches(&matches));
+    match parsed {
+        Ok(args) => Ok((args, command)),
+        Err(error) => Err(match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Outcome::print(error.to_string(), 0)
+            }
+            _ => Outcome::usage(&mut command, error.to_string().trim_end()),
+        }),
+    }
 }

@@ -70,8 +70,8 @@ enum Failure {
     Database(#[from] Error),
     #[error("cannot open input file '{name}': {source}")]
     OpenInput { name: String, source: io::Error },
-    #[error("cannot read input: {0}")]
-    ReadInput(io::Error),
+    #[error("cannot read {name}: {source}")]
+    ReadInput { name: String, source: io::Error },
     #[error("cannot write output: {0}")]
     WriteOutput(io::Error),
     #[error("input is no mbox: it does not begin with a 'From ' line")]
@@ -113,13 +113,20 @@ struct Filter<'a> {
 
 impl Filter<'_> {
     fn run(&mut self, out: &mut impl Write) -> Result<(), Failure> {
-        let mut reader = MessageReader::new(self.open_input()?).map_err(Failure::ReadInput)?;
+        let read_input = |source| Failure::ReadInput {
+            name: match &self.config.input {
+                Some(path) => format!("input file '{}'", path.display()),
+                None => "standard input".into(),
+            },
+            source,
+        };
+        let mut reader = MessageReader::new(self.open_input()?).map_err(read_input)?;
         match self.open_database(&mut reader) {
             Ok(database) => self.database = Some(database),
             Err(failure) => self.fail(&failure),
         }
         while self.exit.is_none() || self.config.passthrough {
-            let batch = read_batch(&mut reader).map_err(Failure::ReadInput)?;
+            let batch = read_batch(&mut reader).map_err(read_input)?;
             if batch.is_empty() {
                 break;
             }

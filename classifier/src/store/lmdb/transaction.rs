@@ -6,7 +6,7 @@ use std::path::Path;
 use heed::types::Bytes;
 use heed::{Database, MdbError, PutFlags, RoTxn, RwTxn};
 
-use super::environment::Environment;
+use super::environment::{self, Environment};
 use super::fault;
 use super::record;
 use crate::store::Durability;
@@ -46,7 +46,9 @@ impl Fault {
     pub(super) fn into_error(self, action: &'static str, path: &Path) -> Error {
         let detail = match self {
             Self::Store(error) => return error,
-            Self::Lmdb(heed::Error::Io(error)) => return Error::io(action, path)(error),
+            Self::Lmdb(heed::Error::Io(error)) => {
+                return Error::io(action, path)(environment::named(error, path));
+            }
             Self::Lmdb(error) => error.to_string(),
             Self::MapFull => MdbError::MapFull.to_string(),
             Self::MapTooSmall => MdbError::MapResized.to_string(),

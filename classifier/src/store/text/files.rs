@@ -8,8 +8,13 @@ use std::path::Path;
 
 use super::list::List;
 
-/// Writes and syncs a new file with mode and owner of `old`.
-pub(super) fn write(path: &Path, old: Option<&Metadata>, list: &List) -> io::Result<()> {
+/// Writes a new file with mode and owner of `old`, and syncs it if `syncs`.
+pub(super) fn write(
+    path: &Path,
+    old: Option<&Metadata>,
+    list: &List,
+    syncs: bool,
+) -> io::Result<()> {
     step()?;
     let file = File::options()
         .write(true)
@@ -23,6 +28,9 @@ pub(super) fn write(path: &Path, old: Option<&Metadata>, list: &List) -> io::Res
     let mut out = BufWriter::with_capacity(64 * 1024, Stepped(&file));
     list.write(&mut out)?;
     out.flush()?;
+    if !syncs {
+        return Ok(());
+    }
     step()?;
     file.sync_data()
 }

@@ -34,14 +34,18 @@ use rustix::io::Errno;
 
 use super::files;
 use super::list::List;
+use super::lookup::{self, Found};
 use crate::store::{Durability, lock};
-use crate::{Error, Label};
+use crate::{Error, Label, Token};
 
-/// A folder, and how long may be waited for a lock in it.
+/// A folder, and how to use it.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
+    /// How long may be waited for a lock in it.
     pub(super) lock_wait: Duration,
+    /// Whether anything is synced.
+    pub(super) syncs: bool,
 }
 
 /// The right to write. Ends when dropped.
@@ -84,6 +88,10 @@ pub(crate) fn file_name(label: Label) -> &'static str {
     }
 }
 
+/// Lists that are read. `None`: there is none, which is as good as an empty
+/// one.
+pub(super) type OpenLists = Pair<Option<(File, Metadata)>>;
+
 const LOCK: &str = "lists.lock";
 
 const LABELS: [Label; 2] = [Label::Spam, Label::Ham];
@@ -101,11 +109,14 @@ impl Folder {
         Ok(Self {
             path: path.to_owned(),
             lock_wait,
+            syncs: true,
         })
     }
 
-    /// Both lists of one state.
-    pub(super) fn read(&self) -> Result<Pair<List>, Error> {
+    /// Opens both lists in one state, which stays the same as long as they
+    /// are open: nobody of us writes in place, and bmf must wait from
+    /// [`Self::parse_lists`] or [`Self::look_up`] on.
+    pub(super) fn open_lists(&self) -> Result<OpenLists, Error> {
         loop {
             let files = Pair::of(|label| self.open_list(label))?;
             // What each path led to twice was in force in between, both at
@@ -116,9 +127,32 @@ impl Folder {
                 now == opened.map(|(_, m)| (m.dev(), m.ino()))
             });
             if is_one_state {
-                return Pair::of(|label| self.parse(label, files.get(label).as_ref()));
+                return Ok(files);
             }
         }
+    }
+
+    /// Reads both lists.
+    pub(super) fn parse_lists(&self, files: &OpenLists) -> Result<Pair<List>, Error> {
+        Pair::of(|label| self.parse(label, files.get(label).as_ref()))
+    }
+
+    /// Looks `tokens` up in both lists. `None`: a list must be read as a
+    /// whole to be understood.
+    pub(super) fn look_up(
+        &self,
+        files: &OpenLists,
+        tokens: &[Token],
+    ) -> Result<Option<Pair<Found>>, Error> {
+        let Pair { ham, spam } = Pair::of(|label| {
+            let Some((file, _)) = files.get(label) else {
+                return Ok(Some(Found::nothing(tokens)));
+            };
+            let path = || self.path.join(file_name(label));
+            self.wait_for_bmf(file, path)?;
+            lookup::look_up(file, tokens).map_err(|error| Error::io("read", path())(error))
+        })?;
+        Ok(ham.zip(spam).map(|(ham, spam)| Pair { ham, spam }))
     }
 
     /// Waits for the right to write, and completes what a killed writer left.
@@ -239,6 +273,18 @@ impl Folder {
             pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
+
+    /// The names in a folder reach the disk. Left to the system with
+    /// [`Durability::Relaxed`]: file systems keep renames in their order, so
+    /// that a crash may lose the newest and damages nothing.
+    fn sync_dir(&self, path: &Path, durability: Durability) -> Result<(), Error> {
+        match durability {
+            Durability::Synced if self.syncs => {
+                files::sync_dir(path).map_err(Error::io("sync folder", path))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Drop for Writer<'_> {
@@ -283,7 +329,7 @@ impl Writer<'_> {
         self.prepare(changed, &new, durability)
             .and_then(|()| files::rename(&from, &to).map_err(Error::io("rename", from)))
             .inspect_err(|_| drop(remove_all(&new)))?;
-        sync_dir(dir, durability)?;
+        self.folder.sync_dir(dir, durability)?;
         // What cannot be tidied up now is tidied up by the next writer; to say
         // that the change failed would be wrong.
         let _ = remove_all(&new);
@@ -309,17 +355,18 @@ impl Writer<'_> {
                 create_empty(&other).map_err(Error::io("create", other))?;
             }
         }
-        sync_dir(new, durability)
+        self.folder.sync_dir(new, durability)
     }
 
     /// Writes a file that is to take the place of a list, with its mode and,
     /// where the system lets us, its owner.
     ///
-    /// Synced with any durability: a rename may reach the disk before the
-    /// text of the renamed file does, and would leave a list that is cut short.
+    /// Synced with any durability, unless nothing is: a rename may reach the
+    /// disk before the text of the renamed file does, and would leave a list
+    /// that is cut short.
     fn write(&self, label: Label, list: &List, path: &Path) -> Result<(), Error> {
         let old = self.folder.stat(label).ok();
-        files::write(path, old.as_ref(), list).map_err(Error::io("write", path))
+        files::write(path, old.as_ref(), list, self.folder.syncs).map_err(Error::io("write", path))
     }
 }
 
@@ -343,16 +390,6 @@ fn create_empty(path: &Path) -> io::Result<File> {
         .truncate(false)
         .mode(0o644)
         .open(path)
-}
-
-/// A folder's names reach the disk. Left to the system with
-/// [`Durability::Relaxed`]: file systems keep renames in their order, so that
-/// a crash may lose the newest and damages nothing.
-fn sync_dir(path: &Path, durability: Durability) -> Result<(), Error> {
-    match durability {
-        Durability::Synced => files::sync_dir(path).map_err(Error::io("sync folder", path)),
-        Durability::Relaxed => Ok(()),
-    }
 }
 
 fn remove_all(path: &Path) -> Result<(), Error> {

@@ -21,6 +21,7 @@ use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use super::normal;
 use crate::{Adjustment, Token};
 
 /// What the first line begins with. "bogofilter" is bmf's own word.
@@ -50,7 +51,7 @@ impl List {
             return Ok(Self::default());
         }
         let (messages, body) = parse_header(&text)?;
-        if is_normal(&text[body..]) {
+        if normal::each_line(&text[body..], |_, _| ()) {
             return Ok(Self {
                 messages,
                 text,
@@ -175,13 +176,13 @@ impl List {
     }
 }
 
-fn push_line(text: &mut Vec<u8>, token: &[u8], count: u32) {
+pub(super) fn push_line(text: &mut Vec<u8>, token: &[u8], count: u32) {
     text.extend_from_slice(token);
     writeln!(text, " {count}").expect("a Vec takes all bytes");
 }
 
 /// The number of messages, and where the next line begins.
-fn parse_header(text: &[u8]) -> Result<(u32, usize), String> {
+pub(super) fn parse_header(text: &[u8]) -> Result<(u32, usize), String> {
     let end = memchr::memchr(b'\n', text).ok_or("the first line has no end")?;
     text[..end]
         .strip_prefix(HEADER.as_bytes())
@@ -191,7 +192,7 @@ fn parse_header(text: &[u8]) -> Result<(u32, usize), String> {
 }
 
 /// Lines in any form and order.
-fn parse_lines(mut text: &[u8]) -> Result<Vec<(Vec<u8>, u32)>, String> {
+pub(super) fn parse_lines(mut text: &[u8]) -> Result<Vec<(Vec<u8>, u32)>, String> {
     let mut lines = Vec::new();
     let mut number = 1;
     while !text.is_empty() {
@@ -235,7 +236,7 @@ fn check_token(token: &[u8]) -> Result<(), String> {
 }
 
 /// Token and count: what stands before and after the last blank.
-fn split(line: &[u8]) -> Option<(&[u8], u32)> {
+pub(super) fn split(line: &[u8]) -> Option<(&[u8], u32)> {
     let blank = memchr::memrchr(b' ', line)?;
     Some((&line[..blank], strtoul(&line[blank + 1..]).unwrap_or(0)))
 }
@@ -265,84 +266,6 @@ fn strtoul(text: &[u8]) -> Option<u32> {
     } else {
         number as u32
     })
-}
-
-/// Whether token lines are in normal form. This is most of what `bmf -t`
-/// spends on a list, so it allocates nothing, looks at each line once, and
-/// mostly at eight bytes at once.
-fn is_normal(lines: &[u8]) -> bool {
-    // All at once is several times faster than in each line.
-    if lines
-        .iter()
-        .fold(false, |any, c| any | c.is_ascii_uppercase())
-    {
-        return false;
-    }
-    let (mut before, mut rest): (&[u8], _) = (b"", lines);
-    let mut key_before = 0;
-    while !rest.is_empty() {
-        let Some((len, end)) = short_line(rest).or_else(|| normal_line(rest)) else {
-            return false;
-        };
-        let token = &rest[..len];
-        let key = rest.first_chunk().map_or(0, |key| u64::from_be_bytes(*key));
-        if !is_later(key_before, key, len) && before >= token {
-            return false;
-        }
-        (before, key_before) = (token, key);
-        rest = &rest[end + 1..];
-    }
-    true
-}
-
-/// Whether the first eight bytes of two lines suffice to know that the second
-/// has the greater token, which is `len` bytes long. They do when they first
-/// differ within it: either both tokens reach that far, or the first is a
-/// prefix of the second.
-fn is_later(before: u64, key: u64, len: usize) -> bool {
-    before < key && ((before ^ key).leading_zeros() / 8) < len as u32
-}
-
-/// Length of the token and of the line at the beginning of `text`, if that is
-/// in normal form and its count has one digit, as most have: found in few
-/// steps among the first 24 bytes, which are all that such a line can fill.
-fn short_line(text: &[u8]) -> Option<(usize, usize)> {
-    const LOW: u64 = u64::MAX / 255;
-    const HIGH: u64 = LOW << 7;
-    let head: &[u8; 24] = text.first_chunk()?;
-    let (words, _) = head.as_chunks::<8>();
-    let mut end = 0;
-    for word in words {
-        // The lowest byte that is 0 borrows first and gets its high bit set.
-        let zero_at_line_feed = u64::from_le_bytes(*word) ^ (LOW * u64::from(b'\n'));
-        let found = zero_at_line_feed.wrapping_sub(LOW) & !zero_at_line_feed & HIGH;
-        if found != 0 {
-            end += found.trailing_zeros() as usize / 8;
-            break;
-        }
-        end += 8;
-    }
-    let is_normal = (3..=Token::MAX_LEN + 2).contains(&end)
-        && head[end - 1].is_ascii_digit()
-        && head[end - 2] == b' '
-        && !matches!(head[0], b'#' | b';');
-    is_normal.then(|| (end - 2, end))
-}
-
-/// As [`short_line`] for any count but those of more than nine digits, which
-/// are left to [`parse_lines`].
-fn normal_line(text: &[u8]) -> Option<(usize, usize)> {
-    let end = memchr::memchr(b'\n', text)?;
-    let line = &text[..end];
-    let digits = line.iter().rev().take_while(|c| c.is_ascii_digit()).count();
-    let len = end.checked_sub(digits + 1)?;
-    let (token, count) = line.split_at(len);
-    let is_normal = (1..=Token::MAX_LEN).contains(&len)
-        && !matches!(token[0], b'#' | b';')
-        && count[0] == b' '
-        && (1..=9).contains(&digits)
-        && (digits == 1 || count[1] != b'0');
-    is_normal.then_some((len, end))
 }
 
 #[cfg(test)]
@@ -436,15 +359,6 @@ mod tests {
         }
     }
 
-    /// Found by fuzzing: the length of no token was below 0.
-    #[test]
-    fn lines_too_short_for_a_token_are_refused() {
-        for line in ["\n", "2\n", " 2\n"] {
-            let text = format!("{line}bar 1\nfoo 1\nlonger-token 1\n");
-            assert_eq!(short_line(text.as_bytes()), None);
-        }
-    }
-
     #[test]
     fn a_file_of_no_bytes_is_an_empty_list() {
         assert_eq!(list("").unwrap(), List::default());
@@ -471,26 +385,6 @@ mod tests {
         fn never_panics(text: Vec<u8>, lines: Vec<u8>) {
             let _ = List::parse(text);
             let _ = List::parse([format!("{HEADER} 1\n").as_bytes(), &lines].concat());
-        }
-
-        /// What is found in few steps is what is found.
-        #[test]
-        fn short_lines_are_lines(text in "[a#]{0,22}[ a][0-9a]{1,2}\n[ab \n]{0,30}") {
-            if let Some(line) = short_line(text.as_bytes()) {
-                prop_assert_eq!(normal_line(text.as_bytes()), Some(line));
-            }
-        }
-
-        /// By the slow and obvious way.
-        #[test]
-        fn normal_lists_are_those_that_are_written(text in "([ab]{1,10}[-. $]?[ab]{0,3} [0-9]{1,3}\n){0,4}") {
-            let lines = parse_lines(text.as_bytes()).unwrap();
-            let in_order = lines.is_sorted_by(|(a, _), (b, _)| a < b);
-            let mut written = Vec::new();
-            for (token, count) in &lines {
-                push_line(&mut written, token, *count);
-            }
-            prop_assert_eq!(is_normal(text.as_bytes()), in_order && written == text.as_bytes());
         }
 
         #[test]

@@ -2,7 +2,7 @@
 //! byte as Debian's bmf 0.9.4 writes them.
 //!
 //! Made for lists that people and scripts look at, and for one short process
-//! per message: opening reads both lists whole, a change writes its list
+//! per message: a look-up reads both lists whole, a change writes its list
 //! anew. A database that learns all day is better kept in another store.
 //!
 //! What bmf does and this store does not: write in place, so that a killed
@@ -12,7 +12,7 @@
 use std::io::{self, ErrorKind};
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::{Durability, Entry, TokenLookup, TokenStore};
@@ -21,11 +21,14 @@ use crate::{Changes, Error, Label, Token, TokenCounts, TrainedMessages};
 mod files;
 mod folder;
 mod list;
+mod lookup;
+mod normal;
 #[cfg(test)]
 mod tests;
 
-use folder::{Folder, Pair};
+use folder::{Folder, OpenLists, Pair};
 use list::List;
+use lookup::Found;
 
 /// The text lists of a folder.
 ///
@@ -34,6 +37,10 @@ use list::List;
 #[derive(Debug)]
 pub struct Text {
     folder: Folder,
+    /// That state after the first look-up, which keeps nothing of what it
+    /// reads: most processes need only one.
+    opened: Mutex<Option<OpenLists>>,
+    /// That state from the second one on.
     lists: OnceLock<Pair<List>>,
 }
 
@@ -47,8 +54,19 @@ impl Text {
     pub fn open(dir: &Path, lock_wait: Duration) -> Result<Self, Error> {
         Ok(Self {
             folder: Folder::open(dir, lock_wait)?,
+            opened: Mutex::default(),
             lists: OnceLock::new(),
         })
+    }
+
+    /// The same, but [`Durability`] is not kept: all writing back is left to
+    /// the system. A killed process still damages nothing, a power failure may
+    /// leave lists that are cut short. For benches, and for training that can
+    /// be repeated.
+    #[must_use]
+    pub fn without_sync(mut self) -> Self {
+        self.folder.syncs = false;
+        self
     }
 
     /// The files of the lists in `dir`, whether they exist or not.
@@ -56,14 +74,39 @@ impl Text {
         [Label::Ham, Label::Spam].map(|label| dir.join(folder::file_name(label)))
     }
 
+    /// All of the lists.
     fn lists(&self) -> Result<&Pair<List>, Error> {
-        match self.lists.get() {
-            Some(lists) => Ok(lists),
-            None => {
-                let lists = self.folder.read()?;
-                Ok(self.lists.get_or_init(|| lists))
-            }
+        if let Some(lists) = self.lists.get() {
+            return Ok(lists);
         }
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have read them meanwhile.
+        if let Some(lists) = self.lists.get() {
+            return Ok(lists);
+        }
+        let files = match opened.take() {
+            Some(files) => files,
+            None => self.folder.open_lists()?,
+        };
+        let lists = self.folder.parse_lists(&files)?;
+        Ok(self.lists.get_or_init(|| lists))
+    }
+
+    /// Looks `tokens` up without keeping the lists. `None`: they are kept
+    /// already, or it is better to keep them.
+    fn look_up_once(&self, tokens: &[Token]) -> Result<Option<Pair<Found>>, Error> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_some() || self.lists.get().is_some() {
+            return Ok(None);
+        }
+        let files = opened.insert(self.folder.open_lists()?);
+        self.folder.look_up(files, tokens)
+    }
+
+    /// What comes next is another state.
+    fn forget(&mut self) {
+        self.opened = Mutex::default();
+        self.lists = OnceLock::new();
     }
 
     fn listed<'a>(
@@ -88,8 +131,16 @@ impl TokenLookup for Text {
         tokens: &[Token],
         counts: &mut Vec<TokenCounts>,
     ) -> Result<TrainedMessages, Error> {
-        let Pair { ham, spam } = self.lists()?;
         counts.clear();
+        if let Some(Pair { ham, spam }) = self.look_up_once(tokens)? {
+            let found = ham.counts.into_iter().zip(spam.counts);
+            counts.extend(found.map(|(ham, spam)| TokenCounts { ham, spam }));
+            return Ok(TrainedMessages {
+                ham: ham.messages,
+                spam: spam.messages,
+            });
+        }
+        let Pair { ham, spam } = self.lists()?;
         counts.extend(tokens.iter().map(|token| TokenCounts {
             ham: ham.count(token.as_bytes()).unwrap_or(0),
             spam: spam.count(token.as_bytes()).unwrap_or(0),
@@ -106,6 +157,8 @@ impl TokenStore for Text {
         if changes.is_empty() {
             return Ok(());
         }
+        // Closing a list gives all locks on it back, also later ones.
+        self.forget();
         let mut writer = self.folder.writer()?;
         let tokens = changes.tokens_sorted();
         let mut adjusted = |label: Label| -> Result<Option<List>, Error> {
@@ -121,9 +174,7 @@ impl TokenStore for Text {
             spam: adjusted(Label::Spam)?,
             ham: adjusted(Label::Ham)?,
         };
-        writer.commit(&changed, durability)?;
-        self.lists = OnceLock::new();
-        Ok(())
+        writer.commit(&changed, durability)
     }
 
     fn entries(
@@ -160,9 +211,8 @@ impl TokenStore for Text {
             ham: self.listed(Label::Ham, trained.ham, ham)?,
             spam: self.listed(Label::Spam, trained.spam, spam)?,
         };
-        self.folder.writer()?.commit(&changed, Durability::Synced)?;
-        self.lists = OnceLock::new();
-        Ok(())
+        self.forget();
+        self.folder.writer()?.commit(&changed, Durability::Synced)
     }
 }
 

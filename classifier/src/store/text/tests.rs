@@ -157,6 +157,23 @@ fn is_killed(changes: &Changes, durability: Durability, n: usize) -> bool {
     killed
 }
 
+#[test]
+fn without_sync_nothing_is_synced() {
+    let comes_to = |step: usize, without_sync: bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut text = open(dir.path());
+        if without_sync {
+            text = text.without_sync();
+        }
+        with_fault(Fault::Fails, step, || {
+            let _ = text.apply(&relearn_as_spam("foo zoo"), Durability::Synced);
+        })
+    };
+    let n_steps = |without_sync| (0..).take_while(|n| comes_to(*n, without_sync)).count();
+    // Two lists, the folder in which they are made, and the one above it.
+    assert_eq!(n_steps(false) - n_steps(true), 4);
+}
+
 /// A call that fails leaves the old state, and one that succeeds the new.
 #[test]
 fn failing_at_any_step_is_told_and_changes_nothing() {

@@ -1,0 +1,16 @@
+//! How the programs get their memory from the C library.
+
+/// One heap for all threads, to be asked for before there are any.
+///
+/// glibc gives each thread a heap of its own, which grows by a page at a time.
+/// LMDB works on a thread of its own (see
+/// [`FaultGuard`](crate::store::lmdb::FaultGuard)) and holds each page that it
+/// changes in memory: two system calls for every one of them.
+#[allow(unsafe_code)]
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number inside the allocator, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
