@@ -35,11 +35,45 @@ impl Token {
         Some(Self { bytes })
     }
 
+    /// The token of the word of `len` bytes, at most [`Self::MAX_LEN`], that
+    /// `text` begins with, and which holds only what words hold: ASCII
+    /// letters, digits, `$`, `'`, `.`, `-`.
+    #[inline]
+    pub(crate) fn of_word(text: &[u8], len: usize) -> Self {
+        let mut bytes = [0; 24];
+        match text.first_chunk() {
+            // A copy of a known length, which costs no call.
+            Some(chunk) => bytes = *chunk,
+            None => bytes[..len].copy_from_slice(&text[..len]),
+        }
+        for (byte, mask) in bytes.iter_mut().zip(&MASKS[len]) {
+            // Of what words hold only upper-case letters lack this bit.
+            *byte = (*byte | 0x20) & mask;
+        }
+        bytes[23] = len as u8;
+        Self { bytes }
+    }
+
     /// The token's bytes, lower case.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.bytes[23])]
     }
 }
+
+/// All bits of the first n bytes, for each length n.
+static MASKS: [[u8; 24]; Token::MAX_LEN + 1] = {
+    let mut masks = [[0; 24]; Token::MAX_LEN + 1];
+    let mut len = 0;
+    while len < masks.len() {
+        let mut n = 0;
+        while n < len {
+            masks[len][n] = u8::MAX;
+            n += 1;
+        }
+        len += 1;
+    }
+    masks
+};
 
 impl Hash for Token {
     /// Three words at once instead of a string's byte by byte and prefix.
@@ -67,6 +101,16 @@ mod tests {
         let tokens: Vec<_> = words.iter().map(|w| Token::new(w).unwrap()).collect();
         assert!(tokens.is_sorted());
         assert!(words.is_sorted());
+    }
+
+    #[test]
+    fn a_word_in_a_text_is_the_same_token() {
+        let text = b"$Az'.-09ABCDEFGHIJKL, MNOP and more";
+        for len in 1..=Token::MAX_LEN {
+            let expected = Token::new(&text[..len]);
+            assert_eq!(Some(Token::of_word(text, len)), expected);
+            assert_eq!(Some(Token::of_word(&text[..len], len)), expected);
+        }
     }
 
     #[test]

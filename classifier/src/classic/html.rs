@@ -2,16 +2,28 @@
 
 /// Whether the first `len` bytes of `rest` are one of the names, in lower case
 /// as given. These bytes hold no NUL.
+#[inline(always)]
 pub(super) fn begins_with_name(rest: &[u8], len: usize) -> bool {
-    if len > MAX_LEN {
+    let Some(mask) = MASKS.get(len) else {
         return false;
-    }
+    };
     let key = match rest.first_chunk() {
-        Some(sixteen) => u128::from_le_bytes(*sixteen) & !(u128::MAX << (8 * len)),
+        Some(sixteen) => u128::from_le_bytes(*sixteen) & mask,
         None => key(&rest[..len]),
     };
     TABLE[slot(key)] == key && key != 0
 }
+
+/// The bits of the first n bytes of a key, for each length n of a name.
+static MASKS: [u128; MAX_LEN + 1] = {
+    let mut masks = [0; MAX_LEN + 1];
+    let mut len = 0;
+    while len < masks.len() {
+        masks[len] = !(u128::MAX << (8 * len));
+        len += 1;
+    }
+    masks
+};
 
 const MAX_LEN: usize = 12;
 

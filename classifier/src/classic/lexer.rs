@@ -9,8 +9,8 @@
 
 use memchr::memchr;
 
+use super::classes::Classes;
 use super::html;
-use super::window::{Classes, Window};
 use crate::Token;
 
 /// Iterates over the words of one message, in order, in their original case.
@@ -26,149 +26,180 @@ use crate::Token;
 #[derive(Clone, Debug)]
 pub struct Lexer<'a> {
     text: &'a [u8],
+    /// Up to where words were found.
     at: usize,
-    at_line_start: bool,
-    window: Window<'a>,
-    /// The classes of the bytes from `at` on, of which at least
-    /// [`LOOKAHEAD`] are there.
-    ahead: Classes,
-    n_ahead: usize,
+    /// Words that were found together, so that what the search needs stays in
+    /// registers from one to the next.
+    found: [Found; MAX_FOUND],
+    n_found: usize,
+    /// How many of these were given out.
+    n_given: usize,
 }
 
-/// A word that counts, an HTML name and what must not follow it are shorter.
-const LOOKAHEAD: usize = 32;
+/// A word that counts: `text[at..at + len]`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    at: usize,
+    len: usize,
+}
+
+/// Words that are found at once, at most.
+const MAX_FOUND: usize = 48;
+
+/// Words that can begin in one block of 64 bytes: each takes at least three
+/// and is followed by one that is no part of it.
+const MAX_IN_BLOCK: usize = 16;
 
 impl<'a> Iterator for Lexer<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            if self.at_line_start {
-                self.skip_lines();
-            }
-            let gap = (self.ahead.alnum | self.ahead.line_feed).trailing_zeros() as usize;
-            if gap >= self.n_ahead {
-                self.advance(self.n_ahead);
-                if self.at >= self.text.len() {
-                    return None;
-                }
-                continue;
-            }
-            self.advance(gap);
-            let found = match self.text[self.at] {
-                b'\n' => {
-                    self.advance(1);
-                    self.at_line_start = true;
-                    None
-                }
-                b'0'..=b'9' => self.address(),
-                _ => self.word(),
-            };
-            if found.is_some() {
-                return found;
-            }
-        }
+        let Found { at, len } = self.next_found()?;
+        Some(&self.text[at..at + len])
     }
 }
 
 impl<'a> Lexer<'a> {
     /// Words of `text`, which begins at the start of a line.
     pub fn new(text: &'a [u8]) -> Self {
-        let mut window = Window::new(text);
         Self {
             text,
-            at: 0,
-            at_line_start: true,
-            ahead: window.from(0),
-            n_ahead: 64,
-            window,
+            at: skip_lines(text, 0, 0),
+            found: [Found::default(); MAX_FOUND],
+            n_found: 0,
+            n_given: 0,
         }
+    }
+
+    /// The next word as a token.
+    #[inline]
+    pub(super) fn next_token(&mut self) -> Option<Token> {
+        let Found { at, len } = self.next_found()?;
+        Some(Token::of_word(&self.text[at..], len))
     }
 
     #[inline]
-    fn advance(&mut self, n: usize) {
-        self.at += n;
-        if n + LOOKAHEAD <= self.n_ahead {
-            self.ahead = self.ahead.behind(n);
-            self.n_ahead -= n;
-        } else {
-            self.ahead = self.window.from(self.at);
-            self.n_ahead = 64;
+    fn next_found(&mut self) -> Option<Found> {
+        if self.n_given == self.n_found {
+            self.find();
+        }
+        let found = *self.found[..self.n_found].get(self.n_given)?;
+        self.n_given += 1;
+        Some(found)
+    }
+
+    /// Finds the next words. There are no more if none is found.
+    #[inline(never)]
+    fn find(&mut self) {
+        self.n_given = 0;
+        self.n_found = 0;
+        while self.at < self.text.len() && self.n_found + MAX_IN_BLOCK < MAX_FOUND {
+            self.find_in_block();
         }
     }
 
-    /// Moves behind the lines that count for nothing.
-    fn skip_lines(&mut self) {
-        while let rest = &self.text[self.at..]
-            && !rest.is_empty()
-            && is_skipped_line(rest, self.ahead)
-        {
-            self.skip_line();
-        }
-        self.at_line_start = false;
-    }
-
-    fn skip_line(&mut self) {
-        let rest = &self.text[self.at..];
-        self.advance(memchr(b'\n', rest).map_or(rest.len(), |n| n + 1));
-        self.at_line_start = true;
-    }
-
-    /// The word that begins here, which is a letter or `$`; `None` when it
-    /// does not count. Moves behind it either way.
-    fn word(&mut self) -> Option<&'a [u8]> {
-        let rest = &self.text[self.at..];
-        // Each of these marks is longer than the word that it begins with.
-        match rest[0] {
-            b'S' if rest.starts_with(b"SMTP id ") => {
-                self.skip_line();
-                return None;
+    /// Finds the words that begin in the next 64 bytes, or at least those
+    /// that also end there. Moves behind what it has seen.
+    #[inline(always)]
+    fn find_in_block(&mut self) {
+        let (text, base) = (self.text, self.at);
+        let classes = Classes::at(text, base);
+        let starts = classes.alnum | classes.line_feed;
+        let mut from = 0;
+        while from < 64 && starts >> from != 0 {
+            from += (starts >> from).trailing_zeros() as usize;
+            let at = base + from;
+            let ahead = classes.alnum >> from;
+            if ahead & 1 == 0 {
+                let first_word = (ahead >> 1).trailing_ones() as usize;
+                from = skip_lines(text, at + 1, first_word) - base;
+                continue;
             }
-            b'b' if rest.starts_with(b"boundary=") => {
-                self.skip_line();
-                return None;
+            let is_digit = classes.digit >> from & 1 != 0;
+            let run = match is_digit {
+                true => classes.digit >> from,
+                false => classes.word >> from,
+            };
+            let run = run.trailing_ones() as usize;
+            if run == 64 - from {
+                // What the end of the block cuts is looked at from its start.
+                if from == 0 {
+                    from = self.long_run(is_digit);
+                }
+                self.at = base + from;
+                return;
+            }
+            if is_digit {
+                from += match text.get(at + run) {
+                    Some(b'.') => self.address(at, run),
+                    _ => run,
+                };
+                continue;
+            }
+            // Each of these marks is longer than the word that it begins with.
+            if run == 4 && text[at..].starts_with(b"SMTP id ")
+                || run == 8 && text[at..].starts_with(b"boundary=")
+            {
+                from = skip_line(text, at) - base;
+                continue;
             }
             // `name="` needs no such line, since `name` is an HTML name.
-            b'f' if rest.starts_with(b"filename=\"") => {
-                self.advance(b"filename=\"".len());
-                return None;
+            if run == 8 && text[at..].starts_with(b"filename=\"") {
+                from += b"filename=\"".len();
+                continue;
             }
-            _ => {}
+            let first = ahead.trailing_ones() as usize;
+            if let Some(len) = html_name(&text[at..], first, run) {
+                from += len;
+                continue;
+            }
+            let len = match first == run {
+                true => run,
+                // Trailing marks are no part of the word.
+                false => 64 - (ahead & ((1 << run) - 1)).leading_zeros() as usize,
+            };
+            self.push(at, len);
+            from += run;
         }
-        if let Some(len) = html_name(rest, self.ahead) {
-            self.advance(len);
-            return None;
-        }
-        let run = self.ahead.word.trailing_ones() as usize;
-        if run >= self.n_ahead {
-            return self.long_word();
-        }
-        // Trailing marks are no part of the word.
-        let in_run = self.ahead.alnum & ((1 << run) - 1);
-        let len = 64 - in_run.leading_zeros() as usize;
-        self.advance(run);
-        counts(len).then(|| &rest[..len])
+        self.at = base + from.max(64);
     }
 
-    /// As [`Lexer::word`], without a bound on what is to be looked at.
-    fn long_word(&mut self) -> Option<&'a [u8]> {
+    /// Notes a word if it counts.
+    #[inline(always)]
+    fn push(&mut self, at: usize, len: usize) {
+        // Written in any case, which no branch must foresee.
+        self.found[self.n_found] = Found { at, len };
+        self.n_found += usize::from(counts(len));
+    }
+
+    /// The digits, or else the word, of at least 64 bytes that begin here.
+    /// Returns how much of them was seen.
+    #[cold]
+    fn long_run(&mut self, is_digit: bool) -> usize {
         let rest = &self.text[self.at..];
+        if is_digit {
+            // Of a longer group bmf takes the end.
+            return 64 - 3;
+        }
         let run = rest.iter().take_while(|b| continues_word(**b)).count();
+        let first = rest.iter().take_while(|b| ends_word(**b)).count();
+        if let Some(len) = html_name(rest, first, run) {
+            return len;
+        }
         let marks = rest[..run].iter().rev().take_while(|b| !ends_word(**b));
-        let len = run - marks.count();
-        self.advance(run);
-        counts(len).then(|| &rest[..len])
+        self.push(self.at, run - marks.count());
+        run
     }
 
-    /// The IPv4 address that begins here, which is a digit: four groups of one
-    /// to three digits. Moves behind it, or to where the next one may begin.
-    fn address(&mut self) -> Option<&'a [u8]> {
-        let rest = &self.text[self.at..];
+    /// The IPv4 address that begins at `at`, with `first` digits and a dot:
+    /// four groups of one to three digits. Returns the length of the address,
+    /// or how far away the next one may begin.
+    fn address(&mut self, at: usize, first: usize) -> usize {
         let digits = |from: &[u8]| from.iter().take_while(|b| b.is_ascii_digit()).count();
-        let first = digits(rest);
         // Of a longer group bmf takes the end.
         let skipped = first.saturating_sub(3);
-        let rest = &rest[skipped..];
+        let rest = &self.text[at + skipped..];
         let mut end = first - skipped;
         for _ in 0..3 {
             let group = match rest.get(end) {
@@ -176,13 +207,12 @@ impl<'a> Lexer<'a> {
                 _ => 0,
             };
             if !(1..=3).contains(&group) {
-                self.advance(first);
-                return None;
+                return first;
             }
             end += 1 + group;
         }
-        self.advance(skipped + end);
-        Some(&rest[..end])
+        self.push(at + skipped, end);
+        skipped + end
     }
 }
 
@@ -192,53 +222,74 @@ fn counts(len: usize) -> bool {
 }
 
 /// Length of the HTML name that `rest` begins with, unless a longer word does.
-fn html_name(rest: &[u8], classes: Classes) -> Option<usize> {
-    let len = match rest {
-        [
-            b'h',
-            b't',
-            b't',
-            b'p',
-            b'-',
-            b'e',
-            b'q',
-            b'u',
-            b'i',
-            b'v',
-            ..,
-        ] => 10,
-        _ => classes.alnum.trailing_ones() as usize,
+/// `rest` begins with `first` letters or digits, and a word of `run` bytes.
+#[inline(always)]
+fn html_name(rest: &[u8], first: usize, run: usize) -> Option<usize> {
+    let len = match first == 4 && run >= 10 && rest.starts_with(b"http-equiv") {
+        true => 10,
+        false => first,
     };
-    if !html::begins_with_name(rest, len) {
-        return None;
+    if html::begins_with_name(rest, len) && is_whole_name(rest, len) {
+        return Some(len);
     }
+    None
+}
+
+/// Whether the name of `len` bytes that `rest` begins with is skipped.
+fn is_whole_name(rest: &[u8], len: usize) -> bool {
     // bmf compat: at the very end of the input a name is a word, and two marks
     // in a row, which a word may hold elsewhere, do not continue a name.
-    let next = *rest.get(len)?;
+    let Some(&next) = rest.get(len) else {
+        return false;
+    };
     let continued =
         ends_word(next) || continues_word(next) && rest.get(len + 1).is_some_and(|b| ends_word(*b));
     // bmf compat: before a byte above `z` these three count.
     let counts = next > b'z' && matches!(&rest[..len], b"head" | b"href" | b"select");
-    (!continued && !counts).then_some(len)
+    !continued && !counts
 }
 
-/// Whether the line that `rest` begins with counts for nothing.
-fn is_skipped_line(rest: &[u8], classes: Classes) -> bool {
-    let named = match rest[0] {
+/// Where the first line that is not skipped begins, from the line at `at` on,
+/// which begins with at least `first_word` letters and digits.
+fn skip_lines(text: &[u8], mut at: usize, mut first_word: usize) -> usize {
+    while let Some(len) = skipped_line(&text[at..], first_word) {
+        at += len;
+        first_word = 0;
+    }
+    at
+}
+
+/// Where the line that holds `at` ends.
+fn skip_line(text: &[u8], at: usize) -> usize {
+    let line = at + line_len(&text[at..]);
+    skip_lines(text, line, 0)
+}
+
+/// Length of the line that `rest` begins with, its LF included.
+fn line_len(rest: &[u8]) -> usize {
+    memchr(b'\n', rest).map_or(rest.len(), |n| n + 1)
+}
+
+/// Length of the line that `rest` begins with, if it counts for nothing.
+fn skipped_line(rest: &[u8], first_word: usize) -> Option<usize> {
+    let named = match *rest.first()? {
+        b'\n' => return Some(1),
         b'D' | b'd' => begins_field(rest, b"date:") || begins_field(rest, b"delivery-date:"),
         b'M' | b'm' => begins_field(rest, b"message-id:"),
         b'X' | b'x' => begins_field(rest, b"x-sorted:") || begins_field(rest, b"x-spam-"),
         b'S' => rest.starts_with(b"SPAM:"),
-        b'\t' => return rest.starts_with(b"\tid "),
-        b'-' => return is_boundary_line(rest),
+        b'\t' => rest.starts_with(b"\tid "),
+        b'-' => is_boundary_line(rest),
         _ => false,
     };
+    if named {
+        return Some(line_len(rest));
+    }
     // Most lines begin with a word that shows that they are not plain.
-    let first_word = classes.alnum.trailing_ones() as usize;
-    let may_be_plain = rest
-        .get(first_word)
-        .is_none_or(|b| is_plain(*b) || *b == b'\n');
-    named || may_be_plain && is_plain_line(rest)
+    match rest.get(first_word) {
+        Some(b) if !is_plain(*b) && *b != b'\n' => None,
+        _ => plain_line(rest),
+    }
 }
 
 /// Whether `rest` begins with `name`, in any case, and something follows.
@@ -255,11 +306,19 @@ fn is_boundary_line(rest: &[u8]) -> bool {
             .is_none_or(|b| *b == b'\n')
 }
 
-/// A line of base64, or of one plain word, or of nothing.
-fn is_plain_line(rest: &[u8]) -> bool {
-    rest.iter()
-        .find(|b| !is_plain(**b))
-        .is_none_or(|b| *b == b'\n')
+/// Length of the line of base64, or of one plain word, or of nothing, that
+/// `rest` begins with.
+fn plain_line(rest: &[u8]) -> Option<usize> {
+    // Without a branch for each byte, which the compiler makes one of SSE2.
+    let (blocks, _) = rest.as_chunks::<16>();
+    let is_plain_block = |block: &&[u8; 16]| block.iter().fold(true, |all, b| all & is_plain(*b));
+    let whole = 16 * blocks.iter().take_while(is_plain_block).count();
+    let plain = rest[whole..].iter().take_while(|b| is_plain(**b)).count();
+    match rest.get(whole + plain) {
+        None => Some(rest.len()),
+        Some(b'\n') => Some(whole + plain + 1),
+        Some(_) => None,
+    }
 }
 
 fn is_plain(b: u8) -> bool {

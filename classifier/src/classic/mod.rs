@@ -9,13 +9,13 @@
 //! Quirks that are kept are marked `bmf compat:`, those that are not
 //! `Deviation:`.
 
+mod classes;
 mod html;
 mod lexer;
 mod passthrough;
 mod reader;
 mod report;
 mod score;
-mod window;
 
 pub use lexer::Lexer;
 pub use passthrough::passthrough;
@@ -32,10 +32,17 @@ pub fn message_words(message: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     Lexer::new(message).skip(1)
 }
 
+/// The tokens of [`message_words`], one for each.
+pub fn words_as_tokens(message: &[u8]) -> impl Iterator<Item = Token> {
+    let mut lexer = Lexer::new(message);
+    lexer.next();
+    std::iter::from_fn(move || lexer.next_token())
+}
+
 /// What a message registers: its words with their counts.
 pub fn message_tokens(message: &[u8]) -> MessageTokens {
     let mut tokens = MessageTokens::default();
-    for token in message_words(message).filter_map(Token::new) {
+    for token in words_as_tokens(message) {
         tokens.push(token);
     }
     tokens
