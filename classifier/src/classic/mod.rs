@@ -11,6 +11,7 @@
 
 mod classes;
 mod html;
+mod known;
 mod lexer;
 mod passthrough;
 mod reader;

@@ -1,9 +1,9 @@
 //! bmf's score: the product of the most telling tokens.
 
+use super::known::Known;
+use super::words_as_tokens;
 use crate::store::TokenLookup;
-use crate::{Error, MessageTokens, Token, TokenCounts, TrainedMessages};
-
-use super::message_words;
+use crate::{Error, Token, TokenCounts, TrainedMessages};
 
 /// The constants of the score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,12 +94,20 @@ pub fn score(
 /// The memory that scoring needs, to be used again for the next message.
 #[derive(Debug, Default)]
 pub struct Scorer {
-    batch: Batch,
-    counts: Vec<TokenCounts>,
-    spamicities: Vec<f64>,
+    known: Known,
+    /// The words that are at work, by number, in message order.
+    occurrences: Vec<u32>,
 }
 
 impl Scorer {
+    /// Long enough for nearly all mail to need one look-up.
+    const MAX_WORDS: usize = 16_384;
+
+    /// Known tokens above which all are forgotten: little work for a run, since
+    /// those that matter are soon known again, and with a batch of words on
+    /// top less than 4 MiB.
+    const MAX_KNOWN: usize = 16_384;
+
     /// As [`score`], without new allocations from the second message on.
     ///
     /// # Errors
@@ -110,56 +118,76 @@ impl Scorer {
         store: &(impl TokenLookup + ?Sized),
         params: &Params,
     ) -> Result<Score, Error> {
+        self.known.forget();
+        self.score_next(message, store, params)
+    }
+
+    /// As [`Self::score`], for the next message of a run on the same store:
+    /// does not look up again what it looked up for earlier messages, until
+    /// the store's message counts have changed. Whoever changes token counts
+    /// alone calls `score`.
+    ///
+    /// # Errors
+    /// When `store` cannot be read.
+    pub fn score_next(
+        &mut self,
+        message: &[u8],
+        store: &(impl TokenLookup + ?Sized),
+        params: &Params,
+    ) -> Result<Score, Error> {
         let mut extrema = Extrema::new(params.n_extrema);
-        let mut words = message_words(message);
-        while self.batch.fill(&mut words) {
-            let tokens = self.batch.distinct.tokens();
-            let trained = store.lookup(tokens, &mut self.counts)?;
-            self.spamicities.clear();
-            self.spamicities.extend(
-                self.counts
-                    .iter()
-                    .map(|counts| token_spamicity(*counts, trained, params)),
-            );
-            for &n in &self.batch.occurrences {
-                let n = n as usize;
-                extrema.offer(tokens[n], self.spamicities[n], self.counts[n]);
+        let mut words = words_as_tokens(message);
+        while self.fill(&mut words) {
+            loop {
+                extrema.find_in(&mut self.known);
+                if self.known.look_up(store, params)? {
+                    break;
+                }
+                self.begin_anew();
             }
+            extrema.mark(&mut self.known, true);
+            for &number in &self.occurrences {
+                extrema.offer(number, &mut self.known);
+            }
+            extrema.mark(&mut self.known, false);
         }
         Ok(extrema.score())
     }
-}
 
-/// A bounded run of a message's words, each distinct one looked up once.
-#[derive(Debug, Default)]
-struct Batch {
-    distinct: MessageTokens,
-    /// Indexes into the tokens of `distinct`, in message order.
-    occurrences: Vec<u32>,
-}
-
-impl Batch {
-    /// Long enough for nearly all mail to need one look-up, short enough to
-    /// stay below 2 MiB.
-    const MAX_WORDS: usize = 16_384;
-
-    /// Whether anything was left to fill with.
-    fn fill<'a>(&mut self, words: &mut impl Iterator<Item = &'a [u8]>) -> bool {
-        self.distinct.clear();
-        self.occurrences.clear();
-        for token in words.filter_map(Token::new).take(Self::MAX_WORDS) {
-            self.occurrences.extend(self.distinct.push(token));
+    /// Takes the next words of the message. Whether there are any.
+    fn fill(&mut self, words: &mut impl Iterator<Item = Token>) -> bool {
+        if self.known.len() > Self::MAX_KNOWN {
+            self.known.forget();
         }
+        self.occurrences.clear();
+        let words = words.take(Self::MAX_WORDS);
+        self.occurrences
+            .extend(words.map(|token| self.known.number(token)));
         !self.occurrences.is_empty()
+    }
+
+    /// Forgets all tokens but those at work, none of which is looked up.
+    fn begin_anew(&mut self) {
+        let numbers = self.occurrences.iter();
+        let words: Vec<_> = numbers.map(|number| self.known.token(*number)).collect();
+        self.known.forget();
+        self.fill(&mut words.into_iter());
     }
 }
 
 /// bmf's slots for the tokens that decide.
 struct Extrema {
     /// `None` is bmf's empty slot, of spamicity 0.5.
-    slots: Vec<Option<Evidence>>,
+    slots: Vec<Option<Slot>>,
     /// Least deviation of all slots: most tokens need no second look.
     least: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Of the token.
+    number: u32,
+    evidence: Evidence,
 }
 
 impl Extrema {
@@ -170,18 +198,39 @@ impl Extrema {
         }
     }
 
-    fn offer(&mut self, token: Token, spamicity: f64, counts: TokenCounts) {
-        let offered = (spamicity - 0.5).abs();
-        if offered <= self.least || self.slots.iter().flatten().any(|e| e.token == token) {
+    /// Takes the tokens' numbers from `known`, which may have forgotten them.
+    fn find_in(&mut self, known: &mut Known) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.number = known.number(slot.evidence.token);
+        }
+    }
+
+    /// Notes with the tokens whether they decide, so that no token must be
+    /// compared with all that do.
+    fn mark(&self, known: &mut Known, decides: bool) {
+        for slot in self.slots.iter().flatten() {
+            known.weight(slot.number).decides = decides;
+        }
+    }
+
+    #[inline]
+    fn offer(&mut self, number: u32, known: &mut Known) {
+        let weight = *known.weight(number);
+        let offered = (weight.spamicity - 0.5).abs();
+        if offered <= self.least || weight.decides {
             return;
         }
         // bmf compat: of the weaker slots the last one, not the weakest.
         if let Some(slot) = self.slots.iter_mut().rfind(|s| deviation(s) < offered) {
-            *slot = Some(Evidence {
-                token,
-                spamicity,
-                counts,
-            });
+            let evidence = Evidence {
+                token: known.token(number),
+                spamicity: weight.spamicity,
+                counts: weight.counts,
+            };
+            if let Some(before) = slot.replace(Slot { number, evidence }) {
+                known.weight(before.number).decides = false;
+            }
+            known.weight(number).decides = true;
             self.least = self.slots.iter().map(deviation).fold(0.5, f64::min);
         }
     }
@@ -190,16 +239,18 @@ impl Extrema {
         let spamicities = self
             .slots
             .iter()
-            .map(|slot| slot.map_or(0.5, |evidence| evidence.spamicity));
+            .map(|slot| slot.map_or(0.5, |slot| slot.evidence.spamicity));
+        let hits = combine(spamicities);
+        let slots = self.slots.into_iter().flatten();
         Score {
-            hits: combine(spamicities),
-            evidence: self.slots.into_iter().flatten().collect(),
+            hits,
+            evidence: slots.map(|slot| slot.evidence).collect(),
         }
     }
 }
 
-fn deviation(slot: &Option<Evidence>) -> f64 {
-    slot.map_or(0.0, |e| (e.spamicity - 0.5).abs())
+fn deviation(slot: &Option<Slot>) -> f64 {
+    slot.map_or(0.0, |slot| (slot.evidence.spamicity - 0.5).abs())
 }
 
 /// Graham's combination: Πp / (Πp + Π(1−p)), multiplied in the order given.
@@ -218,7 +269,9 @@ fn combine(spamicities: impl Iterator<Item = f64> + Clone) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Durability, Entry, Memory, TokenStore};
+    use crate::classic::message_tokens;
+    use crate::store::{Durability, Memory, TokenStore};
+    use crate::{Changes, Label};
 
     /// The values are those of Debian's bmf 0.9.4-13.
     #[test]
@@ -256,16 +309,15 @@ mod tests {
     fn tokens_of_a_class_without_messages_say_nothing() {
         let counts = TokenCounts { ham: 5, spam: 5 };
         let spamicity = token_spamicity(counts, TrainedMessages::default(), &Params::bmf());
-        let mut extrema = Extrema::new(1);
-        extrema.offer(Token::new(b"token").unwrap(), spamicity, counts);
-        assert!(extrema.score().evidence.is_empty());
+        assert_eq!(evidence(1, &[("token", spamicity)]), []);
     }
 
     fn evidence(n_extrema: usize, offered: &[(&str, f64)]) -> Vec<(String, f64)> {
-        let mut extrema = Extrema::new(n_extrema);
+        let (mut extrema, mut known) = (Extrema::new(n_extrema), Known::default());
         for (word, spamicity) in offered {
             let token = Token::new(word.as_bytes()).unwrap();
-            extrema.offer(token, *spamicity, TokenCounts::default());
+            let number = known.weigh(token, *spamicity);
+            extrema.offer(number, &mut known);
         }
         let evidence = extrema.score().evidence.into_iter();
         evidence
@@ -310,25 +362,75 @@ mod tests {
         assert!(combine([0.01; 2_000].into_iter()) < 0.001);
     }
 
+    fn trained_on(words: &str, label: Label, store: &mut Memory) {
+        let mut changes = Changes::default();
+        let message = message_tokens(format!("first {words} ").as_bytes());
+        for _ in 0..5 {
+            changes.learn(label, &message);
+        }
+        store.apply(&changes, Durability::Synced).unwrap();
+    }
+
+    fn decisive(score: &Score) -> Vec<String> {
+        let word = |e: &Evidence| String::from_utf8_lossy(e.token.as_bytes()).into();
+        score.evidence.iter().map(word).collect()
+    }
+
     #[test]
     fn a_long_message_is_scored_in_batches() {
         let mut store = Memory::default();
-        let entry = |token| Entry {
-            token,
-            ham: Some(0),
-            spam: Some(9),
-        };
-        let trained = TrainedMessages { ham: 9, spam: 9 };
-        let mut entries = [entry(b"late".as_slice())].into_iter();
-        store.replace(trained, &mut entries).unwrap();
-        store
-            .apply(&crate::Changes::default(), Durability::Synced)
-            .unwrap();
-        let mut message = b"first ".repeat(2 * Batch::MAX_WORDS);
+        trained_on("late", Label::Spam, &mut store);
+        let mut message = b"first ".repeat(2 * Scorer::MAX_WORDS);
         message.extend(b"late ");
         let score = score(&message, &store, &Params::bmf()).unwrap();
         // `first` held the last slot, and gave it to the stronger `late`.
-        assert_eq!(score.evidence.len(), 1);
-        assert_eq!(score.evidence[0].token.as_bytes(), b"late");
+        assert_eq!(decisive(&score), ["late"]);
+    }
+
+    #[test]
+    fn a_token_decides_once_although_others_were_forgotten() {
+        let mut store = Memory::default();
+        trained_on("early", Label::Spam, &mut store);
+        let filling: String = (0..3 * Scorer::MAX_KNOWN)
+            .map(|n| format!("w{n} "))
+            .collect();
+        let message = format!("first early {filling} early ");
+        let score = score(message.as_bytes(), &store, &Params::bmf()).unwrap();
+        let decisive = decisive(&score);
+        assert_eq!(decisive.iter().filter(|word| *word == "early").count(), 1);
+        assert_eq!(decisive.len(), 15);
+    }
+
+    #[test]
+    fn a_run_scores_each_message_as_alone() {
+        let mut store = Memory::default();
+        trained_on("cheap watches w7 w11", Label::Spam, &mut store);
+        trained_on("dinner tonight w7 w13", Label::Ham, &mut store);
+        let mut scorer = Scorer::default();
+        for n in 0..3_000 {
+            let some: String = (0..n % 40).map(|m| format!("w{} ", n * m)).collect();
+            let message = format!("first watches {some} tonight w{} ", n % 17);
+            let params = Params::bmf();
+            let next = scorer.score_next(message.as_bytes(), &store, &params);
+            let alone = score(message.as_bytes(), &store, &params);
+            assert_eq!(next.unwrap(), alone.unwrap(), "of {message}");
+        }
+        assert!(scorer.known.len() > 3_000);
+    }
+
+    #[test]
+    fn a_run_sees_what_is_trained_meanwhile() {
+        let mut store = Memory::default();
+        let mut scorer = Scorer::default();
+        for n in 0..20 {
+            let label = [Label::Spam, Label::Ham][n % 2];
+            trained_on(&format!("watches tonight w{n}"), label, &mut store);
+            for message in ["first watches w3 w4 ", "first tonight w4 w5 w18 "] {
+                let params = Params::bmf();
+                let next = scorer.score_next(message.as_bytes(), &store, &params);
+                let alone = score(message.as_bytes(), &store, &params);
+                assert_eq!(next.unwrap(), alone.unwrap(), "of {message} after {n}");
+            }
+        }
     }
 }

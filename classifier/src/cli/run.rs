@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::mem;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -49,6 +49,7 @@ pub fn run(config: &Config, note: &mut dyn FnMut(&str)) -> Exit {
         config,
         note,
         database: None,
+        scorers: Mutex::default(),
         pending: Changes::default(),
         last: None,
         exit: None,
@@ -93,6 +94,9 @@ const MAX_BATCH_BYTES: usize = 2 << 20;
 /// Messages that one thread scores before it asks for more.
 const MESSAGES_AT_ONCE: usize = 64;
 
+/// Scorers, and so threads at work, for each of which some 4 MiB are needed.
+const MAX_SCORERS: usize = 6;
+
 /// Changed tokens that are held back, so that memory stays bounded. Changes
 /// are applied between messages only: each one wholly or not at all.
 const MAX_PENDING_TOKENS: usize = 1 << 16;
@@ -103,6 +107,8 @@ struct Filter<'a> {
     note: &'a mut dyn FnMut(&str),
     /// `None` once it failed: from then on messages are only copied through.
     database: Option<Database>,
+    /// Those that rest, with the tokens that they know.
+    scorers: Mutex<Vec<Scorer>>,
     /// Learned and not applied yet.
     pending: Changes,
     /// Whether the last message is spam.
@@ -233,24 +239,28 @@ impl Filter<'_> {
     /// Scores, side by side.
     fn test(&self, batch: &Batch, counts: &Counts) -> Result<Vec<Option<Score>>, Error> {
         let params = self.config.params;
+        let at_once = MESSAGES_AT_ONCE.max(batch.len().div_ceil(MAX_SCORERS));
+        let scorers = &self.scorers;
+        let lock = || scorers.lock().unwrap_or_else(PoisonError::into_inner);
         let score = |from: usize| {
             let batch = Arc::clone(batch);
-            counts.run(move |store| {
-                let mut scorer = Scorer::default();
-                let messages = batch.iter().skip(from).take(MESSAGES_AT_ONCE);
-                messages
-                    .map(|message| {
-                        has_words(message)
-                            .then(|| scorer.score(message, &**store, &params))
-                            .transpose()
-                    })
-                    .collect::<Result<Vec<_>, _>>()
-            })
+            let mut scorer = lock().pop().unwrap_or_default();
+            let (scores, scorer) = counts.run(move |store| {
+                let messages = batch.iter().skip(from).take(at_once);
+                let scores = messages.map(|message| {
+                    has_words(message)
+                        .then(|| scorer.score_next(message, &**store, &params))
+                        .transpose()
+                });
+                Ok((scores.collect::<Result<Vec<_>, _>>()?, scorer))
+            })?;
+            lock().push(scorer);
+            Ok(scores)
         };
-        if batch.len() <= MESSAGES_AT_ONCE {
+        if batch.len() <= at_once {
             return score(0);
         }
-        let starts: Vec<_> = (0..batch.len()).step_by(MESSAGES_AT_ONCE).collect();
+        let starts: Vec<_> = (0..batch.len()).step_by(at_once).collect();
         let scores: Result<Vec<_>, _> = starts.into_par_iter().map(score).collect();
         Ok(scores?.into_iter().flatten().collect())
     }
@@ -374,5 +384,6 @@ fn read_batch(reader: &mut MessageReader<impl Read>) -> io::Result<Batch> {
 /// Whether there is anything to score: bmf takes a message without a word for
 /// no message.
 pub(super) fn has_words(message: &[u8]) -> bool {
-    Lexer::new(message).next().is_some()
+    // Messages of an mbox begin with a word: their mark.
+    message.starts_with(b"From ") || Lexer::new(message).next().is_some()
 }
