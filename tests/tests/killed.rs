@@ -21,14 +21,53 @@ fn n_moments() -> usize {
     env::var("POSTERN_FAULTS").map_or(20, |number| number.parse().unwrap())
 }
 
+/// How a database lies on disk, and the engine that it is of.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    format: Format,
+    engine: &'static str,
+}
+
 #[test]
 fn text_lists_survive_a_kill_at_any_moment() {
-    kill_registering(Format::Text, n_moments(), 1);
+    kill_registering(kind(Format::Text, "classic"), n_moments(), 1);
 }
 
 #[test]
 fn a_database_survives_a_kill_at_any_moment() {
-    kill_registering(Format::Db, n_moments(), 2);
+    kill_registering(kind(Format::Db, "classic"), n_moments(), 2);
+}
+
+#[test]
+fn a_model_survives_a_kill_at_any_moment() {
+    kill_registering(kind(Format::Db, "modern"), n_moments(), 3);
+}
+
+fn kind(format: Format, engine: &'static str) -> Kind {
+    Kind { format, engine }
+}
+
+/// All that a database holds, but for the times in a ledger.
+fn held(kind: Kind, database: &Path) -> [Vec<u8>; 2] {
+    if kind.engine == "classic" {
+        return lists(Pair::Ours, kind.format, database);
+    }
+    let folder = scratch();
+    let mut bmfconv = Command::new(built("bmfconv"));
+    bmfconv.arg("-ed").arg(database).current_dir(folder.path());
+    let outcome = run(&mut bmfconv, Input::Empty);
+    assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+    let text = fs::read_to_string(folder.path().join("model.txt")).unwrap();
+    let mut timeless = String::new();
+    for line in text.lines() {
+        let end = match line.starts_with("entry ") {
+            true => line.rfind(' ').unwrap(),
+            false => line.len(),
+        };
+        timeless.push_str(&line[..end]);
+        timeless.push('\n');
+    }
+    [Vec::new(), timeless.into_bytes()]
 }
 
 /// The message whose registration is cut short: enough new tokens for many
@@ -42,23 +81,23 @@ fn mail() -> String {
 
 /// Kills `bmf -s` at `n_moments` moments and checks after each that the
 /// database opens at once and holds the message wholly or not at all.
-fn kill_registering(format: Format, n_moments: usize, seed: u64) {
+fn kill_registering(kind: Kind, n_moments: usize, seed: u64) {
     let folder = scratch();
     let input = folder.path().join("mail");
     fs::write(&input, mail()).unwrap();
     let trained = folder.path().join("trained");
     register(
-        format,
+        kind,
         &trained,
         Input::Bytes(b"Subject: first mail\n\nof the number words\n"),
     );
-    let before = lists(Pair::Ours, format, &trained);
+    let before = held(kind, &trained);
 
     // A whole run shows the calls there are, and the lists it leads to.
     let whole = folder.path().join("whole");
     copy(&trained, &whole);
-    let calls = traced_calls(format, &whole, &input, &folder.path().join("calls"));
-    let after = lists(Pair::Ours, format, &whole);
+    let calls = traced_calls(kind, &whole, &input, &folder.path().join("calls"));
+    let after = held(kind, &whole);
     assert!(after != before);
 
     let mut rng = Rng::with_seed(seed);
@@ -68,19 +107,19 @@ fn kill_registering(format: Format, n_moments: usize, seed: u64) {
         let database = folder.path().join("killed");
         copy(&trained, &database);
         let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
-        let mut killed = traced(format, &database, &folder.path().join("log"), &fault);
+        let mut killed = traced(kind, &database, &folder.path().join("log"), &fault);
         run(&mut killed, Input::File(&input));
 
-        let moment = format!("{format:?}, seed {seed}, killed at {name} number {nth}");
-        let left = lists(Pair::Ours, format, &database);
+        let moment = format!("{kind:?}, seed {seed}, killed at {name} number {nth}");
+        let left = held(kind, &database);
         assert!(
             left == before || left == after,
             "{moment}: part of the message is left"
         );
         n_kept += usize::from(left == after);
         // The next one is not kept from working by what the killed one held.
-        register(format, &database, Input::File(&input));
-        let next = lists(Pair::Ours, format, &database);
+        register(kind, &database, Input::File(&input));
+        let next = held(kind, &database);
         assert!(
             next[1].len() >= after[1].len(),
             "{moment}: the next message is not learned"
@@ -88,23 +127,25 @@ fn kill_registering(format: Format, n_moments: usize, seed: u64) {
         fs::remove_dir_all(&database).unwrap();
     }
     println!(
-        "{format:?}: {n_moments} moments of {} calls, {n_kept} after the message was kept",
+        "{kind:?}: {n_moments} moments of {} calls, {n_kept} after the message was kept",
         calls.len()
     );
 }
 
-fn register(format: Format, database: &Path, input: Input<'_>) {
+fn register(kind: Kind, database: &Path, input: Input<'_>) {
     let mut bmf = Pair::Ours.bmf();
-    bmf.args(["-s", "-f", format.name(), "-d"]).arg(database);
+    bmf.args(["--engine", kind.engine]);
+    bmf.args(["-s", "-f", kind.format.name(), "-d"])
+        .arg(database);
     let outcome = run(&mut bmf, input);
     assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
 }
 
 /// The calls of a run in order, each as its name and its number among those of
 /// that name, which is how strace counts.
-fn traced_calls(format: Format, database: &Path, input: &Path, log: &Path) -> Vec<(String, usize)> {
+fn traced_calls(kind: Kind, database: &Path, input: &Path, log: &Path) -> Vec<(String, usize)> {
     let outcome = run(
-        &mut traced(format, database, log, "trace=all"),
+        &mut traced(kind, database, log, "trace=all"),
         Input::File(input),
     );
     assert_eq!(outcome.code(), 0, "strace: {}", outcome.stderr);
@@ -124,11 +165,14 @@ fn traced_calls(format: Format, database: &Path, input: &Path, log: &Path) -> Ve
 }
 
 /// A command that registers the message under strace with this expression.
-fn traced(format: Format, database: &Path, log: &Path, expression: &str) -> Command {
+fn traced(kind: Kind, database: &Path, log: &Path, expression: &str) -> Command {
     let mut strace = peer("strace");
     strace.args(["-qq", "-o"]).arg(log).args(["-e", expression]);
     strace.arg(built("bmf"));
-    strace.args(["-s", "-f", format.name(), "-d"]).arg(database);
+    strace.args(["--engine", kind.engine]);
+    strace
+        .args(["-s", "-f", kind.format.name(), "-d"])
+        .arg(database);
     strace
 }
 

@@ -189,3 +189,58 @@ fn an_mbox_is_split_and_learned_wholly() {
     let report = bmf(folder.path(), "-t", &mbox).stdout_text();
     assert_eq!(report.matches("# Spamicity: ").count(), 30);
 }
+
+#[test]
+fn text_holds_all_of_a_model() {
+    let [folder, copy] = [scratch(), scratch()];
+    train(folder.path());
+    let bmfconv = |current: &Path, args: &[&str]| {
+        let mut bmfconv = std::process::Command::new(built("bmfconv"));
+        bmfconv.args(args).current_dir(current);
+        run(&mut bmfconv, Input::Empty)
+    };
+    let text = |folder: &Path| {
+        let outcome = bmfconv(folder, &["-e", "-d", "db"]);
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+        fs::read_to_string(folder.join("model.txt")).unwrap()
+    };
+    let exported = text(folder.path());
+    assert!(exported.starts_with("postern-model 1\nstate 0 20 20 0\n"));
+    fs::write(copy.path().join("model.txt"), &exported).unwrap();
+    assert_eq!(bmfconv(copy.path(), &["-i", "-d", "db"]).code(), 0);
+    assert_eq!(text(copy.path()), exported);
+
+    // The copy can take back what the first one learned.
+    for folder in [&folder, &copy] {
+        assert_eq!(bmf(folder.path(), "-N", &spam(3)).code(), 1);
+    }
+    let hits = [&folder, &copy].map(|folder| hits(folder.path(), &spam(60)));
+    assert_eq!(hits[0], hits[1]);
+
+    let from = folder.path().join("db");
+    let to = copy.path().join("third");
+    let copied = [
+        "--from",
+        from.to_str().unwrap(),
+        "--to",
+        to.to_str().unwrap(),
+        "--to-format",
+        "db",
+    ];
+    for code in [0, 1] {
+        let outcome = bmfconv(copy.path(), &copied);
+        assert_eq!(outcome.code(), code, "{}", outcome.stderr);
+    }
+    fs::write(
+        copy.path().join("model.txt"),
+        exported.replace("state 0", "state x"),
+    )
+    .unwrap();
+    let refused = bmfconv(copy.path(), &["-i", "-d", "db"]);
+    assert_eq!(refused.code(), 1);
+    assert!(
+        refused.stderr.contains("model.txt is damaged: line 2"),
+        "{}",
+        refused.stderr
+    );
+}

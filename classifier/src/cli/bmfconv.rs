@@ -6,6 +6,9 @@
 //! that they do not name. Both are done wholly or not at all, while `bmf` may
 //! be running. With `--from` and `--to` a whole database is copied from folder
 //! to folder, in any format that can be read to any that can be written.
+//!
+//! A database of the modern engine has one text file, `model.txt`, that holds
+//! all of it; `-i` makes it the database.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use super::{Format, Outcome};
+use super::{Format, Outcome, model_text};
 use crate::import::{self, Lists};
 use crate::store::lmdb::{Access, FaultGuard, Lmdb, Options};
 use crate::store::{Durability, Text, TokenStore};
@@ -26,18 +29,19 @@ use crate::{Error, TrainedMessages};
     version,
     about = "Copies a database of bmf to or from text lists",
     long_about = "Copies a database of bmf to or from the text lists goodlist.txt and spamlist.txt \
-                  in the current folder, as bmfconv 0.9.4, or from one folder to another. Of -e \
-                  and -i the last one counts.",
+                  in the current folder, as bmfconv 0.9.4, or from one folder to another. A database \
+                  of the engine modern has one text file, model.txt. Of -e and -i the last one \
+                  counts.",
     after_help = "Exit codes: 0 done; 1 failed; 2 bad usage, or -h or -v.",
     args_override_self = true,
     disable_help_flag = true,
     disable_version_flag = true
 )]
 pub struct Args {
-    /// Export the database to goodlist.txt and spamlist.txt
+    /// Export the database to goodlist.txt and spamlist.txt, or to model.txt
     #[arg(short = 'e', overrides_with = "import")]
     export: bool,
-    /// Import goodlist.txt and spamlist.txt into the database
+    /// Import goodlist.txt and spamlist.txt, or model.txt, into the database
     #[arg(short = 'i', overrides_with = "export")]
     import: bool,
     /// Database format: db
@@ -88,7 +92,7 @@ pub struct Args {
 enum Written {
     /// One file for many processes
     Db,
-    /// bmf's lists
+    /// bmf's lists, or a model's model.txt
     Text,
 }
 
@@ -197,13 +201,25 @@ impl Job {
                 database
                     .metadata()
                     .map_err(Error::io("open folder", database))?;
-                let opened = import::open(database, &options(Access::ReadOnly))?;
+                let options = options(Access::ReadOnly);
+                if model_text::is_model(database, &options)? {
+                    let text = model_text::of_database(database, &options)?;
+                    return model_text::write(&text, lists).map(|()| String::new());
+                }
+                let opened = import::open(database, &options)?;
                 let found = Lists::of(&*opened.store, Vec::new())?;
                 let mut text = Text::open(lists, lock_wait)?;
                 text.replace(found.trained(), &mut found.entries())?;
                 Ok(noted(opened.imported))
             }
             Self::Import { lists, database } => {
+                let reads = options(Access::ReadOnly);
+                if model_text::is_model(database, &reads)? || is_model_alone(lists, database) {
+                    let (text, path) = (model_text::read(lists)?, model_text::path(lists));
+                    let options = options(Access::ReadWrite);
+                    model_text::to_database(&text, &path, database, &options, false)?;
+                    return Ok(String::new());
+                }
                 let exported = Lists::exported(lists, lock_wait)?;
                 let mut opened = import::open(database, &options(Access::ReadWrite))?;
                 let changes = exported.to_changes();
@@ -211,6 +227,19 @@ impl Job {
                 Ok(noted(opened.imported))
             }
             Self::Copy { from, to, format } => {
+                let is_ours = model_text::is_model(from, &options(Access::ReadOnly))?;
+                if is_ours || is_model_alone(from, from) {
+                    let text = match is_ours {
+                        true => model_text::of_database(from, &options(Access::ReadOnly))?,
+                        false => model_text::read(from)?,
+                    };
+                    let format = format.unwrap_or(match is_ours {
+                        true => Written::Text,
+                        false => Written::Db,
+                    });
+                    write_model(&text, from, to, format, &options(Access::ReadWrite))?;
+                    return Ok(format!("bmfconv: copied the model to {}\n", to.display()));
+                }
                 let (lists, is_ours) = read(from, &options(Access::ReadOnly))?;
                 let format = format.unwrap_or(if is_ours { Written::Text } else { Written::Db });
                 write(&lists, to, format, &options(Access::ReadWrite))?;
@@ -245,14 +274,46 @@ fn read(dir: &Path, options: &Options) -> Result<(Lists, bool), Error> {
     }
 }
 
-fn write(lists: &Lists, dir: &Path, format: Written, options: &Options) -> Result<(), Error> {
-    let exists = || {
-        Err(refused(
-            dir,
-            "replace the database in",
-            std::io::ErrorKind::AlreadyExists,
-        ))
+/// Whether `lists` holds the text of a model and no lists, and `database` holds
+/// none of ours.
+fn is_model_alone(lists: &Path, database: &Path) -> bool {
+    model_text::path(lists).exists()
+        && !Lmdb::path(database).exists()
+        && !Text::paths(lists).iter().any(|path| path.exists())
+}
+
+fn write_model(
+    text: &[u8],
+    source: &Path,
+    dir: &Path,
+    format: Written,
+    options: &Options,
+) -> Result<(), Error> {
+    let is_done = match format {
+        Written::Db => model_text::to_database(text, source, dir, options, true)?,
+        Written::Text if model_text::path(dir).exists() => false,
+        Written::Text => {
+            std::fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
+            model_text::write(text, dir)?;
+            true
+        }
     };
+    match is_done {
+        true => Ok(()),
+        false => Err(exists(dir)),
+    }
+}
+
+fn exists(dir: &Path) -> Error {
+    refused(
+        dir,
+        "replace the database in",
+        std::io::ErrorKind::AlreadyExists,
+    )
+}
+
+fn write(lists: &Lists, dir: &Path, format: Written, options: &Options) -> Result<(), Error> {
+    let exists = || Err(exists(dir));
     match format {
         Written::Db => {
             match Lmdb::open(dir, options)?.import(lists.trained(), &mut lists.entries())? {

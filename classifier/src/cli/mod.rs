@@ -8,6 +8,7 @@ mod args;
 pub mod bmfconv;
 mod database;
 mod memory;
+mod model_text;
 mod modern;
 mod output;
 mod run;

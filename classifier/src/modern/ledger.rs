@@ -288,7 +288,8 @@ impl<'v> Learning<'v> {
     }
 }
 
-fn cost(bytes: u64) -> u64 {
+/// What an entry of so many bytes counts.
+pub(super) fn cost(bytes: u64) -> u64 {
     bytes + ENTRY_OVERHEAD
 }
 

@@ -1,0 +1,357 @@
+//! A model as text and back, without loss.
+//!
+//! Words are parted by single blanks, lines ended by LF; numbers are decimal.
+//!
+//! ```text
+//! postern-model 1
+//! state AGE HAM SPAM EXPIRED
+//! calibration COUNT...            128 counts: 64 of ham, 64 of spam
+//! bucket INDEX Z Q                ascending, those that are not 0
+//! entry DIGEST SECONDS            the digest as 32 hexadecimal digits
+//! step LABEL BIN AGE              ham or spam; - for no bin
+//! view GRADIENT SLOT...           three for each step
+//! ```
+//!
+//! The steps after an entry, until the next one, are its. What the numbers
+//! mean stands in docs/modern-engine.md.
+
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+
+use super::calibration::Calibration;
+use super::canonical::Digest;
+use super::encode::{Entry, State, VERSION};
+use super::ledger::cost;
+use super::model::{Model, N_BUCKETS, Record, Slot};
+use super::stored::{Stored, changed_pages, damaged};
+use crate::store::model::{ModelChanges, ModelView};
+use crate::{Error, Label, TrainedMessages};
+
+/// Writes the model that `view` shows to `out`, whose errors name `path`.
+///
+/// # Errors
+/// When the model cannot be read, or `out` not be written.
+pub fn export(view: &dyn ModelView, out: &mut dyn Write, path: &Path) -> Result<(), Error> {
+    let stored = Stored::open(view)?;
+    let written = write_model(&stored, out).map_err(Failure::Write);
+    let written = written.and_then(|()| write_entries(view, out));
+    written.map_err(|failure| match failure {
+        Failure::Write(error) => Error::io("write", path)(error),
+        Failure::Store(error) => error,
+    })
+}
+
+enum Failure {
+    Write(io::Error),
+    Store(Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn write_model(stored: &Stored<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let State {
+        age,
+        trained,
+        n_expired,
+        calibration,
+        ..
+    } = stored.state();
+    let TrainedMessages { ham, spam } = trained;
+    writeln!(out, "postern-model {VERSION}")?;
+    writeln!(out, "state {age} {ham} {spam} {n_expired}")?;
+    write!(out, "calibration")?;
+    for count in calibration.counts() {
+        write!(out, " {count}")?;
+    }
+    writeln!(out)?;
+    for (index, (z, q)) in stored.to_model().buckets.iter().enumerate() {
+        if (*z, *q) != (0, 0) {
+            writeln!(out, "bucket {index} {z} {q}")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_entries(view: &dyn ModelView, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut digests = Vec::new();
+    view.entries_by_age(&mut |_, digest, _| {
+        digests.push(*digest);
+        true
+    })?;
+    for digest in digests {
+        let no_sense = || damaged(view.path(), "an entry of its ledger makes no sense");
+        let entry = view.entry(&digest)?.and_then(Entry::parse);
+        let entry = entry.ok_or_else(no_sense)?;
+        write!(out, "entry ")?;
+        for byte in digest {
+            write!(out, "{byte:02x}")?;
+        }
+        writeln!(out, " {}", entry.time)?;
+        for record in &entry.records {
+            write_step(record, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_step(record: &Record, out: &mut dyn Write) -> io::Result<()> {
+    let label = match record.label {
+        Label::Ham => "ham",
+        Label::Spam => "spam",
+    };
+    let bin = record.bin.map_or("-".into(), |bin| bin.to_string());
+    writeln!(out, "step {label} {bin} {}", record.age)?;
+    for (gradient, slots) in &record.steps {
+        write!(out, "view {gradient}")?;
+        for Slot(slot) in slots {
+            write!(out, " {slot}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// A model read from text.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    model: Model,
+    n_expired: u64,
+    entries: Vec<(Digest, Entry)>,
+}
+
+impl Exported {
+    /// Reads what [`export`] wrote; errors name `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is something else, or is newer than this
+    /// program.
+    pub fn read(lines: &mut dyn BufRead, path: &Path) -> Result<Self, Error> {
+        let mut exported = Self {
+            model: Model::default(),
+            n_expired: 0,
+            entries: Vec::new(),
+        };
+        let mut line = String::new();
+        for number in 1.. {
+            line.clear();
+            let read = lines
+                .read_line(&mut line)
+                .map_err(Error::io("read", path))?;
+            if read == 0 && number > 1 {
+                break;
+            }
+            let words = line.trim_end_matches('\n').split(' ');
+            if exported.line(number, words, path)?.is_none() {
+                let detail = format!("line {number} is none of an exported model");
+                return Err(damaged(path, &detail));
+            }
+        }
+        Ok(exported)
+    }
+
+    /// `None`: the line makes no sense.
+    fn line<'a>(
+        &mut self,
+        number: usize,
+        mut words: impl Iterator<Item = &'a str>,
+        path: &Path,
+    ) -> Result<Option<()>, Error> {
+        let kind = words.next();
+        if number > 1 {
+            return Ok(self.parse(kind.unwrap_or_default(), &mut words));
+        }
+        let version = words.next().and_then(|word| word.parse().ok());
+        match (kind, version) {
+            (Some("postern-model"), Some(VERSION)) => Ok(Some(())),
+            (Some("postern-model"), Some(found)) if found > VERSION => Err(Error::NewerFormat {
+                path: path.into(),
+                found,
+                newest: VERSION,
+            }),
+            _ => Ok(None),
+        }
+    }
+
+    fn parse(&mut self, kind: &str, words: &mut dyn Iterator<Item = &str>) -> Option<()> {
+        match kind {
+            "state" => {
+                self.model.age = parsed(words)?;
+                self.model.trained.ham = parsed(words)?;
+                self.model.trained.spam = parsed(words)?;
+                self.n_expired = parsed(words)?;
+            }
+            "calibration" => {
+                let counts: Option<Vec<u32>> = words.map(|word| word.parse().ok()).collect();
+                self.model.calibration = Calibration::from_counts(counts?.into_iter());
+            }
+            "bucket" => {
+                let index: u32 = parsed(words)?;
+                if index >= N_BUCKETS {
+                    return None;
+                }
+                self.model.buckets[index as usize] = (parsed(words)?, parsed(words)?);
+            }
+            "entry" => {
+                let digest = parse_digest(words.next()?)?;
+                let entry = Entry {
+                    time: parsed(words)?,
+                    records: Vec::new(),
+                };
+                self.entries.push((digest, entry));
+            }
+            "step" => {
+                let record = parse_step(words)?;
+                self.entries.last_mut()?.1.records.push(record);
+            }
+            "view" => {
+                let gradient = parsed(words)?;
+                let slot = |word: &str| word.parse().ok().and_then(Slot::stored);
+                let slots = words.map(slot).collect::<Option<Vec<_>>>()?;
+                let step = self.entries.last_mut()?.1.records.last_mut()?;
+                let view = step.steps.iter_mut().find(|(g, _)| *g == UNREAD)?;
+                *view = (gradient, slots);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The change that makes this of what `view` shows.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn replacing(&self, view: &dyn ModelView) -> Result<ModelChanges, Error> {
+        let mut changes = ModelChanges::default();
+        view.entries_by_age(&mut |time, digest, _| {
+            changes.expire.push((time, *digest));
+            true
+        })?;
+        let mut entry_bytes = 0;
+        for (digest, entry) in &self.entries {
+            let bytes = entry.to_bytes();
+            entry_bytes += cost(bytes.len() as u64);
+            changes.enter.push((entry.time, *digest, bytes));
+        }
+        changed_pages(view, &self.model, &mut changes)?;
+        let state = State {
+            age: self.model.age,
+            trained: self.model.trained,
+            calibration: self.model.calibration.clone(),
+            entry_bytes,
+            n_expired: self.n_expired,
+        };
+        changes.state = Some(state.to_bytes());
+        Ok(changes)
+    }
+}
+
+/// A view of a step whose line is still to come: no gradient.
+const UNREAD: i16 = i16::MIN;
+
+fn parse_step(words: &mut dyn Iterator<Item = &str>) -> Option<Record> {
+    let label = match words.next()? {
+        "ham" => Label::Ham,
+        "spam" => Label::Spam,
+        _ => return None,
+    };
+    let bin = match words.next()? {
+        "-" => None,
+        bin => Some(bin.parse().ok()?),
+    };
+    Some(Record {
+        label,
+        age: parsed(words)?,
+        bin,
+        steps: [UNREAD; 3].map(|unread| (unread, Vec::new())),
+    })
+}
+
+fn parsed<T: std::str::FromStr>(words: &mut dyn Iterator<Item = &str>) -> Option<T> {
+    words.next()?.parse().ok()
+}
+
+fn parse_digest(word: &str) -> Option<Digest> {
+    let mut digest = Digest::default();
+    if word.len() != 2 * digest.len() || !word.is_ascii() {
+        return None;
+    }
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&word[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modern::{Act, Keep, Lesson, learn};
+    use crate::store::{Durability, MemoryModel, ModelStore};
+
+    fn text(store: &MemoryModel) -> String {
+        let mut out = Vec::new();
+        export(store, &mut out, Path::new("model.txt")).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn read(text: &str) -> Result<Exported, Error> {
+        Exported::read(&mut text.as_bytes(), Path::new("model.txt"))
+    }
+
+    #[test]
+    fn nothing_is_lost() {
+        let mut store = MemoryModel::default();
+        for n in 0..9u8 {
+            let mail = format!("Subject: s{n}\n\nsome words {n}\n");
+            let act = match n % 3 {
+                0 => Act::Learn(Label::Ham),
+                1 => Act::Learn(Label::Spam),
+                _ => Act::OwnVerdict,
+            };
+            let lesson = Lesson::new(mail.as_bytes(), act);
+            let keep = Keep {
+                bytes: 1_500,
+                ..Keep::default()
+            };
+            learn(&mut store, &[lesson], n.into(), &keep, Durability::Relaxed).unwrap();
+        }
+        let exported = read(&text(&store)).unwrap();
+        // Into a new store, and over what another one holds.
+        let mut other = MemoryModel::default();
+        let lesson = Lesson::new(b"Subject: x\n\ny z\n", Act::Learn(Label::Ham));
+        let keep = Keep::default();
+        learn(&mut other, &[lesson], 5, &keep, Durability::Relaxed).unwrap();
+        for mut copy in [MemoryModel::default(), other] {
+            copy.change(Durability::Relaxed, &mut |view| exported.replacing(view))
+                .unwrap();
+            assert_eq!(text(&copy), text(&store));
+            assert_eq!(copy.state().unwrap(), store.state().unwrap());
+            assert_eq!(copy.pages().unwrap(), store.pages().unwrap());
+        }
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        for (text, line) in [
+            ("", 1),
+            ("# bogofilter wordlist\n", 1),
+            ("postern-model 1\nbucket 960000 1 1\n", 2),
+            ("postern-model 1\nstate 0 0 0 0\nstep ham 1 0\n", 3),
+            ("postern-model 1\n\n", 2),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {line} is none")), "{error}");
+        }
+        let newer = read("postern-model 2\n");
+        assert!(matches!(newer, Err(Error::NewerFormat { .. })));
+    }
+}
