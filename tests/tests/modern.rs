@@ -244,3 +244,36 @@ fn text_holds_all_of_a_model() {
         refused.stderr
     );
 }
+
+#[test]
+fn a_sorted_folder_is_learned_at_once() {
+    let at_once = scratch();
+    let [maildir, mbox] = ["maildir", "mbox"].map(|name| at_once.path().join(name));
+    fs::create_dir_all(maildir.join("cur")).unwrap();
+    let mut all = String::new();
+    for n in 0..20 {
+        fs::write(maildir.join(format!("cur/{n}:2,S")), spam(n)).unwrap();
+        all.push_str(&format!("From a@b Mon Jan  1 00:00:00 2024\n{}\n", ham(n)));
+    }
+    fs::write(&mbox, all).unwrap();
+    for engine in ["--engine modern ", ""] {
+        for (mode, folder) in [("-s", &maildir), ("-n", &mbox)] {
+            let args = format!("{engine}{mode} --learn-folder {}", folder.display());
+            let outcome = bmf(at_once.path(), &args, "");
+            assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+            assert!(
+                outcome.stderr.contains("read 20 messages"),
+                "{}",
+                outcome.stderr
+            );
+        }
+    }
+    assert!(hits(at_once.path(), &spam(30)) > 0.9 && hits(at_once.path(), &ham(30)) < 0.2);
+    let refused = bmf(at_once.path(), "-t --learn-folder x", "");
+    assert_eq!(refused.code(), 2);
+    assert!(refused.stderr.contains("needs -s"), "{}", refused.stderr);
+    assert_eq!(
+        bmf(at_once.path(), "-s --learn-folder /nonexistent", "").code(),
+        2
+    );
+}

@@ -93,6 +93,13 @@ pub struct Args {
     /// Engine of the database [default: the one that it was made with; classic for a new one]
     #[arg(long, value_name = "NAME")]
     engine: Option<Engine>,
+    /// Learn all messages of this Maildir, folder or mbox; with -s, -n, -S or -N
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["passthrough", "input", "json", "explain", "layout"]
+    )]
+    learn_folder: Option<PathBuf>,
     /// Longest wait for a locked database
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     lock_wait: u64,
@@ -152,7 +159,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, home: Option<PathBuf>) ->
                          use -f db with --engine modern";
         return Request::Print(Outcome::usage(&mut command, complaint));
     }
-    Request::Run(Box::new(args.into_config(format, home)))
+    let config = args.into_config(format, home);
+    if config.learn_folder.is_some() && config.mode.label().is_none() {
+        let complaint = "--learn-folder needs -s, -n, -S or -N";
+        return Request::Print(Outcome::usage(&mut command, complaint));
+    }
+    Request::Run(Box::new(config))
 }
 
 impl Args {
@@ -180,6 +192,7 @@ impl Args {
             format,
             engine: self.engine,
             dir: self.dir.unwrap_or_else(in_home),
+            learn_folder: self.learn_folder,
             input: self.input,
             layout: self.layout,
             params: Params {

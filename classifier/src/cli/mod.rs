@@ -7,6 +7,7 @@
 mod args;
 pub mod bmfconv;
 mod database;
+mod folder;
 mod memory;
 mod model_text;
 mod modern;
@@ -43,6 +44,8 @@ pub struct Config {
     pub engine: Option<Engine>,
     /// The database's folder.
     pub dir: PathBuf,
+    /// A folder or mbox to learn, instead of any input.
+    pub learn_folder: Option<PathBuf>,
     /// What to read; `None` is standard input.
     pub input: Option<PathBuf>,
     /// What the input is to be taken for; `None`: what it looks like.

@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::mem;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use super::database::{Database, Guarded};
+use super::folder::{self, MailFile};
 use super::output::Answer;
 use super::{Config, Mode, modern, output};
 use crate::classic::{self, Layout, Lexer, Message, MessageReader, Score, Scorer};
@@ -55,7 +58,11 @@ pub fn run(config: &Config, note: &mut dyn FnMut(&str)) -> Exit {
         exit: None,
     };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    if let Err(failure) = filter.run(&mut out) {
+    let outcome = match &config.learn_folder {
+        Some(path) => filter.learn_folder(path),
+        None => filter.run(&mut out),
+    };
+    if let Err(failure) = outcome {
         filter.fail(&failure);
     }
     if let Err(error) = out.flush() {
@@ -146,6 +153,55 @@ impl Filter<'_> {
             return Err(Failure::NoWord);
         }
         self.apply_pending()
+    }
+
+    /// Learns messages that a person has sorted. Stops at the first failure;
+    /// with the modern engine a second run learns only what is missing.
+    fn learn_folder(&mut self, path: &Path) -> Result<(), Failure> {
+        let cannot_open = |path: &Path| {
+            let name = path.display().to_string();
+            move |source| Failure::OpenInput { name, source }
+        };
+        let files = folder::files(path).map_err(cannot_open(path))?;
+        self.database = Some(Database::open(self.config, self.note)?);
+        // Shown on a terminal only.
+        let progress = ProgressBar::new(files.len() as u64);
+        progress.set_style(ProgressStyle::default_bar());
+        let (mut batch, mut n_bytes, mut n_messages) = (Vec::new(), 0, 0);
+        for MailFile { path, layout } in progress.wrap_iter(files.iter()) {
+            let file = match File::open(path) {
+                // A mail reader has moved it meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                file => file.map_err(cannot_open(path))?,
+            };
+            let mut reader = MessageReader::new(file).map_err(cannot_open(path))?;
+            if *layout == Some(Layout::Single) {
+                reader.read_as_single();
+            }
+            while let Some(message) = reader.next_message().map_err(cannot_open(path))? {
+                n_bytes += message.len();
+                batch.push(message);
+                if n_bytes >= MAX_BATCH_BYTES {
+                    n_messages += self.learn_all(mem::take(&mut batch));
+                    n_bytes = 0;
+                }
+            }
+            if self.exit.is_some() {
+                return Ok(());
+            }
+        }
+        n_messages += self.learn_all(batch);
+        self.apply_pending()?;
+        if self.exit.is_none() {
+            (self.note)(&format!("read {n_messages} messages of {}", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Returns how many messages there was something to learn from.
+    fn learn_all(&mut self, batch: Vec<Message>) -> usize {
+        let answers = self.classify(&Arc::new(batch));
+        answers.iter().flatten().count()
     }
 
     fn open_input(&self) -> Result<Box<dyn Read>, Failure> {
@@ -358,7 +414,9 @@ impl Filter<'_> {
     fn exit(&self) -> Exit {
         match (self.exit, self.last) {
             (Some(exit), _) => exit,
-            (None, _) if self.config.passthrough => Exit::Done,
+            (None, _) if self.config.passthrough || self.config.learn_folder.is_some() => {
+                Exit::Done
+            }
             (None, Some(true)) => Exit::Spam,
             (None, _) => Exit::Ham,
         }

@@ -1,0 +1,80 @@
+//! The files of a folder of mail that a person has sorted already.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::classic::Layout;
+
+/// Where messages lie, and how, if that is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct MailFile {
+    pub(super) path: PathBuf,
+    pub(super) layout: Option<Layout>,
+}
+
+/// The files below `path`, in order of their names: itself, if it is a file;
+/// those in `new` and `cur` of a Maildir; or those that lie in the folder.
+/// Links, sub-folders and names that begin with a dot are left out.
+pub(super) fn files(path: &Path) -> io::Result<Vec<MailFile>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![MailFile {
+            path: path.into(),
+            layout: None,
+        }]);
+    }
+    let parts = ["new", "cur"].map(|part| path.join(part));
+    if !parts.iter().any(|part| part.is_dir()) {
+        return files_in(path, None);
+    }
+    let mut all = Vec::new();
+    for part in parts.iter().filter(|part| part.is_dir()) {
+        all.extend(files_in(part, Some(Layout::Single))?);
+    }
+    Ok(all)
+}
+
+fn files_in(folder: &Path, layout: Option<Layout>) -> io::Result<Vec<MailFile>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !is_hidden && entry.file_type()?.is_file() {
+            files.push(MailFile {
+                path: entry.path(),
+                layout,
+            });
+        }
+    }
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &Path) -> Vec<String> {
+        let name = |file: MailFile| {
+            let path = file.path.strip_prefix(path).unwrap_or(&file.path);
+            path.to_string_lossy().into_owned()
+        };
+        files(path).unwrap().into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_maildir_a_folder_of_files_and_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b", "a", ".hidden"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        assert_eq!(names(dir.path()), ["a", "b"]);
+        assert_eq!(names(&dir.path().join("a")).len(), 1);
+        for part in ["tmp", "new", "cur"] {
+            fs::create_dir(dir.path().join(part)).unwrap();
+            fs::write(dir.path().join(part).join("m"), "x").unwrap();
+        }
+        assert_eq!(names(dir.path()), ["new/m", "cur/m"]);
+        assert!(files(&dir.path().join("missing")).is_err());
+    }
+}
