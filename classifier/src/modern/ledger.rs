@@ -80,6 +80,41 @@ const ENTRY_OVERHEAD: u64 = 80;
 /// Most steps with which a correction outweighs what cannot be taken back.
 const MAX_STEPS: usize = 6;
 
+/// What was learned of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// Under which label.
+    pub label: Label,
+    /// It is the filter's own verdict, by [`Act::OwnVerdict`]; no person has
+    /// said so.
+    pub own_verdict: bool,
+}
+
+/// What `view`'s ledger says of a message; `None` when it was not learned, or
+/// so long ago that its entry is gone.
+///
+/// # Errors
+/// When the store cannot be read or is damaged.
+pub fn learned(view: &dyn ModelView, digest: &Digest) -> Result<Option<Learned>, Error> {
+    let entry = entry(view, digest)?;
+    Ok(entry.and_then(|entry| {
+        let first = entry.records.first()?;
+        Some(Learned {
+            label: first.label(),
+            own_verdict: first.bin.is_none(),
+        })
+    }))
+}
+
+fn entry(view: &dyn ModelView, digest: &Digest) -> Result<Option<Entry>, Error> {
+    let Some(bytes) = view.entry(digest)? else {
+        return Ok(None);
+    };
+    let entry = Entry::parse(bytes).filter(|entry| !entry.records.is_empty());
+    let no_sense = || damaged(view.path(), "an entry of its ledger makes no sense");
+    entry.map(Some).ok_or_else(no_sense)
+}
+
 /// Does what `lessons` say, in order and in one change of `store`. `now` is in
 /// seconds since 1970. Returns the verdicts that came first, for
 /// [`Act::OwnVerdict`] only.
@@ -182,12 +217,7 @@ impl<'v> Learning<'v> {
         if let Some(touched) = self.touched.get(digest) {
             return Ok(touched.entry.clone());
         }
-        let Some(bytes) = self.view.entry(digest)? else {
-            return Ok(None);
-        };
-        let entry = Entry::parse(bytes).filter(|entry| !entry.records.is_empty());
-        let no_sense = || damaged(self.view.path(), "an entry of its ledger makes no sense");
-        entry.map(Some).ok_or_else(no_sense)
+        entry(self.view, digest)
     }
 
     fn add(&mut self, mut records: Vec<Record>) -> Entry {
@@ -429,6 +459,28 @@ mod tests {
             assert!(bytes <= keep.bytes && times.last() == Some(&u64::from(n)));
         }
         assert!(Stored::open(&store).unwrap().state().n_expired > 10);
+    }
+
+    #[test]
+    fn what_was_learned_and_who_said_so() {
+        let keep = Keep::default();
+        let mut store = MemoryModel::default();
+        let asked = |store: &MemoryModel, raw: &[u8]| {
+            let digest = Canonical::new(raw).digest();
+            let learned = learned(store, &digest).unwrap();
+            learned.map(|learned| (learned.label, learned.own_verdict))
+        };
+        for n in 0..20 {
+            for (words, label) in [("lunch", Label::Ham), ("pills", Label::Spam)] {
+                teach(&mut store, &mail(n, words), Act::Learn(label), 1, &keep);
+            }
+        }
+        let raw = mail(50, "pills");
+        assert_eq!(asked(&store, &raw), None);
+        teach(&mut store, &raw, Act::OwnVerdict, 2, &keep);
+        assert_eq!(asked(&store, &raw), Some((Label::Spam, true)));
+        teach(&mut store, &raw, Act::Correct(Label::Ham), 3, &keep);
+        assert_eq!(asked(&store, &raw), Some((Label::Ham, false)));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use canonical::{Canonical, Digest};
 pub use explain::{Evidence, Explanation, explain};
 pub use export::{Exported, export};
 pub use features::{Features, View, features};
-pub use ledger::{Act, Keep, Lesson, learn};
+pub use ledger::{Act, Keep, Learned, Lesson, learn, learned};
 pub use model::{Bucket, Model, N_BUCKETS, Record, Weights};
 pub use page::{N_PAGES, PAGE_BUCKETS};
 pub use stored::Stored;
