@@ -47,6 +47,9 @@ pub struct Details {
     pub bytes: u64,
     /// When it was received: IMAP's INTERNALDATE, the file's mtime.
     pub received: SystemTime,
+    /// When its name or state last changed: the file's ctime, which a move
+    /// within a file system sets and nobody can choose.
+    pub changed: SystemTime,
 }
 
 impl Folder {
@@ -89,6 +92,7 @@ impl Folder {
         Ok(self.stat(entry)?.map(|stat| Details {
             bytes: bytes(&stat),
             received: received(&stat),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
         }))
     }
 
@@ -194,8 +198,13 @@ pub(crate) fn bytes(stat: &Stat) -> u64 {
 
 /// The mtime. Users can set any; one before 1970 counts as 1970.
 pub(crate) fn received(stat: &Stat) -> SystemTime {
-    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
-    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    time(stat.st_mtime, stat.st_mtime_nsec)
+}
+
+/// The types of these two differ between machines.
+fn time(seconds: impl TryInto<u64>, nanoseconds: impl TryInto<u32>) -> SystemTime {
+    let seconds = seconds.try_into().unwrap_or(0);
+    let nanoseconds = nanoseconds.try_into().unwrap_or(0);
     let since = Duration::new(seconds, nanoseconds);
     SystemTime::UNIX_EPOCH
         .checked_add(since)
