@@ -14,6 +14,7 @@ use crate::Error;
 use crate::config::{Config, Settings};
 use crate::pattern::Place;
 
+mod once;
 mod rotate;
 
 /// Looks after the spam folders of a host's users
@@ -38,6 +39,7 @@ const CONFIG: &str = "/etc/bmfd.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Once(once::Args),
     Rotate(rotate::Args),
 }
 
@@ -60,6 +62,7 @@ pub enum Exit {
 pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let config = Config::read(&args.config)?;
     match &args.command {
+        Command::Once(args) => once::run(args, &config, now, out),
         Command::Rotate(args) => rotate::run(args, &config, now, out),
     }
 }

@@ -22,6 +22,7 @@ use mailbox::{FolderName, Layout};
 use toml::Spanned;
 
 use crate::Error;
+use crate::database::Databases;
 use crate::decision::Role;
 use crate::pattern::{Pattern, Place};
 use crate::roles::Roles;
@@ -36,6 +37,8 @@ pub struct Config {
     pub patterns: Vec<Pattern>,
     /// Users whose mailbox is named, with its absolute path.
     pub named: BTreeMap<String, PathBuf>,
+    /// Where each user's database is.
+    pub databases: Databases,
     host: Settings,
     /// Users for whom something else is said.
     users: BTreeMap<String, Settings>,
@@ -48,6 +51,12 @@ pub struct Settings {
     pub roles: Roles,
     /// Where learned spam is moved to.
     pub learned: FolderName,
+    /// How long spam stays where the user put it before it is moved there.
+    pub move_after: Duration,
+    /// How long read mail must have been kept before it counts as ham.
+    pub keep_before_ham: Duration,
+    /// How much ham is learned in a day because it was kept.
+    pub ham_per_day: u64,
     /// What folders may hold, each folder once. Others may hold anything.
     pub quotas: Vec<(FolderName, Quota)>,
 }
@@ -140,15 +149,30 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         .mailboxes
         .layout
         .unwrap_or(raw::Layout::MaildirPlusPlus);
-    let host = settings(layout, &file.folders, &[&file.rotation])?;
+    let databases = match &file.databases {
+        None => Databases::parse(DATABASES).expect("the default path has a *"),
+        Some(text) => Databases::parse(text.get_ref()).map_err(Wrong::at(text))?,
+    };
+    let host = settings(layout, &file.folders, file.learning, &[&file.rotation])?;
     let (mut named, mut users) = (BTreeMap::new(), BTreeMap::new());
     for (name, user) in file.users {
+        let at = name.span();
+        let name = name.into_inner();
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\n', '\0']) {
+            let reason = format!("{name:?} cannot be the name of a user");
+            return Err(Wrong { at, reason });
+        }
         if let Some(path) = &user.mailbox {
             named.insert(name.clone(), absolute(path)?);
         }
         let folders = user.folders.or(&file.folders);
         let layout = user.layout.unwrap_or(layout);
-        let settings = settings(layout, &folders, &[&file.rotation, &user.rotation]);
+        let settings = settings(
+            layout,
+            &folders,
+            user.learning.or(file.learning),
+            &[&file.rotation, &user.rotation],
+        );
         let settings = settings.map_err(|wrong| Wrong {
             reason: format!("{} (for user {name})", wrong.reason),
             ..wrong
@@ -158,6 +182,7 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
     Ok(Config {
         patterns,
         named,
+        databases,
         host,
         users,
     })
@@ -166,6 +191,7 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
 fn settings(
     layout: raw::Layout,
     folders: &raw::Folders,
+    learning: raw::Learning,
     rotations: &[&raw::Rotation],
 ) -> Result<Settings, Wrong> {
     let layout = match layout {
@@ -180,9 +206,13 @@ fn settings(
         quotas.retain(|(other, _)| *other != name);
         quotas.push((name, checked_quota(quota)));
     }
+    let hours = u64::from(learning.keep_before_ham_hours.unwrap_or(24));
     Ok(Settings {
         roles,
         learned,
+        move_after: Duration::from_secs(learning.move_after_seconds.unwrap_or(5 * 60)),
+        keep_before_ham: Duration::from_secs(hours * 60 * 60),
+        ham_per_day: learning.ham_per_day.unwrap_or(50),
         quotas,
     })
 }
@@ -241,6 +271,7 @@ fn absolute(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
 }
 
 const PATTERNS: [&str; 2] = ["/var/mail/*/Maildir", "/home/*/Maildir"];
+const DATABASES: &str = "/var/lib/bmfd/*";
 const SPAM: &[&str] = &["Junk", "Spam"];
 const LEARNED: &str = "Junk.Learned";
 const ARCHIVE: &[&str] = &["Archive"];

@@ -30,6 +30,9 @@ pub enum Error {
     /// A mailbox could not be read or changed.
     #[error(transparent)]
     Mailbox(#[from] mailbox::Error),
+    /// A user's database could not be read or changed.
+    #[error(transparent)]
+    Database(#[from] classifier::Error),
 }
 
 impl Error {

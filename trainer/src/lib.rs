@@ -8,6 +8,8 @@
 //! | [`pattern`] | where mailboxes lie, and whose they are |
 //! | [`roles`] | what a folder is for |
 //! | [`decision`] | what to learn from where a message was and is, and where to move it |
+//! | [`database`] | where what a user taught is kept |
+//! | [`pass`] | what is to be done in a mailbox now, and doing it |
 //! | [`rotation`] | which messages of a folder go when a quota is reached |
 //!
 //! Decisions are pure functions over plain data; what was decided is then
@@ -15,8 +17,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod decision;
 mod error;
+pub mod pass;
 pub mod pattern;
 pub mod roles;
 pub mod rotation;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
@@ -22,7 +22,9 @@ impl Host {
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();
         let patterns = format!("mailboxes.patterns = ['{}/*/Maildir']", home.display());
-        fs::write(dir.path().join("bmfd.toml"), patterns + "\n" + config).unwrap();
+        let databases = format!("databases = '{}/*'", dir.path().join("lib").display());
+        let config = [&databases, &patterns, config].join("\n");
+        fs::write(dir.path().join("bmfd.toml"), config).unwrap();
         Self { dir }
     }
 
@@ -120,7 +122,9 @@ fn each_deletion_is_logged_and_leaves_the_quota_right() {
     }
     let log: Vec<_> = text(&output.stderr).lines().collect();
     assert_eq!(log.len(), 2, "{log:?}");
-    assert!(log[0].contains("message deleted user=\"anna\" folder=Junk/Learned"));
+    assert!(
+        log[0].contains("message deleted user=\"anna\" folder=Junk/Learned file=3.h\\n,S=17:2,S")
+    );
 
     let lines: Vec<serde_json::Value> = text(&output.stdout)
         .lines()
@@ -138,15 +142,76 @@ fn each_deletion_is_logged_and_leaves_the_quota_right() {
 }
 
 #[test]
-fn nothing_in_a_spam_folder_is_deleted() {
+fn in_a_spam_folder_what_was_not_learned_yet_stays() {
     let host = Host::new("[rotation.Junk]\nmax_messages = 1\n");
     host.folders("anna", &["", ".Junk"]);
-    host.put("anna", ".Junk/cur/1.h:2,", 1);
-    host.put("anna", ".Junk/cur/2.h:2,", 2);
-    let output = host.bmfd(&["rotate"]);
+    for n in 1..=3 {
+        host.put("anna", &format!(".Junk/cur/{n}.h:2,"), n);
+    }
+    let marked = "X-Spam-Status: Yes, hits=0.99\n\nfiled by the filter\n";
+    fs::write(host.path("anna", ".Junk/cur/2.h:2,"), marked).unwrap();
+    assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
+    assert_eq!(host.names("anna", ".Junk/cur"), ["1.h:2,", "3.h:2,"]);
+    assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
+    assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
+    assert_eq!(host.names("anna", ".Junk/cur").len(), 1);
+}
+
+#[test]
+fn a_pass_learns_and_moves_and_the_next_one_has_nothing_to_do() {
+    let host = Host::new("learning.move_after_seconds = 0\n");
+    for user in ["anna", "bert"] {
+        host.folders(user, &["", ".Junk"]);
+    }
+    host.put("anna", ".Junk/cur/1.h:2,S", 3);
+    let dry = host.bmfd(&["once", "--dry-run"]);
+    assert_eq!(
+        text(&dry.stdout),
+        "anna: Junk: learn 1.h:2,S as spam: the user filed it as spam\n\
+         anna: Junk: move 1.h:2,S to the learned folder\n"
+    );
+    assert!(!host.dir.path().join("lib").exists());
+    assert_eq!(host.names("anna", ".Junk/cur"), ["1.h:2,S"]);
+
+    let output = host.bmfd(&["once"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), "");
+    let log = text(&output.stderr);
+    assert!(
+        log.contains("message learned user=\"anna\" folder=Junk file=1.h:2,S"),
+        "{log}"
+    );
+    assert!(log.contains("message moved"), "{log}");
+    assert_eq!(host.names("anna", ".Junk.Learned/cur"), ["1.h:2,S"]);
+    assert_eq!(text(&host.bmfd(&["once"]).stderr), "");
+
+    // Taken back by moving it out.
+    fs::rename(
+        host.path("anna", ".Junk.Learned/cur/1.h:2,S"),
+        host.path("anna", "cur/1.h:2,S"),
+    )
+    .unwrap();
+    let output = host.bmfd(&["once", "anna"]);
+    let log = text(&output.stderr);
+    assert!(
+        log.contains("label=\"ham\" reason=it left the spam folder"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_database_of_somebody_else_is_not_used() {
+    let host = Host::new("");
+    host.folders("anna", &["", ".Junk"]);
+    let lib = host.dir.path().join("lib/anna");
+    fs::create_dir_all(&lib).unwrap();
+    if chown(&lib, Some(1), None).is_err() {
+        eprintln!("skipped: only root can give folders away");
+        return;
+    }
+    let output = host.bmfd(&["once"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("may not have been learned"));
-    assert_eq!(host.names("anna", ".Junk/cur").len(), 2);
+    assert!(text(&output.stderr).contains("it belongs to uid 1"));
 }
 
 #[test]
@@ -174,7 +239,7 @@ fn what_cannot_be_done_is_said() {
     check(
         "[folder]",
         &["rotate"],
-        "bmfd.toml:2: unknown field `folder`",
+        "bmfd.toml:3: unknown field `folder`",
     );
     check(
         "",

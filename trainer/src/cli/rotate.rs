@@ -3,19 +3,23 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use mailbox::FolderName;
+use classifier::store::lmdb::Access;
+use mailbox::{Folder, FolderName};
 use serde::Serialize;
 use tracing::{info, warn};
 
 use super::{Exit, Failure, Subject, each_mailbox};
 use crate::config::Config;
 use crate::decision::Role;
-use crate::rotation::{Deletion, Outcome, Quota, execute, plan_rotation, take_inventory};
+use crate::pass::is_unlearned;
+use crate::rotation::{
+    Deletion, Outcome, Plan, Quota, execute, plan_asking, plan_rotation, take_inventory,
+};
 
 /// Delete the oldest messages of folders that hold more than they may
 ///
-/// Each deletion is one line in the log. What a user has flagged stays, and
-/// so does everything in a spam folder.
+/// Each deletion is one line in the log. What a user has flagged stays, and in
+/// a spam folder what a user put there until it is learned.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print what would be deleted, and delete nothing
@@ -39,6 +43,7 @@ pub(super) fn run(
         for (folder, quota) in &subject.settings.quotas {
             let mut rotation = Rotation {
                 args,
+                config,
                 subject,
                 folder,
                 out,
@@ -54,6 +59,7 @@ pub(super) fn run(
 /// The rotation of one folder.
 struct Rotation<'a> {
     args: &'a Args,
+    config: &'a Config,
     subject: &'a Subject<'a>,
     folder: &'a FolderName,
     out: &'a mut dyn Write,
@@ -67,15 +73,7 @@ impl Rotation<'_> {
         let Some(folder) = mailbox.folder(self.folder)? else {
             return Ok(true);
         };
-        if self.subject.settings.roles.role(self.folder) == Role::Spam {
-            warn!(
-                user,
-                folder = %self.folder,
-                "not rotated: what lies in a spam folder may not have been learned yet"
-            );
-            return Ok(false);
-        }
-        let plan = plan_rotation(&take_inventory(&folder)?, quota, now);
+        let plan = self.plan(&folder, quota, now)?;
         if self.args.dry_run {
             for deletion in &plan.deletions {
                 self.print(deletion, "planned")?;
@@ -99,6 +97,20 @@ impl Rotation<'_> {
         Ok(all)
     }
 
+    /// In a spam folder the ledger is asked; what lies among the learned was
+    /// learned before it came there.
+    fn plan(&self, folder: &Folder, quota: &Quota, now: SystemTime) -> Result<Plan, crate::Error> {
+        let mut inventory = take_inventory(folder)?;
+        if self.subject.settings.roles.role(self.folder) != Role::Spam {
+            return Ok(plan_rotation(&inventory, quota, now));
+        }
+        let user = &self.subject.place.user;
+        let store = self.config.databases.open(user, Access::ReadOnly)?;
+        plan_asking(&mut inventory, quota, now, |entry| {
+            is_unlearned(folder, entry, &store)
+        })
+    }
+
     fn log(&self, deletion: &Deletion, outcome: &Outcome) {
         let (user, folder) = (&self.subject.place.user, self.folder);
         let Deletion {
@@ -107,16 +119,16 @@ impl Rotation<'_> {
             reason,
             ..
         } = deletion;
-        let message = &entry.name;
+        let file = &entry.name;
         match outcome {
             Outcome::Deleted => {
-                info!(user, %folder, %message, bytes, %reason, "message deleted");
+                info!(user, %folder, %file, bytes, %reason, "message deleted");
             }
             Outcome::Changed => {
-                info!(user, %folder, %message, "message has changed and stays");
+                info!(user, %folder, %file, "message has changed and stays");
             }
             Outcome::Failed(error) => {
-                warn!(user, %folder, %message, %error, "message not deleted");
+                warn!(user, %folder, %file, %error, "message not deleted");
             }
         }
     }

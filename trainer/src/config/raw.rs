@@ -13,8 +13,10 @@ use toml::Spanned;
 pub(super) struct File {
     pub(super) mailboxes: Mailboxes,
     pub(super) folders: Folders,
+    pub(super) learning: Learning,
+    pub(super) databases: Option<Spanned<String>>,
     pub(super) rotation: Rotation,
-    pub(super) users: BTreeMap<String, User>,
+    pub(super) users: BTreeMap<Spanned<String>, User>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +44,14 @@ pub(super) struct Folders {
     pub(super) never: Option<Vec<Spanned<String>>>,
 }
 
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Learning {
+    pub(super) move_after_seconds: Option<u64>,
+    pub(super) keep_before_ham_hours: Option<u32>,
+    pub(super) ham_per_day: Option<u64>,
+}
+
 /// By folder.
 pub(super) type Rotation = BTreeMap<Spanned<String>, Quota>;
 
@@ -59,7 +69,19 @@ pub(super) struct User {
     pub(super) mailbox: Option<Spanned<PathBuf>>,
     pub(super) layout: Option<Layout>,
     pub(super) folders: Folders,
+    pub(super) learning: Learning,
     pub(super) rotation: Rotation,
+}
+
+impl Learning {
+    /// What is said here, and the rest from `host`.
+    pub(super) fn or(self, host: Self) -> Self {
+        Self {
+            move_after_seconds: self.move_after_seconds.or(host.move_after_seconds),
+            keep_before_ham_hours: self.keep_before_ham_hours.or(host.keep_before_ham_hours),
+            ham_per_day: self.ham_per_day.or(host.ham_per_day),
+        }
+    }
 }
 
 impl Folders {

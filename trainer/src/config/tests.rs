@@ -90,6 +90,14 @@ fn what_is_wrong_is_named_with_its_line() {
         "[users.anna.folders]\nspam = ['X', 'X']",
         "x.toml:2: \"X\" is named for two purposes (for user anna)",
     );
+    check(
+        "databases = '/var/lib'",
+        "x.toml:1: \"/var/lib\" needs one part that is *",
+    );
+    check(
+        "\n[users.'../x']",
+        "x.toml:2: \"../x\" cannot be the name of a user",
+    );
     check("[folders\n", "x.toml:1: ");
 }
 
