@@ -14,6 +14,7 @@ use crate::Error;
 use crate::config::{Config, Settings};
 use crate::pattern::Place;
 
+mod check;
 mod once;
 mod rotate;
 
@@ -39,6 +40,7 @@ const CONFIG: &str = "/etc/bmfd.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
     Once(once::Args),
     Rotate(rotate::Args),
 }
@@ -62,6 +64,7 @@ pub enum Exit {
 pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let config = Config::read(&args.config)?;
     match &args.command {
+        Command::Check(args) => check::run(args, &config, out),
         Command::Once(args) => once::run(args, &config, now, out),
         Command::Rotate(args) => rotate::run(args, &config, now, out),
     }

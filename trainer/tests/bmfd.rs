@@ -200,6 +200,32 @@ fn a_pass_learns_and_moves_and_the_next_one_has_nothing_to_do() {
 }
 
 #[test]
+fn check_says_what_there_is_and_what_is_wrong() {
+    let host = Host::new("");
+    let output = host.bmfd(&["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).starts_with("no mailbox found"));
+
+    host.folders("anna", &["", ".Junk", ".Junk.2024", ".Lists", ".Trash"]);
+    let output = host.bmfd(&["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let path = |user| host.dir.path().join("home").join(user).join("Maildir");
+    let anna = format!("anna: {}: 2 spam, 2 counting\n", path("anna").display());
+    assert_eq!(text(&output.stdout), anna);
+
+    host.folders("bert", &["", ".Lists"]);
+    fs::remove_dir(host.path("bert", ".Lists/new")).unwrap();
+    let output = host.bmfd(&["check", "bert"]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = text(&output.stdout);
+    assert!(line.contains(": 0 spam, 1 counting; cannot open"), "{line}");
+    assert!(
+        line.ends_with("; no spam folder; make Junk or Spam\n"),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_database_of_somebody_else_is_not_used() {
     let host = Host::new("");
     host.folders("anna", &["", ".Junk"]);
