@@ -16,6 +16,14 @@ pub enum Label {
 }
 
 impl Label {
+    /// The word for it in index files, logs and results: `ham` or `spam`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ham => "ham",
+            Self::Spam => "spam",
+        }
+    }
+
     /// The other label.
     pub fn other(self) -> Self {
         match self {

@@ -10,7 +10,7 @@ use std::process::Command;
 use classifier::Label;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, label_name, read};
+use crate::{Error, read};
 
 /// Where the SpamAssassin public corpus lies.
 pub const SPAMASSASSIN_URL: &str = "https://spamassassin.apache.org/old/publiccorpus";
@@ -84,7 +84,7 @@ pub fn spamassassin(url: &str, folder: &Path, note: &mut dyn FnMut(&str)) -> Res
                 fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
             }
             fs::write(&file, bytes).map_err(Error::io("write", &file))?;
-            lines.push_str(&format!("{} {name}\n", label_name(archive.label)));
+            lines.push_str(&format!("{} {name}\n", archive.label.name()));
         }
     }
     fs::write(&index, lines).map_err(Error::io("write", &index))

@@ -49,5 +49,5 @@ pub mod report;
 pub mod results;
 
 pub use error::Error;
-pub use message::{Collection, Message, Role, label_name};
+pub use message::{Collection, Message, Role};
 pub use random::Random;

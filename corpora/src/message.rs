@@ -45,7 +45,7 @@ impl Collection {
     pub fn new(name: String, messages: Vec<Message>) -> Self {
         let mut hash = Sha256::new();
         for message in &messages {
-            hash.update(label_name(message.label));
+            hash.update(message.label.name());
             hash.update((message.bytes.len() as u64).to_le_bytes());
             hash.update(&message.bytes);
         }
@@ -55,13 +55,5 @@ impl Collection {
             checksum: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
             messages,
         }
-    }
-}
-
-/// The word for a label in index files and results: `ham` or `spam`.
-pub fn label_name(label: Label) -> &'static str {
-    match label {
-        Label::Ham => "ham",
-        Label::Spam => "spam",
     }
 }

@@ -10,7 +10,7 @@ use classifier::Label;
 
 use crate::filter::{Answer, Verdict};
 use crate::protocol::Record;
-use crate::{Error, Message, label_name};
+use crate::{Error, Message};
 
 /// Writes the answers of a run over `messages`.
 ///
@@ -25,7 +25,7 @@ pub fn write(path: &Path, messages: &[Message], records: &[Record]) -> Result<()
             text,
             "file={} judge={} class={class} score={:?}",
             messages[record.message].id,
-            label_name(record.label),
+            record.label.name(),
             record.answer.score
         );
     }

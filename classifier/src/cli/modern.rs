@@ -54,18 +54,13 @@ pub(super) fn answers(
     if let Some(before) = before {
         return Ok(before);
     }
-    let mut judged = verdicts
-        .into_iter()
-        .map(|verdict| match config.mode.label() {
-            Some(label) => Judged::told(label),
-            None => Judged::new(verdict.unwrap_or_else(neutral), None),
-        });
-    let answer = |is_lesson| if is_lesson { judged.next() } else { None };
-    Ok(is_lesson
-        .into_iter()
-        .map(answer)
-        .map(|judged| judged.map(Answer::Modern))
-        .collect())
+    let told = config.mode.label();
+    let mut answers = verdicts.into_iter().map(|verdict| {
+        let judged = verdict.map(|verdict| Judged::new(verdict, None));
+        judged.or(told.map(Judged::told)).map(Answer::Modern)
+    });
+    let answer = |is_lesson| if is_lesson { answers.next()? } else { None };
+    Ok(is_lesson.into_iter().map(answer).collect())
 }
 
 /// Scores in one state of the model.
@@ -109,14 +104,6 @@ const N_EVIDENCE: usize = 10;
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
-}
-
-fn neutral() -> Verdict {
-    score(
-        &Default::default(),
-        &crate::modern::Model::default(),
-        &Params::default(),
-    )
 }
 
 /// What is to be said of a message.

@@ -278,7 +278,7 @@ impl Filter<'_> {
             messages => messages.par_iter().map(learned).collect(),
         };
         let takes_back = self.config.mode.takes_back();
-        let learn = |tokens| {
+        let mut learn = |tokens| {
             self.pending.learn(label, &tokens);
             if takes_back {
                 self.pending.unlearn(label.other(), &tokens);
@@ -288,7 +288,6 @@ impl Filter<'_> {
                 evidence: Vec::new(),
             }
         };
-        let mut learn = learn;
         tokens.into_iter().map(|t| t.map(&mut learn)).collect()
     }
 

@@ -23,7 +23,7 @@ use super::canonical::Digest;
 use super::encode::{Entry, State, VERSION};
 use super::ledger::cost;
 use super::model::{Model, N_BUCKETS, Record, Slot};
-use super::stored::{Stored, changed_pages, damaged};
+use super::stored::{Stored, damaged, note_model};
 use crate::store::model::{ModelChanges, ModelView};
 use crate::{Error, Label, TrainedMessages};
 
@@ -105,10 +105,7 @@ fn write_entries(view: &dyn ModelView, out: &mut dyn Write) -> Result<(), Failur
 }
 
 fn write_step(record: &Record, out: &mut dyn Write) -> io::Result<()> {
-    let label = match record.label {
-        Label::Ham => "ham",
-        Label::Spam => "spam",
-    };
+    let label = record.label.name();
     let bin = record.bin.map_or("-".into(), |bin| bin.to_string());
     writeln!(out, "step {label} {bin} {}", record.age)?;
     for (gradient, slots) in &record.steps {
@@ -242,15 +239,7 @@ impl Exported {
             entry_bytes += cost(bytes.len() as u64);
             changes.enter.push((entry.time, *digest, bytes));
         }
-        changed_pages(view, &self.model, &mut changes)?;
-        let state = State {
-            age: self.model.age,
-            trained: self.model.trained,
-            calibration: self.model.calibration.clone(),
-            entry_bytes,
-            n_expired: self.n_expired,
-        };
-        changes.state = Some(state.to_bytes());
+        note_model(view, &self.model, entry_bytes, self.n_expired, &mut changes)?;
         Ok(changes)
     }
 }

@@ -10,9 +10,9 @@
 use std::collections::BTreeMap;
 
 use super::canonical::{Canonical, Digest};
-use super::encode::{Entry, State};
+use super::encode::Entry;
 use super::model::{Model, Record};
-use super::stored::{Stored, changed_pages, damaged};
+use super::stored::{Stored, damaged, note_model};
 use super::{Class, Features, Params, Verdict, features, score};
 use crate::store::Durability;
 use crate::store::model::{ModelChanges, ModelStore, ModelView};
@@ -280,15 +280,14 @@ impl<'v> Learning<'v> {
             }
         }
         self.expire(keep, &mut changes)?;
-        changed_pages(self.view, &self.model, &mut changes)?;
-        let state = State {
-            age: self.model.age,
-            trained: self.model.trained,
-            calibration: self.model.calibration,
-            entry_bytes: self.entry_bytes,
-            n_expired: self.n_expired,
-        };
-        changes.state = Some(state.to_bytes());
+        let Self {
+            view,
+            model,
+            entry_bytes,
+            n_expired,
+            ..
+        } = self;
+        note_model(view, &model, entry_bytes, n_expired, &mut changes)?;
         Ok(changes)
     }
 

@@ -85,10 +85,13 @@ impl Weights for Stored<'_> {
     }
 }
 
-/// Notes in `changes` the pages of `model` that differ from those of `view`.
-pub(super) fn changed_pages(
+/// Notes in `changes` what makes `model` of what `view` shows: the pages that
+/// differ, and the state with what the ledger will be.
+pub(super) fn note_model(
     view: &dyn ModelView,
     model: &Model,
+    entry_bytes: u64,
+    n_expired: u64,
     changes: &mut ModelChanges,
 ) -> Result<(), Error> {
     let mut before = view.pages()?.into_iter().peekable();
@@ -99,6 +102,14 @@ pub(super) fn changed_pages(
             changes.pages.insert(number, page);
         }
     }
+    let state = State {
+        age: model.age,
+        trained: model.trained,
+        calibration: model.calibration.clone(),
+        entry_bytes,
+        n_expired,
+    };
+    changes.state = Some(state.to_bytes());
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use classifier::Label;
 
 use super::process::{Finished, Workplace};
 use super::{Answer, Filter, Footprint, Verdict};
-use crate::{Error, Message, label_name};
+use crate::{Error, Message};
 
 pub(super) struct Jig {
     folder: PathBuf,
@@ -63,12 +63,7 @@ impl Filter for Jig {
         self.workplace.put(&message.bytes)?;
         let file = self.workplace.message().as_os_str().to_owned();
         let (class, auxiliary) = self.last.clone();
-        let arguments = [
-            label_name(label).into(),
-            file,
-            class.into(),
-            auxiliary.into(),
-        ];
+        let arguments = [label.name().into(), file, class.into(), auxiliary.into()];
         let done = self.step("train", &arguments)?;
         self.footprint.n_failures += u64::from(done.exit_code != Some(0));
         Ok(())

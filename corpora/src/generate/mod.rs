@@ -25,7 +25,6 @@ use std::path::Path;
 
 use classifier::Label;
 
-use crate::message::label_name;
 use crate::{Error, Message, Random, Role};
 
 /// What to generate.
@@ -110,7 +109,7 @@ pub fn write_collection(
     for message in messages {
         let file = folder.join(&message.id);
         fs::write(&file, &message.bytes).map_err(Error::io("write", &file))?;
-        writeln!(index, "{} {}", label_name(message.label), message.id)
+        writeln!(index, "{} {}", message.label.name(), message.id)
             .map_err(Error::io("write", &path))?;
     }
     index.flush().map_err(Error::io("write", &path))

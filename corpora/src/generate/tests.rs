@@ -32,7 +32,7 @@ fn seed_1_is_pinned() {
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     for message in collection(1, 500) {
         message.bytes.hash(&mut hash);
-        label_name(message.label).hash(&mut hash);
+        message.label.name().hash(&mut hash);
     }
     assert_eq!(format!("{:016x}", hash.finish()), "9717ccd66c622484");
 }

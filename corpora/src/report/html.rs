@@ -6,7 +6,6 @@ use classifier::Label;
 use super::svg::{Axis, COLOURS, Line, Scale, histogram, line_chart};
 use super::table::table;
 use crate::experiment::{Outcome, Report};
-use crate::label_name;
 use crate::measure::{learning_curve, roc_points};
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}\
@@ -211,7 +210,7 @@ fn mistakes(report: &Report, outcome: &Outcome) -> String {
             out.push_str(&format!(
                 "<tr><td>{}</td><td>{}</td><td>{verdict}</td><td>{:.6}</td><td><pre>{}</pre></td></tr>\n",
                 escaped(&report.message_ids[record.message]),
-                label_name(label),
+                label.name(),
                 record.answer.score,
                 escaped(&mistake.explanation.join("\n"))
             ));

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use classifier::Label;
 use classifier::store::lmdb::Access;
 use tracing::{info, warn};
 
@@ -35,17 +34,13 @@ pub(super) fn run(
         if args.dry_run {
             dry_run(config, subject, now, out)
         } else {
-            Ok(pass(config, subject, now)?.0)
+            Ok(pass(config, subject, now)?)
         }
     })
 }
 
 /// A pass over one mailbox.
-fn pass(
-    config: &Config,
-    subject: &Subject<'_>,
-    now: SystemTime,
-) -> Result<(Exit, Pass), crate::Error> {
+fn pass(config: &Config, subject: &Subject<'_>, now: SystemTime) -> Result<Exit, crate::Error> {
     let Subject {
         place,
         mailbox,
@@ -60,7 +55,7 @@ fn pass(
             exit = Exit::Wrong;
         }
     })?;
-    Ok((exit, pass))
+    Ok(exit)
 }
 
 fn dry_run(
@@ -81,7 +76,7 @@ fn dry_run(
         let name = &entry.name;
         let reason = decision.reason;
         if let Some(label) = decision.teaches() {
-            let label = label_name(label);
+            let label = label.name();
             writeln!(out, "{user}: {folder}: learn {name} as {label}: {reason}")?;
         }
         if decision.moves() {
@@ -116,7 +111,7 @@ fn log(user: &str, step: &Step, outcome: &Outcome) -> bool {
         return true;
     }
     if let Some(label) = decision.teaches() {
-        let label = label_name(label);
+        let label = label.name();
         info!(user, %folder, %file, label, %reason, "message learned");
     }
     if let Outcome::Failed(error) = outcome {
@@ -128,13 +123,6 @@ fn log(user: &str, step: &Step, outcome: &Outcome) -> bool {
         info!(user, %folder, %file, to, "message moved");
     }
     true
-}
-
-fn label_name(label: Label) -> &'static str {
-    match label {
-        Label::Ham => "ham",
-        Label::Spam => "spam",
-    }
 }
 
 fn destination(then: Then) -> &'static str {

@@ -70,6 +70,11 @@ impl User {
         done
     }
 
+    fn teach(&mut self, raw: &[u8], act: Act) {
+        let (lesson, keep) = (Lesson::new(raw, act), Keep::default());
+        learn(&mut self.store, &[lesson], 1, &keep, Durability::Synced).unwrap();
+    }
+
     fn learned(&self, n: u32) -> Option<Label> {
         let digest = Canonical::new(&mail(n)).digest();
         let learned = modern::learned(&self.store, &digest).unwrap();
@@ -175,27 +180,11 @@ fn what_the_filter_learned_by_itself_is_not_what_a_person_said() {
         for (n, label) in [(1, Label::Spam), (2, Label::Ham)].map(|(k, l)| (k * 100 + n, l)) {
             let word = format!("{label:?}");
             let raw = format!("Subject: {word} {n}\n\n{word} {word}{n}\n");
-            let lesson = Lesson::new(raw.as_bytes(), Act::Learn(label));
-            learn(
-                &mut anna.store,
-                &[lesson],
-                1,
-                &Keep::default(),
-                Durability::Synced,
-            )
-            .unwrap();
+            anna.teach(raw.as_bytes(), Act::Learn(label));
         }
     }
     let raw = b"Subject: Spam x\n\nSpam y\n";
-    let lesson = Lesson::new(raw, Act::OwnVerdict);
-    learn(
-        &mut anna.store,
-        &[lesson],
-        1,
-        &Keep::default(),
-        Durability::Synced,
-    )
-    .unwrap();
+    anna.teach(raw, Act::OwnVerdict);
     fs::write(anna.path(".Junk/cur/1.h:2,"), raw).unwrap();
     assert_eq!(anna.pass(HOUR), [""; 0]);
     assert!(anna.path(".Junk/cur/1.h:2,").exists());
