@@ -1,1 +1,17 @@
-//! The mail host: SMTP sessions, gate, queue, delivery pipeline, accounts.
+//! The mail host: SMTP in and out, accounts, queue, delivery with the filter
+//! inline, and the program `postern` around them.
+//!
+//! The way of a message: [`server`] drives a [`smtp`] session, asks the
+//! [`handover::Host`] whether each recipient may be written to, collects the
+//! [`message::Message`], and hands both over; what it then answers is a
+//! promise, or a reason.
+
+pub mod cli;
+pub mod config;
+mod error;
+pub mod handover;
+pub mod message;
+pub mod server;
+pub mod smtp;
+
+pub use error::Error;

@@ -1,0 +1,1 @@
+//! `postern` as functions of its arguments.

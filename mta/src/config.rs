@@ -1,0 +1,1 @@
+//! The one configuration file, read into checked values.

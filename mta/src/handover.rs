@@ -1,0 +1,61 @@
+//! How the server asks the rest of the host, and how it hands mail over.
+//!
+//! The server knows protocols and sockets; accounts, queue and delivery stand
+//! behind the trait [`Host`] and know neither.
+
+use std::future::Future;
+
+use crate::message::Message;
+use crate::smtp::{Client, Envelope, ForwardPath, Reply, ReversePath};
+
+/// Accounts, queue and delivery, as the server sees them.
+///
+/// The futures may be dropped when the client has gone: dropping the one of
+/// [`Host::check_recipient`] must leave nothing behind. That of [`Host::commit`]
+/// is always awaited to its end, also during a shutdown.
+pub trait Host: Send + Sync + 'static {
+    /// RCPT asks whether mail of `client` from `reverse_path` may go to
+    /// `forward_path`. Without knowledge (a database that does not answer) the
+    /// refusal is transient. `client.may_relay` says whether other people's
+    /// domains are allowed.
+    fn check_recipient(
+        &self,
+        client: &Client,
+        reverse_path: &ReversePath,
+        forward_path: &ForwardPath,
+    ) -> impl Future<Output = Decision> + Send;
+
+    /// Takes a message over. A positive reply is the promise that it is on
+    /// disk, data and name, and will reach its recipients or come back; when
+    /// anything else is answered nothing of it may be left.
+    fn commit(&self, envelope: Envelope, message: Message) -> impl Future<Output = Answer> + Send;
+}
+
+/// Whether a recipient is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// 250.
+    Accept,
+    /// What the client is told, and why.
+    Refuse(Refusal),
+}
+
+/// A refusal as data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the client is told: transient (4yz) or permanent (5yz).
+    pub reply: Reply,
+    /// What the log and `postern why` say; not for the client.
+    pub reason: String,
+}
+
+/// What is answered to the end of data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The same for all recipients.
+    All(Reply),
+    /// One reply for each recipient of the envelope, in its order: for LMTP
+    /// (RFC 2033 §4.2). SMTP has but one reply; unless all are positive or all
+    /// negative, a transient one is given there, so that nothing is lost.
+    Each(Vec<Reply>),
+}

@@ -1,0 +1,1 @@
+//! Sockets, TLS and time around the sessions of [`crate::smtp`].

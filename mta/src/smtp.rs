@@ -1,0 +1,11 @@
+//! The protocol: what is said on the wire, without sockets, clocks or disk.
+//!
+//! RFC 5321 and its extensions, and LMTP (RFC 2033).
+
+pub mod address;
+pub mod envelope;
+pub mod reply;
+
+pub use address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+pub use envelope::{Body, Client, Envelope, Notify, Protocol, Recipient, Return, Tls};
+pub use reply::{EnhancedCode, Reply, ReplyCode};
