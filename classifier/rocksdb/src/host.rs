@@ -10,9 +10,10 @@ use classifier::store::Durability;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, ReadOptions, WriteBatch, WriteOptions};
 
+use crate::cache::{Cache, CacheUse, Locks};
 use crate::error::{convert, damaged};
 use crate::layout::{self, UserId};
-use crate::{Options, UserStore, logs};
+use crate::{Options, UserModel, UserStore, logs};
 
 /// The open database of a host. Cheap to clone; it is closed with the last
 /// clone and the last [`UserStore`].
@@ -57,6 +58,8 @@ impl HostStore {
             db,
             path: path.into(),
             names: RwLock::new(()),
+            locks: Locks::default(),
+            cache: Cache::new(options.model_cache_bytes),
         };
         shared.check_version()?;
         shared.clear_filling()?;
@@ -70,6 +73,17 @@ impl HostStore {
     /// renamed, it is the store of whoever has the name then.
     pub fn user(&self, name: &str) -> UserStore {
         UserStore::new(Arc::clone(&self.shared), name)
+    }
+
+    /// The model of the modern engine of the user `name`, as [`user`](Self::user)
+    /// is the store of the counts of the classic one.
+    pub fn model(&self, name: &str) -> UserModel {
+        UserModel::new(Arc::clone(&self.shared), name)
+    }
+
+    /// What the models in memory take.
+    pub fn model_cache(&self) -> CacheUse {
+        self.shared.cache.in_use()
     }
 
     /// All users, ascending by the bytes of their names.
@@ -87,7 +101,7 @@ impl HostStore {
         Ok(names)
     }
 
-    /// Deletes a user and all counts, synced; `false` when there is no such
+    /// Deletes a user with all counts, model and ledger, synced; `false` when there is no such
     /// user. Costs the same for any number of tokens: the space is free again
     /// when RocksDB next compacts the tables concerned.
     ///
@@ -101,6 +115,7 @@ impl HostStore {
         let mut batch = WriteBatch::default();
         batch.delete(layout::user_key(name));
         delete_owned(&mut batch, id);
+        self.shared.cache.forget(id);
         self.shared.write(batch, Durability::Synced)?;
         Ok(true)
     }
@@ -151,7 +166,7 @@ impl HostStore {
 /// The only column family.
 const FAMILY: &str = "default";
 
-/// The open database, for [`HostStore`] and [`UserStore`].
+/// The open database, for [`HostStore`], [`UserStore`] and [`UserModel`].
 pub(crate) struct Shared {
     pub(crate) db: DB,
     path: PathBuf,
@@ -159,9 +174,15 @@ pub(crate) struct Shared {
     /// for, and exclusively while names change: so no count is written for a
     /// user who has just been deleted. Readers take snapshots instead.
     names: RwLock<()>,
+    pub(crate) locks: Locks,
+    pub(crate) cache: Cache,
 }
 
 impl Shared {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn family(&self) -> &ColumnFamily {
         self.db.cf_handle(FAMILY).expect("opened with the database")
     }
@@ -242,14 +263,28 @@ impl Shared {
         range: (Vec<u8>, Vec<u8>),
         mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(range.0..range.1);
+        let options = ReadOptions::default();
+        self.each_record(range, options, |key, _| visit(key).map(|()| true))
+    }
+
+    /// Calls `visit` with what follows owner and kind in each key of `keys`,
+    /// from and to, and the value, until it returns false. Reads in the
+    /// snapshot of `options`.
+    pub(crate) fn each_record(
+        &self,
+        keys: (Vec<u8>, Vec<u8>),
+        mut options: ReadOptions,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        options.set_iterate_range(keys.0..keys.1);
         options.set_total_order_seek(true);
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek_to_first();
-        while let Some(key) = iterator.key() {
+        while let Some((key, value)) = iterator.item() {
             let rest = layout::key_rest(key).ok_or_else(|| self.damaged("a key is too short"))?;
-            visit(rest)?;
+            if !visit(rest, value)? {
+                return Ok(());
+            }
             iterator.next();
         }
         iterator.status().map_err(|e| self.convert("read", e))
@@ -262,6 +297,8 @@ impl Shared {
         let found = record[..].try_into().map(u32::from_be_bytes);
         match found.map_err(|_| self.damaged("the format version is not 4 bytes long"))? {
             layout::VERSION => Ok(()),
+            // It had fewer kinds of records.
+            1 => self.write_version(),
             found if found > layout::VERSION => Err(Error::NewerFormat {
                 path: self.path.clone(),
                 found,

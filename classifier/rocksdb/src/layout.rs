@@ -12,12 +12,18 @@
 //!
 //! | owner | kind | then | value |
 //! | --- | --- | --- | --- |
-//! | 0 | 0 | | format version, 4 bytes; this is 1 |
+//! | 0 | 0 | | format version, 4 bytes; this is 2 |
 //! | 0 | 1 | | the last id given, 8 bytes |
 //! | 0 | 2 | user name, UTF-8 | the user's id, 8 bytes |
 //! | 0 | 3 | id, 8 bytes | empty: the id is being filled; its keys go at the next opening |
 //! | user | 0 | | counts of the messages registered |
 //! | user | 1 | token, any bytes | counts of the token |
+//! | user | 2 | | state of the model |
+//! | user | 3 | number, 4 bytes | a page of the model's buckets |
+//! | user | 4 | digest of a message, 16 bytes | what it added to the model |
+//! | user | 5 | seconds since 1970, 8 bytes; digest, 16 bytes | length of its entry, 4 bytes |
+//!
+//! What is in the values of a model stands in docs/modern-engine.md.
 //!
 //! **Counts** are two varints, ham and spam. Each is 0 for "not in that list",
 //! else the count plus 1.
@@ -36,12 +42,13 @@
 //! **Versions.** A program refuses a database with a greater version than its
 //! own, and brings one with a smaller version up to its own when it opens it,
 //! in one batch that also writes the new version. A new kind, or new flags,
-//! make a new version.
+//! make a new version. Version 1 had no models.
 
+use classifier::modern::Digest;
 use classifier::{Adjustment, Listed, TokenChange};
 
 /// The format version that this program writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes that say whose a key is; RocksDB's prefix.
 pub(crate) const OWNER_LEN: usize = 8;
@@ -53,10 +60,14 @@ const KIND_USER: u8 = 2;
 const KIND_FILLING: u8 = 3;
 const KIND_MESSAGES: u8 = 0;
 const KIND_TOKEN: u8 = 1;
+const KIND_STATE: u8 = 2;
+const KIND_PAGE: u8 = 3;
+const KIND_ENTRY: u8 = 4;
+const KIND_AGE: u8 = 5;
 
 /// A user's number in keys. Names are looked up once per call, so that a user
 /// is renamed by writing one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UserId(pub(crate) u64);
 
 impl UserId {
@@ -118,6 +129,38 @@ pub(crate) fn token_key(id: UserId, token: &[u8]) -> Vec<u8> {
 /// All tokens of a user.
 pub(crate) fn token_range(id: UserId) -> (Vec<u8>, Vec<u8>) {
     (key(id.0, KIND_TOKEN, &[]), key(id.0, KIND_TOKEN + 1, &[]))
+}
+
+pub(crate) fn state_key(id: UserId) -> Vec<u8> {
+    key(id.0, KIND_STATE, &[])
+}
+
+pub(crate) fn page_key(id: UserId, number: u32) -> Vec<u8> {
+    key(id.0, KIND_PAGE, &number.to_be_bytes())
+}
+
+/// The number of a page. `None`: not the rest of what [`page_key`] makes.
+pub(crate) fn parse_page(rest: &[u8]) -> Option<u32> {
+    rest.try_into().ok().map(u32::from_be_bytes)
+}
+
+pub(crate) fn entry_key(id: UserId, digest: &Digest) -> Vec<u8> {
+    key(id.0, KIND_ENTRY, digest)
+}
+
+pub(crate) fn age_key(id: UserId, time: u64, digest: &Digest) -> Vec<u8> {
+    key(id.0, KIND_AGE, &[&time.to_be_bytes(), &digest[..]].concat())
+}
+
+/// Time and digest. `None`: not the rest of what [`age_key`] makes.
+pub(crate) fn parse_age(rest: &[u8]) -> Option<(u64, Digest)> {
+    let (time, digest) = rest.split_first_chunk()?;
+    Some((u64::from_be_bytes(*time), digest.try_into().ok()?))
+}
+
+/// All entries of a user's ledger by age.
+pub(crate) fn age_range(id: UserId) -> (Vec<u8>, Vec<u8>) {
+    (key(id.0, KIND_AGE, &[]), key(id.0, KIND_AGE + 1, &[]))
 }
 
 /// Everything of a user. Ids are counted up one by one and never reach the
@@ -284,8 +327,8 @@ mod tests {
 
     /// The format is a promise: these bytes are in databases out there.
     #[test]
-    fn bytes_of_version_1() {
-        assert_eq!(VERSION, 1);
+    fn bytes_of_version_2() {
+        assert_eq!(VERSION, 2);
         assert_eq!(version_key(), [0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(last_id_key(), [0, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(user_key("ann"), *b"\0\0\0\0\0\0\0\0\x02ann");
@@ -296,6 +339,14 @@ mod tests {
         );
         assert_eq!(messages_key(id), [0, 0, 0, 0, 0, 0, 1, 2, 0]);
         assert_eq!(token_key(id, b"word"), *b"\0\0\0\0\0\0\x01\x02\x01word");
+        assert_eq!(state_key(id), [0, 0, 0, 0, 0, 0, 1, 2, 2]);
+        assert_eq!(page_key(id, 259), [0, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 1, 3]);
+        let digest = *b"sixteen bytes...";
+        let user = [0, 0, 0, 0, 0, 0, 1, 2];
+        assert_eq!(entry_key(id, &digest), [&user[..], &[4], &digest].concat());
+        let age = [&user[..], &[5, 0, 0, 0, 0, 0, 0, 0, 9], &digest].concat();
+        assert_eq!(age_key(id, 9, &digest), age);
+        assert_eq!(parse_age(&age[9..]), Some((9, digest)));
 
         let counts = |ham, spam| encode_counts(Listed { ham, spam });
         assert_eq!(counts(None, Some(0)), [0, 1]);

@@ -1,8 +1,10 @@
-//! The token counts of all users of a host in one RocksDB.
+//! What all users of a host have taught, in one RocksDB.
 //!
-//! [`HostStore`] is the database, which one process at a time can have open;
-//! [`UserStore`] is one user's part of it, a
-//! [`TokenStore`](classifier::store::TokenStore) like any other. Counting
+//! [`HostStore`] is the database, which one process at a time can have open.
+//! [`UserModel`] is one user's model of the modern engine, a
+//! [`ModelStore`](classifier::store::ModelStore); those of users at work are
+//! kept in memory, up to a bound. [`UserStore`] holds one user's counts of the
+//! classic engine, a [`TokenStore`](classifier::store::TokenStore). Counting
 //! reads nothing: a message's counts are written as changes, in one atomic
 //! batch, and RocksDB merges them when it reads or compacts.
 //!
@@ -41,15 +43,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cache;
 mod error;
 mod host;
 pub mod layout;
 mod logs;
 mod merge;
+mod model;
 mod options;
 mod owner;
 mod user;
 
+pub use cache::CacheUse;
 pub use host::{HostStore, Renamed};
+pub use model::UserModel;
 pub use options::Options;
 pub use user::UserStore;

@@ -9,8 +9,8 @@ use crate::{layout, merge};
 
 /// How much memory and how many files the store may use.
 ///
-/// Its memory is about `cache_bytes` + 2 × `write_buffer_bytes`, whatever the
-/// size of the database.
+/// Its memory is about `cache_bytes` + 2 × `write_buffer_bytes` +
+/// `model_cache_bytes`, whatever the size of the database.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bytes of tables, their indexes and filters that are kept in memory.
@@ -19,6 +19,10 @@ pub struct Options {
     /// Bytes of changes that are gathered before they become a table. Each
     /// opening reads at most twice as much back from the log. Default 8 MiB.
     pub write_buffer_bytes: usize,
+    /// Bytes of models of the modern engine that are kept ready for judging
+    /// and training; one takes up to 4 MiB, about 1 MiB after 1,000 messages.
+    /// Another one costs reading it. Default 256 MiB.
+    pub model_cache_bytes: usize,
     /// Tables that are kept open. Default 256, a quarter of the usual limit
     /// of a process.
     pub max_open_files: u16,
@@ -29,6 +33,7 @@ impl Default for Options {
         Self {
             cache_bytes: 64 << 20,
             write_buffer_bytes: 8 << 20,
+            model_cache_bytes: 256 << 20,
             max_open_files: 256,
         }
     }

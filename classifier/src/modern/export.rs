@@ -24,7 +24,7 @@ use super::encode::{Entry, State, VERSION};
 use super::ledger::cost;
 use super::model::{Model, N_BUCKETS, Record, Slot};
 use super::stored::{Stored, damaged, note_model};
-use crate::store::model::{ModelChanges, ModelView};
+use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, Label, TrainedMessages};
 
 /// Writes the model that `view` shows to `out`, whose errors name `path`.
@@ -58,7 +58,7 @@ impl From<Error> for Failure {
     }
 }
 
-fn write_model(stored: &Stored<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn write_model(stored: &Stored<Bytes<'_>>, out: &mut dyn Write) -> io::Result<()> {
     let State {
         age,
         trained,
@@ -90,7 +90,8 @@ fn write_entries(view: &dyn ModelView, out: &mut dyn Write) -> Result<(), Failur
     })?;
     for digest in digests {
         let no_sense = || damaged(view.path(), "an entry of its ledger makes no sense");
-        let entry = view.entry(&digest)?.and_then(Entry::parse);
+        let entry = view.entry(&digest)?;
+        let entry = entry.as_deref().and_then(Entry::parse);
         let entry = entry.ok_or_else(no_sense)?;
         write!(out, "entry ")?;
         for byte in digest {
@@ -324,7 +325,10 @@ mod tests {
                 .unwrap();
             assert_eq!(text(&copy), text(&store));
             assert_eq!(copy.state().unwrap(), store.state().unwrap());
-            assert_eq!(copy.pages().unwrap(), store.pages().unwrap());
+            assert_eq!(
+                copy.pages(0..u32::MAX).unwrap(),
+                store.pages(0..u32::MAX).unwrap()
+            );
         }
     }
 

@@ -110,7 +110,7 @@ fn entry(view: &dyn ModelView, digest: &Digest) -> Result<Option<Entry>, Error> 
     let Some(bytes) = view.entry(digest)? else {
         return Ok(None);
     };
-    let entry = Entry::parse(bytes).filter(|entry| !entry.records.is_empty());
+    let entry = Entry::parse(&bytes).filter(|entry| !entry.records.is_empty());
     let no_sense = || damaged(view.path(), "an entry of its ledger makes no sense");
     entry.map(Some).ok_or_else(no_sense)
 }
@@ -256,7 +256,7 @@ impl<'v> Learning<'v> {
         }
         let stored = match self.view.entry(digest)? {
             None => None,
-            Some(bytes) => Entry::parse(bytes).map(|entry| (entry.time, cost(bytes.len() as u64))),
+            Some(bytes) => Entry::parse(&bytes).map(|entry| (entry.time, cost(bytes.len() as u64))),
         };
         self.touched.insert(*digest, Touched { stored, entry });
         Ok(())
@@ -350,7 +350,7 @@ mod tests {
     }
 
     fn dump(store: &MemoryModel) -> (Vec<u8>, Vec<(u32, Vec<u8>)>) {
-        let pages = store.pages().unwrap();
+        let pages = store.pages(0..u32::MAX).unwrap();
         (
             store.state().unwrap().unwrap().to_vec(),
             pages.into_iter().map(|(n, p)| (n, p.to_vec())).collect(),
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(dump(&store), dump(&right));
         teach(&mut store, &raw, Act::Forget, 4, &keep);
         teach(&mut store, &mail(1, "lunch"), Act::Forget, 4, &keep);
-        assert!(store.pages().unwrap().is_empty());
+        assert!(store.pages(0..u32::MAX).unwrap().is_empty());
         assert_eq!(log_odds(&store, &raw), 0.0);
     }
 
@@ -393,7 +393,7 @@ mod tests {
         teach(&mut store, &arrived, Act::Learn(Label::Ham), 2, &keep);
         assert_eq!(dump(&store), before);
         teach(&mut store, &arrived, Act::Forget, 3, &keep);
-        assert!(store.pages().unwrap().is_empty());
+        assert!(store.pages(0..u32::MAX).unwrap().is_empty());
     }
 
     #[test]

@@ -21,6 +21,10 @@ use crate::{
     Adjustment, Changes, Error, Label, MessageTokens, Token, TokenCounts, TrainedMessages,
 };
 
+mod model;
+
+pub use model::check_model;
+
 /// When a token is entered in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {

@@ -5,12 +5,17 @@
 //! promises is that a look sees one state, and that a change is planned
 //! against the state that it is applied to, wholly or not at all.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use super::Durability;
 use crate::Error;
-use crate::modern::Digest;
+use crate::modern::{Digest, Features, Params, Stored, Verdict, score};
+
+/// A record: where it lies, if that is memory, or a copy.
+pub type Bytes<'a> = Cow<'a, [u8]>;
 
 /// One state of a model, borrowed from a store for as long as one looks.
 pub trait ModelView {
@@ -18,20 +23,20 @@ pub trait ModelView {
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn state(&self) -> Result<Option<&[u8]>, Error>;
+    fn state(&self) -> Result<Option<Bytes<'_>>, Error>;
 
-    /// All pages by number, ascending. Where the store is memory-mapped none
-    /// of them is read by this.
+    /// The pages of these numbers that there are, ascending. Where the store
+    /// is memory-mapped none of them is read by this.
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn pages(&self) -> Result<Vec<(u32, &[u8])>, Error>;
+    fn pages(&self, numbers: Range<u32>) -> Result<Vec<(u32, Bytes<'_>)>, Error>;
 
     /// The ledger's entry of a message.
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn entry(&self, digest: &Digest) -> Result<Option<&[u8]>, Error>;
+    fn entry(&self, digest: &Digest) -> Result<Option<Bytes<'_>>, Error>;
 
     /// Calls `visit` with time, digest and length of entries, oldest first,
     /// until it returns false.
@@ -94,6 +99,24 @@ pub trait ModelStore {
         durability: Durability,
         plan: &mut dyn FnMut(&dyn ModelView) -> Result<ModelChanges, Error>,
     ) -> Result<(), Error>;
+
+    /// Judges messages in one state of the model. A store that keeps models
+    /// in memory reads nothing for it.
+    ///
+    /// # Errors
+    /// When the store cannot be read or is damaged.
+    fn judge(&self, messages: &[Features], params: &Params) -> Result<Vec<Verdict>, Error> {
+        let mut verdicts = Vec::new();
+        self.look(&mut |view| {
+            let stored = Stored::open(view)?;
+            let judged = messages
+                .iter()
+                .map(|message| score(message, &stored, params));
+            verdicts = judged.collect();
+            Ok(())
+        })?;
+        Ok(verdicts)
+    }
 }
 
 /// A model that ends with the process.
@@ -106,16 +129,17 @@ pub struct MemoryModel {
 }
 
 impl ModelView for MemoryModel {
-    fn state(&self) -> Result<Option<&[u8]>, Error> {
-        Ok(self.state.as_deref())
+    fn state(&self) -> Result<Option<Bytes<'_>>, Error> {
+        Ok(self.state.as_deref().map(Cow::Borrowed))
     }
 
-    fn pages(&self) -> Result<Vec<(u32, &[u8])>, Error> {
-        Ok(self.pages.iter().map(|(n, page)| (*n, &**page)).collect())
+    fn pages(&self, numbers: Range<u32>) -> Result<Vec<(u32, Bytes<'_>)>, Error> {
+        let pages = self.pages.range(numbers);
+        Ok(pages.map(|(n, page)| (*n, page.into())).collect())
     }
 
-    fn entry(&self, digest: &Digest) -> Result<Option<&[u8]>, Error> {
-        Ok(self.entries.get(digest).map(Vec::as_slice))
+    fn entry(&self, digest: &Digest) -> Result<Option<Bytes<'_>>, Error> {
+        Ok(self.entries.get(digest).map(Cow::from))
     }
 
     fn entries_by_age(

@@ -12,7 +12,7 @@ use classifier::TrainedMessages;
 use classifier::store::{Durability, Entry, TokenStore};
 use classifier_rocksdb::HostStore;
 
-use super::{listed, open, spam};
+use super::{listed, models, open, spam};
 
 /// Words of a message that no other message has.
 const WORDS: usize = 40;
@@ -62,6 +62,29 @@ fn replaces_wholly_or_not_at_all() {
     }
 }
 
+/// A model is, after any kill, what the messages that it says it learned make.
+#[test]
+fn trains_wholly_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = 0;
+    for moment in 0..kills() {
+        let n = 1 + moment as usize * 7 % 5;
+        // Somewhere in a change, which takes some 10 ms.
+        let delay = Duration::from_micros(moment * 7_919 % 12_000);
+        expected += killed(dir.path(), "trains", n, delay);
+        let host = open(dir.path());
+        let found = models::n_trained(&host, "ann") as usize;
+        assert!(
+            found >= expected,
+            "{found} messages of {expected} that were acknowledged"
+        );
+        expected = found;
+    }
+    let host = open(dir.path());
+    models::taught(&host, "bob", 0..expected as u32);
+    assert_eq!(models::text(&host, "ann"), models::text(&host, "bob"));
+}
+
 /// Kills a process that does `task`, `delay` after it has acknowledged `n`
 /// changes; it may have gone on meanwhile. Returns the number acknowledged.
 fn killed(dir: &Path, task: &str, n: usize, delay: Duration) -> usize {
@@ -91,10 +114,10 @@ fn works_until_killed() {
         return;
     };
     let host = open(dir.as_ref());
-    let (change, first): (fn(&HostStore, u32), _) = if task == "learns" {
-        (learn, listed(&host.user("ann")).unwrap().0.spam)
-    } else {
-        (replace, generation(&host) + 1)
+    let (change, first): (fn(&HostStore, u32), _) = match task.to_str() {
+        Some("learns") => (learn, listed(&host.user("ann")).unwrap().0.spam),
+        Some("trains") => (train, models::n_trained(&host, "ann")),
+        _ => (replace, generation(&host) + 1),
     };
     println!();
     for next in first.. {
@@ -108,6 +131,10 @@ fn learn(host: &HostStore, message: u32) {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let mut ann = host.user("ann");
     ann.apply(&spam(&words), Durability::Synced).unwrap();
+}
+
+fn train(host: &HostStore, message: u32) {
+    models::taught(host, "ann", message..message + 1);
 }
 
 /// Replaces ann's list by another, which says its generation in each count.

@@ -13,6 +13,7 @@ use classifier_rocksdb::{HostStore, Options, UserStore};
 mod backup;
 mod damaged;
 mod killed;
+mod models;
 mod shared;
 mod users;
 
@@ -21,6 +22,7 @@ fn options() -> Options {
     Options {
         cache_bytes: 1 << 20,
         write_buffer_bytes: 64 << 10,
+        model_cache_bytes: 4 << 20,
         max_open_files: 32,
     }
 }
@@ -67,6 +69,12 @@ fn listed(user: &UserStore) -> Result<(TrainedMessages, Vec<Row>), classifier::E
 fn behaves_like_memory() {
     use classifier::store::conformance::{Listing, check};
     check(64, Listing::WhenAdded, |dir| open(dir).user("ann"));
+}
+
+#[test]
+fn keeps_models_as_memory_does() {
+    use classifier::store::conformance::check_model;
+    check_model(48, |dir| open(dir).model("ann"));
 }
 
 #[test]

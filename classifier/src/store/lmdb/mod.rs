@@ -434,4 +434,14 @@ mod tests {
             Lmdb::open(dir, &options).unwrap()
         });
     }
+
+    #[test]
+    fn keeps_models_as_memory_does() {
+        let options = Options {
+            syncs: false,
+            engine: "modern",
+            ..Options::default()
+        };
+        conformance::check_model(48, |dir| Lmdb::open(dir, &options).unwrap());
+    }
 }

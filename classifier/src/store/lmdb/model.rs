@@ -1,5 +1,7 @@
 //! A model of the modern engine in the same file: its records, by key.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
 use super::Lmdb;
@@ -8,7 +10,7 @@ use super::transaction::{Fault, Reading, Writing};
 use crate::Error;
 use crate::modern::Digest;
 use crate::store::Durability;
-use crate::store::model::{ModelChanges, ModelStore, ModelView};
+use crate::store::model::{Bytes, ModelChanges, ModelStore, ModelView};
 
 impl ModelStore for Lmdb {
     fn look(&self, look: &mut dyn FnMut(&dyn ModelView) -> Result<(), Error>) -> Result<(), Error> {
@@ -60,16 +62,17 @@ fn apply(writing: &mut Writing<'_, '_>, changes: &ModelChanges) -> Result<(), Fa
 }
 
 impl ModelView for Reading<'_> {
-    fn state(&self) -> Result<Option<&[u8]>, Error> {
-        self.model_record(|reading| reading.bytes(record::STATE_KEY))
+    fn state(&self) -> Result<Option<Bytes<'_>>, Error> {
+        self.model_record(|reading| Ok(reading.bytes(record::STATE_KEY)?.map(Cow::Borrowed)))
     }
 
-    fn pages(&self) -> Result<Vec<(u32, &[u8])>, Error> {
+    fn pages(&self, numbers: Range<u32>) -> Result<Vec<(u32, Bytes<'_>)>, Error> {
         self.model_record(|reading| {
             let mut pages = Vec::new();
-            reading.each_from(record::PAGE_PREFIX, |key, page| {
+            let keys = record::page_key(numbers.start)..record::page_key(numbers.end);
+            reading.each_within(&keys, |key, page| {
                 if let Some(number) = record::parse_page_key(key) {
-                    pages.push((number, page));
+                    pages.push((number, Cow::Borrowed(page)));
                 }
                 true
             })?;
@@ -77,8 +80,11 @@ impl ModelView for Reading<'_> {
         })
     }
 
-    fn entry(&self, digest: &Digest) -> Result<Option<&[u8]>, Error> {
-        self.model_record(|reading| reading.bytes(&record::entry_key(digest)))
+    fn entry(&self, digest: &Digest) -> Result<Option<Bytes<'_>>, Error> {
+        self.model_record(|reading| {
+            let entry = reading.bytes(&record::entry_key(digest))?;
+            Ok(entry.map(Cow::Borrowed))
+        })
     }
 
     fn entries_by_age(
@@ -86,7 +92,8 @@ impl ModelView for Reading<'_> {
         visit: &mut dyn FnMut(u64, &Digest, u32) -> bool,
     ) -> Result<(), Error> {
         self.model_record(|reading| {
-            reading.each_from(record::AGE_PREFIX, |key, len| {
+            let keys = record::AGE_PREFIX.to_vec()..record::age_end();
+            reading.each_within(&keys, |key, len| {
                 let len = len.first_chunk().map_or(0, |len| u32::from_le_bytes(*len));
                 record::parse_age_key(key).is_none_or(|(time, digest)| visit(time, &digest, len))
             })
@@ -111,15 +118,15 @@ impl Reading<'_> {
 struct Nothing<'a>(&'a Path);
 
 impl ModelView for Nothing<'_> {
-    fn state(&self) -> Result<Option<&[u8]>, Error> {
+    fn state(&self) -> Result<Option<Bytes<'_>>, Error> {
         Ok(None)
     }
 
-    fn pages(&self) -> Result<Vec<(u32, &[u8])>, Error> {
+    fn pages(&self, _: Range<u32>) -> Result<Vec<(u32, Bytes<'_>)>, Error> {
         Ok(Vec::new())
     }
 
-    fn entry(&self, _: &Digest) -> Result<Option<&[u8]>, Error> {
+    fn entry(&self, _: &Digest) -> Result<Option<Bytes<'_>>, Error> {
         Ok(None)
     }
 

@@ -18,7 +18,7 @@ pub(super) const MESSAGES_KEY: &[u8] = b"\0messages";
 pub(super) const STATE_KEY: &[u8] = b"\0model";
 
 /// Before the number of a page.
-pub(super) const PAGE_PREFIX: &[u8] = b"\0page";
+const PAGE_PREFIX: &[u8] = b"\0page";
 
 /// Before the digest of a message in the ledger.
 const ENTRY_PREFIX: &[u8] = b"\0entry";
@@ -65,6 +65,13 @@ pub(super) fn entry_key(digest: &Digest) -> Vec<u8> {
 /// The key of a message in the order of age.
 pub(super) fn age_key(time: u64, digest: &Digest) -> Vec<u8> {
     [AGE_PREFIX, &time.to_be_bytes(), digest].concat()
+}
+
+/// Behind all that [`age_key`] makes.
+pub(super) fn age_end() -> Vec<u8> {
+    let mut end = AGE_PREFIX.to_vec();
+    end.push(u8::MAX);
+    end
 }
 
 /// Time and digest. `None`: not what [`age_key`] makes.

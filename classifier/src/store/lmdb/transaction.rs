@@ -1,6 +1,7 @@
 //! One transaction: the records as one process sees them at one moment.
 
 use std::fs::File;
+use std::ops::{Bound, Range};
 use std::path::Path;
 
 use heed::types::Bytes;
@@ -129,14 +130,18 @@ impl Reading<'_> {
         Ok(self.table.get(self.txn, key)?)
     }
 
-    /// Calls `visit` for each record whose key begins with `prefix`, in
-    /// ascending order, until it returns false.
-    pub(super) fn each_from<'a>(
+    /// Calls `visit` for each record of these keys, in ascending order, until
+    /// it returns false.
+    pub(super) fn each_within<'a>(
         &'a self,
-        prefix: &[u8],
+        keys: &Range<Vec<u8>>,
         mut visit: impl FnMut(&'a [u8], &'a [u8]) -> bool,
     ) -> Result<(), Fault> {
-        for record in self.table.prefix_iter(self.txn, prefix)? {
+        let keys = (
+            Bound::Included(keys.start.as_slice()),
+            Bound::Excluded(keys.end.as_slice()),
+        );
+        for record in self.table.range(self.txn, &keys)? {
             let (key, value) = record?;
             if !visit(key, value) {
                 break;
