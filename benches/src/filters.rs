@@ -38,7 +38,11 @@ impl Filter {
     /// A command for this filter with the database in `folder`.
     pub(crate) fn command(self, folder: &Path) -> Command {
         let mut command = match self {
-            Self::Ours(_) => Command::new(ours()),
+            Self::Ours(_) => {
+                let mut bmf = Command::new(ours());
+                bmf.args(["--engine", "classic"]);
+                bmf
+            }
             Self::Original(_) => peer("bmf"),
             Self::Bogofilter => peer("bogofilter-bdb"),
         };

@@ -23,6 +23,15 @@ pub struct Lists {
 }
 
 impl Lists {
+    /// Whether bmf has left lists in `dir`, be there anything in them or not.
+    pub fn exist(dir: &Path) -> bool {
+        let berkeley = ["goodlist.db", "spamlist.db"].map(|name| dir.join(name));
+        berkeley
+            .iter()
+            .chain(&Text::paths(dir))
+            .any(|path| path.exists())
+    }
+
     /// The lists of bmf in `dir`; `None` when there are none that hold
     /// anything.
     ///

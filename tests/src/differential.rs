@@ -234,9 +234,13 @@ pub enum Pair {
 }
 
 impl Pair {
-    /// A command for `bmf`.
+    /// A command for `bmf` with the engine that both have.
     pub fn bmf(self) -> Command {
-        self.command("bmf")
+        let mut bmf = self.command("bmf");
+        if self == Pair::Ours {
+            bmf.args(["--engine", "classic"]);
+        }
+        bmf
     }
 
     /// A command for `bmfconv`.

@@ -20,7 +20,11 @@ use crate::classic::{Layout, Params};
     long_about = "Bayesian mail filter, a drop-in for bmf 0.9.4. Reads a message or an mbox from \
                   standard input. Without a mode it scores each message and registers it under \
                   its own verdict. Of several modes the last one counts. Any number of bmf may \
-                  use one database at the same time.",
+                  use one database at the same time.\n\n\
+                  A new database is of the engine modern, which learns each message once, takes \
+                  back exactly what it learned, and can be unsure: X-Spam-Status then says No \
+                  beside X-Spam-Unsure: YES. Where bmf 0.9.4 left its lists, and with -f text, \
+                  the engine is classic, which is bmf 0.9.4 to the last printed digit.",
     after_help = "Exit codes: without -p 0 spam, 1 ham; with -p 0 done; 2 failed; \
                   75 try again (only with --temp-fail).",
     args_override_self = true,
@@ -90,7 +94,8 @@ pub struct Args {
     /// Print the verdict with the tokens that decided and their counts
     #[arg(long, conflicts_with = "passthrough")]
     explain: bool,
-    /// Engine of the database [default: the one that it was made with; classic for a new one]
+    /// Engine of the database [default: the one that it was made with; for a new one modern, or
+    /// classic with -f text or where bmf's old lists lie]
     #[arg(long, value_name = "NAME")]
     engine: Option<Engine>,
     /// Learn all messages of this Maildir, folder or mbox; with -s, -n, -S or -N

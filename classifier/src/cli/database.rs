@@ -1,11 +1,13 @@
 //! The user's database as `bmf` uses it.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Config, Engine, Format, Mode};
+use crate::Error;
+use crate::import::{self, Lists};
 use crate::store::lmdb::{self, Access, FaultGuard, Lmdb};
 use crate::store::{Text, TokenStore};
-use crate::{Error, import};
 
 /// An opened database of either engine.
 pub(super) enum Database {
@@ -44,7 +46,7 @@ impl Database {
             },
             lock_wait: config.lock_wait,
             syncs: config.syncs,
-            engine: config.engine.unwrap_or(Engine::DEFAULT).name(),
+            engine: config.engine.unwrap_or_else(|| of_new(&config.dir)).name(),
             other_engines: match config.engine {
                 None => &["classic", "modern"],
                 Some(_) => &[],
@@ -64,6 +66,15 @@ impl Database {
             note(&format!("imported {lists}, which are left as they are"));
         }
         Ok(database)
+    }
+}
+
+/// The engine of a database that is made in `dir` when nobody names one. bmf's
+/// lists are taken over by the engine that made them.
+fn of_new(dir: &Path) -> Engine {
+    match Lists::exist(dir) {
+        true => Engine::Classic,
+        false => Engine::Modern,
     }
 }
 

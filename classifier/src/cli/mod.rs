@@ -40,7 +40,7 @@ pub struct Config {
     /// How the database lies on disk.
     pub format: Format,
     /// The engine that a database must be of; `None`: whichever it is of, and
-    /// the default one for a new database.
+    /// for a new one classic where it takes over bmf's lists, else modern.
     pub engine: Option<Engine>,
     /// The database's folder.
     pub dir: PathBuf,
@@ -128,9 +128,6 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Of a new database when nobody says otherwise.
-    pub const DEFAULT: Self = Self::Classic;
-
     /// The name that a database records.
     pub fn name(self) -> &'static str {
         match self {

@@ -282,14 +282,14 @@ impl Judged {
                 left < 0.0
             });
             match n {
-                Some(0) => format!("without the first piece for {class} it were unsure"),
+                Some(0) => format!("without the first piece for {class} it would be unsure"),
                 Some(n) => format!(
-                    "without the first {} pieces for {class} it were unsure",
+                    "without the first {} pieces for {class} it would be unsure",
                     n + 1
                 ),
                 None => format!(
-                    "without all these pieces for {class} it were still {class}: it is {excess:.3} \
-                     beyond the cutoff"
+                    "without all these pieces for {class} it would still be {class}: it is \
+                     {excess:.3} beyond the cutoff"
                 ),
             }
         };
@@ -297,7 +297,7 @@ impl Judged {
             Class::Spam => without(&explanation.spam, log_odds - cutoffs.spam, "spam"),
             Class::Ham => without(&explanation.ham, cutoffs.ham - log_odds, "ham"),
             Class::Unsure => format!(
-                "{:.3} more log-odds and it were spam, {:.3} less and it were ham",
+                "with {:.3} more log-odds it would be spam, with {:.3} less ham",
                 cutoffs.spam - log_odds,
                 log_odds - cutoffs.ham
             ),
