@@ -45,6 +45,22 @@ pub enum Error {
         /// The collection.
         name: String,
     },
+    /// A collection that is too small for what is to be measured.
+    #[error("{name} is too small: {needed} are needed")]
+    TooSmall {
+        /// The collection.
+        name: String,
+        /// What would do.
+        needed: &'static str,
+    },
+    /// A file with expected figures that is none.
+    #[error("{}: {detail}", path.display())]
+    Expectations {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A filter's description cannot be used.
     #[error("filter {name}: {detail}")]
     Adapter {

@@ -5,7 +5,8 @@
 //! [`filter::FilterSpec`] names one of our engines or somebody else's program;
 //! [`protocol`] says in what order it meets the messages and what it is told;
 //! [`measure`] turns its answers into figures with intervals; [`report`] prints
-//! them. [`experiment`] does this for several filters at once.
+//! them. [`experiment`] does this for several filters at once; [`attack`] asks
+//! how they stand against a sender who knows them.
 //!
 //! Deliberately absent: tuning of a filter to a collection, and any figure
 //! pooled over collections.
@@ -35,6 +36,7 @@
 //! # Ok::<(), corpora::Error>(())
 //! ```
 
+pub mod attack;
 mod error;
 pub mod experiment;
 pub mod fetch;

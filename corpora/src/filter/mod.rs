@@ -94,6 +94,12 @@ pub trait Filter: Send {
     /// reason first. Empty when it cannot tell.
     fn explain(&mut self, message: &Message) -> Vec<String>;
 
+    /// Words of these messages that speak for ham, the strongest first: what
+    /// an attacker sees who can look into the filter. Empty when nobody can.
+    fn hammiest(&mut self, _: &[&Message]) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Ends the run.
     ///
     /// # Errors

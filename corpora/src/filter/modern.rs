@@ -53,6 +53,25 @@ impl Filter for Modern {
         all.iter().map(line).collect()
     }
 
+    /// Words, pairs and pieces of the text of ham, by their weights.
+    fn hammiest(&mut self, messages: &[&Message]) -> Vec<String> {
+        const MAX_MESSAGES: usize = 200;
+        const N_EACH: usize = 60;
+        let mut weights: HashMap<String, f64> = HashMap::new();
+        let ham = messages.iter().filter(|m| m.label == Label::Ham);
+        for message in ham.take(MAX_MESSAGES) {
+            let explanation = modern::explain(&message.bytes, &self.model, N_EACH);
+            for evidence in explanation.ham.into_iter().filter(|e| e.place == "text") {
+                let words = evidence.what.replace(" … ", " and ");
+                let weight = weights.entry(words).or_default();
+                *weight = weight.min(evidence.log_odds);
+            }
+        }
+        let mut ranked: Vec<(f64, String)> = weights.into_iter().map(|(w, k)| (k, w)).collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        ranked.into_iter().map(|(_, words)| words).collect()
+    }
+
     /// The table of buckets, which never grows.
     fn finalise(&mut self) -> Result<Footprint, Error> {
         Ok(Footprint {

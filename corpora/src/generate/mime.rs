@@ -369,7 +369,8 @@ fn noise(n_bytes: usize, random: &mut Random) -> Vec<u8> {
     (0..n_bytes).map(|_| random.next_u64() as u8).collect()
 }
 
-fn wrapped(text: &str, width: usize) -> String {
+/// `text` in lines of `width` bytes.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / width + 1);
     for line in text.as_bytes().chunks(width) {
         out.extend(line.iter().map(|b| char::from(*b)));

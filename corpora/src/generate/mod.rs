@@ -25,6 +25,8 @@ use std::path::Path;
 
 use classifier::Label;
 
+pub(crate) use mime::wrapped;
+
 use crate::{Error, Message, Random, Role};
 
 /// What to generate.

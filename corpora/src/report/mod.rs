@@ -7,6 +7,7 @@ mod table;
 
 pub use html::html;
 pub use json::json_lines;
+pub(crate) use table::aligned;
 pub use table::{comparison, quality_table, table};
 
 use crate::measure::Interval;

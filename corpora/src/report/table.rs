@@ -117,7 +117,7 @@ fn costs(report: &Report) -> Vec<Vec<String>> {
 }
 
 /// First column to the left, the others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let n_columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..n_columns)
         .map(|i| {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod attack;
 mod compare;
 mod fetch;
 mod generate;
@@ -23,6 +24,7 @@ struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     Run(Box<run::Arguments>),
+    Attack(attack::Arguments),
     Compare(compare::Arguments),
     Replay(replay::Arguments),
     Generate(generate::Arguments),
@@ -34,6 +36,11 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Attack(arguments) => match attack::run(&arguments) {
+            // The one negative answer that there is.
+            Ok(false) => return ExitCode::FAILURE,
+            done => done.map(|_| ()),
+        },
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments),

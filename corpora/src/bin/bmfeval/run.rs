@@ -127,8 +127,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         },
         results: arguments.results.clone(),
     };
-    let work = arguments.work_folder()?;
-    let bar = arguments.progress_bar(experiment.n_steps());
+    let work = work_folder(arguments.work.as_deref())?;
+    let bar = progress_bar(experiment.n_steps(), arguments.quiet);
     rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.jobs)
         .build_global()
@@ -175,26 +175,6 @@ impl Arguments {
         Ok(filters)
     }
 
-    fn work_folder(&self) -> anyhow::Result<tempfile::TempDir> {
-        let memory = Path::new("/dev/shm");
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("bmfeval-");
-        let folder = match &self.work {
-            Some(folder) => builder.tempdir_in(folder),
-            None if memory.is_dir() => builder.tempdir_in(memory),
-            None => builder.tempdir(),
-        };
-        folder.context("cannot make a folder for the filters' files; name one with --work")
-    }
-
-    fn progress_bar(&self, n_steps: u64) -> ProgressBar {
-        if self.quiet || !io::stderr().is_terminal() {
-            return ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::hidden());
-        }
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} messages, {eta} left");
-        ProgressBar::new(n_steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    }
-
     fn write(&self, reports: &[Report]) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         for report in reports {
@@ -213,4 +193,27 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// A folder for what filters keep: below `wanted`, else in memory if that is
+/// possible.
+pub(crate) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("bmfeval-");
+    let folder = match wanted {
+        Some(folder) => builder.tempdir_in(folder),
+        None if memory.is_dir() => builder.tempdir_in(memory),
+        None => builder.tempdir(),
+    };
+    folder.context("cannot make a folder for the filters' files; name one with --work")
+}
+
+/// On a terminal only.
+pub(crate) fn progress_bar(n_steps: u64, quiet: bool) -> ProgressBar {
+    if quiet || !io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left");
+    ProgressBar::new(n_steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
