@@ -19,7 +19,7 @@ use crate::{Options, UserModel, UserStore, logs};
 /// clone and the last [`UserStore`].
 #[derive(Clone)]
 pub struct HostStore {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What [`HostStore::rename`] did.
@@ -79,6 +79,27 @@ impl HostStore {
     /// is the store of the counts of the classic one.
     pub fn model(&self, name: &str) -> UserModel {
         UserModel::new(Arc::clone(&self.shared), name)
+    }
+
+    /// Of which engines the user `name` has records: `classic`, `modern`, both
+    /// or none.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn engines(&self, name: &str) -> Result<Vec<&'static str>, Error> {
+        let Some(id) = self.shared.user_id(name)? else {
+            return Ok(Vec::new());
+        };
+        let mut engines = Vec::new();
+        for (engine, key) in [
+            ("classic", layout::messages_key(id)),
+            ("modern", layout::state_key(id)),
+        ] {
+            if self.shared.get(&key, &ReadOptions::default())?.is_some() {
+                engines.push(engine);
+            }
+        }
+        Ok(engines)
     }
 
     /// What the models in memory take.
@@ -229,6 +250,17 @@ impl Shared {
         Ok(id)
     }
 
+    /// An id to be filled in several batches, of which nothing is left if it
+    /// does not become a user's.
+    pub(crate) fn begin_filling(&self) -> Result<UserId, Error> {
+        let _names = self.lock_names();
+        let mut batch = WriteBatch::default();
+        let id = self.new_id(&mut batch)?;
+        batch.put(layout::filling_key(id), []);
+        self.write(batch, Durability::Relaxed)?;
+        Ok(id)
+    }
+
     /// Writes `batch` wholly or not at all.
     pub(crate) fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), Error> {
         let mut options = WriteOptions::default();
@@ -273,6 +305,19 @@ impl Shared {
     pub(crate) fn each_record(
         &self,
         keys: (Vec<u8>, Vec<u8>),
+        options: ReadOptions,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        self.each(keys, options, |key, value| {
+            let rest = layout::key_rest(key).ok_or_else(|| self.damaged("a key is too short"))?;
+            visit(rest, value)
+        })
+    }
+
+    /// As [`each_record`](Self::each_record), with whole keys.
+    pub(crate) fn each(
+        &self,
+        keys: (Vec<u8>, Vec<u8>),
         mut options: ReadOptions,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
@@ -281,8 +326,7 @@ impl Shared {
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek_to_first();
         while let Some((key, value)) = iterator.item() {
-            let rest = layout::key_rest(key).ok_or_else(|| self.damaged("a key is too short"))?;
-            if !visit(rest, value)? {
+            if !visit(key, value)? {
                 return Ok(());
             }
             iterator.next();

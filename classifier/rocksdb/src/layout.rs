@@ -22,8 +22,11 @@
 //! | user | 3 | number, 4 bytes | a page of the model's buckets |
 //! | user | 4 | digest of a message, 16 bytes | what it added to the model |
 //! | user | 5 | seconds since 1970, 8 bytes; digest, 16 bytes | length of its entry, 4 bytes |
+//! | user | 6 | digest of a message, 16 bytes | what it added to the counts |
+//! | user | 7 | seconds since 1970, 8 bytes; digest, 16 bytes | length of its entry, 4 bytes |
+//! | user | 8 | | entries of kind 6, 8 bytes; what they take, 8 bytes |
 //!
-//! What is in the values of a model stands in docs/modern-engine.md.
+//! What kind 6 holds stands in `ledger.rs`. What is in the values of a model stands in docs/modern-engine.md.
 //!
 //! **Counts** are two varints, ham and spam. Each is 0 for "not in that list",
 //! else the count plus 1.
@@ -42,7 +45,7 @@
 //! **Versions.** A program refuses a database with a greater version than its
 //! own, and brings one with a smaller version up to its own when it opens it,
 //! in one batch that also writes the new version. A new kind, or new flags,
-//! make a new version. Version 1 had no models.
+//! make a new version. Version 1 had no models and no ledgers.
 
 use classifier::modern::Digest;
 use classifier::{Adjustment, Listed, TokenChange};
@@ -64,6 +67,9 @@ const KIND_STATE: u8 = 2;
 const KIND_PAGE: u8 = 3;
 const KIND_ENTRY: u8 = 4;
 const KIND_AGE: u8 = 5;
+const KIND_COUNTED: u8 = 6;
+const KIND_COUNTED_AGE: u8 = 7;
+const KIND_LEDGER: u8 = 8;
 
 /// A user's number in keys. Names are looked up once per call, so that a user
 /// is renamed by writing one record.
@@ -163,10 +169,39 @@ pub(crate) fn age_range(id: UserId) -> (Vec<u8>, Vec<u8>) {
     (key(id.0, KIND_AGE, &[]), key(id.0, KIND_AGE + 1, &[]))
 }
 
+/// What a message added to the counts.
+pub(crate) fn counted_key(id: UserId, digest: &Digest) -> Vec<u8> {
+    key(id.0, KIND_COUNTED, digest)
+}
+
+/// As [`age_key`], of the ledger of the counts.
+pub(crate) fn counted_age_key(id: UserId, time: u64, digest: &Digest) -> Vec<u8> {
+    let rest = [&time.to_be_bytes(), &digest[..]].concat();
+    key(id.0, KIND_COUNTED_AGE, &rest)
+}
+
+/// As [`age_range`], of the ledger of the counts.
+pub(crate) fn counted_age_range(id: UserId) -> (Vec<u8>, Vec<u8>) {
+    (
+        key(id.0, KIND_COUNTED_AGE, &[]),
+        key(id.0, KIND_COUNTED_AGE + 1, &[]),
+    )
+}
+
+/// What the ledger of the counts holds.
+pub(crate) fn ledger_key(id: UserId) -> Vec<u8> {
+    key(id.0, KIND_LEDGER, &[])
+}
+
 /// Everything of a user. Ids are counted up one by one and never reach the
 /// greatest number.
 pub(crate) fn owned_range(id: UserId) -> ([u8; 8], [u8; 8]) {
     (id.to_record(), UserId(id.0 + 1).to_record())
+}
+
+/// Whether a user has records of this kind.
+pub(crate) fn is_of_user(kind: u8) -> bool {
+    kind <= KIND_LEDGER
 }
 
 /// The part of a key after owner and kind.

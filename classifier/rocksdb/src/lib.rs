@@ -6,7 +6,8 @@
 //! kept in memory, up to a bound. [`UserStore`] holds one user's counts of the
 //! classic engine, a [`TokenStore`](classifier::store::TokenStore). Counting
 //! reads nothing: a message's counts are written as changes, in one atomic
-//! batch, and RocksDB merges them when it reads or compacts.
+//! batch, and RocksDB merges them when it reads or compacts. With
+//! [`UserStore::learn`] a ledger sees to it that each message counts once.
 //!
 //! A crate of its own and no feature of `classifier`, because cargo unifies
 //! features over a workspace and `bmf` must link no RocksDB.
@@ -47,11 +48,13 @@ mod cache;
 mod error;
 mod host;
 pub mod layout;
+mod ledger;
 mod logs;
 mod merge;
 mod model;
 mod options;
 mod owner;
+mod portable;
 mod user;
 
 pub use cache::CacheUse;

@@ -16,7 +16,7 @@ use crate::layout::{self, UserId};
 /// Readers see each change wholly or not at all, and wait for nobody.
 #[derive(Clone)]
 pub struct UserStore {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     name: Box<str>,
 }
 
@@ -34,7 +34,7 @@ impl UserStore {
     }
 
     /// Gives `write` the user's id while that stays the user's.
-    fn with_id(
+    pub(crate) fn with_id(
         &self,
         write: impl FnOnce(UserId, WriteBatch) -> Result<(), Error>,
     ) -> Result<(), Error> {
@@ -111,12 +111,7 @@ impl TokenStore for UserStore {
             return Ok(());
         }
         self.with_id(|id, mut batch| {
-            let messages = layout::encode_change(&changes.messages());
-            batch.merge(layout::messages_key(id), messages);
-            for (token, change) in changes.tokens_sorted() {
-                let change = layout::encode_change(&change);
-                batch.merge(layout::token_key(id, token.as_bytes()), change);
-            }
+            note(&mut batch, id, changes);
             self.shared.write(batch, durability)
         })
     }
@@ -133,28 +128,21 @@ impl TokenStore for UserStore {
         };
         let trained = self.trained(id, &options)?;
 
-        let (from, to) = layout::token_range(id);
-        options.set_iterate_range(from..to);
-        options.set_total_order_seek(true);
         // An export must not drive what everybody looks up out of the cache.
         options.fill_cache(false);
-        let mut iterator = self.shared.db.raw_iterator_opt(options);
-        iterator.seek_to_first();
-        while let Some((key, value)) = iterator.item() {
-            let token =
-                layout::key_rest(key).ok_or_else(|| self.shared.damaged("a key is too short"))?;
-            let listed = self.decode(value)?;
+        let tokens = layout::token_range(id);
+        self.shared.each_record(tokens, options, |token, counts| {
+            let listed = self.decode(counts)?;
             if !listed.is_unlisted() {
                 visit(listed.entry(token))?;
             }
-            iterator.next();
-        }
-        iterator
-            .status()
-            .map_err(|e| self.shared.convert("read", e))?;
+            Ok(true)
+        })?;
         Ok(trained)
     }
 
+    /// The ledger, which would tell of other counts, is empty afterwards.
+    ///
     /// Writes the entries under a new id, in as many batches as they need,
     /// and then gives the user that id, in one.
     fn replace(
@@ -163,15 +151,7 @@ impl TokenStore for UserStore {
         entries: &mut dyn Iterator<Item = Entry<'_>>,
     ) -> Result<(), Error> {
         let shared = &*self.shared;
-        let id = {
-            let _names = shared.lock_names();
-            let mut batch = WriteBatch::default();
-            let id = shared.new_id(&mut batch)?;
-            batch.put(layout::filling_key(id), []);
-            shared.write(batch, Durability::Relaxed)?;
-            id
-        };
-
+        let id = shared.begin_filling()?;
         let mut batch = WriteBatch::default();
         for entry in entries {
             let key = layout::token_key(id, entry.token);
@@ -198,5 +178,17 @@ impl TokenStore for UserStore {
     }
 }
 
+pub(crate) fn note(batch: &mut WriteBatch, id: UserId, changes: &Changes) {
+    if changes.is_empty() {
+        return;
+    }
+    let messages = layout::encode_change(&changes.messages());
+    batch.merge(layout::messages_key(id), messages);
+    for (token, change) in changes.tokens_sorted() {
+        let change = layout::encode_change(&change);
+        batch.merge(layout::token_key(id, token.as_bytes()), change);
+    }
+}
+
 /// What a replacement holds in memory before it writes.
-const BATCH_BYTES: usize = 1 << 20;
+pub(crate) const BATCH_BYTES: usize = 1 << 20;

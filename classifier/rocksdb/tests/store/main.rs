@@ -11,6 +11,7 @@ use classifier::{Changes, Label, MessageTokens, Token, TokenCounts, TrainedMessa
 use classifier_rocksdb::{HostStore, Options, UserStore};
 
 mod backup;
+mod counted;
 mod damaged;
 mod killed;
 mod models;

@@ -6,9 +6,9 @@ use std::thread;
 use classifier::modern::{Act, Keep, Lesson, Params, Verdict, Weights, export, features, learn};
 use classifier::store::{Durability, ModelStore, TokenStore};
 use classifier::{Error, Label};
-use classifier_rocksdb::{HostStore, Options, Renamed, UserModel};
+use classifier_rocksdb::{HostStore, Options, Renamed, UserModel, UserStore};
 
-use super::{open, options, seen, spam};
+use super::{listed, open, options, seen, spam};
 
 fn mail(n: u32) -> Vec<u8> {
     let words: String = (0..40)
@@ -205,4 +205,50 @@ fn a_failed_plan_changes_nothing() {
     let before = verdict(&host, "ann", 3);
     fail(&mut host.model("ann"));
     assert_eq!(verdict(&host, "ann", 3), before);
+}
+
+#[test]
+fn a_user_moves_to_another_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let (from, to) = (open(&from), open(&to));
+    taught(&from, "ann", 0..10);
+    let mut ann = from.user("ann");
+    ann.apply(&spam(&["word"]), Durability::Synced).unwrap();
+    let raw = mail(3);
+    let learn_classic = |user: &mut UserStore| {
+        let lesson = [(&raw[..], Act::Learn(Label::Spam))];
+        let keep = Keep::default();
+        user.learn(&lesson, 1, &keep, Durability::Synced).unwrap();
+    };
+    learn_classic(&mut ann);
+    assert_eq!(from.engines("ann").unwrap(), ["classic", "modern"]);
+
+    let mut stream = Vec::new();
+    assert!(from.export("ann", &mut stream).unwrap());
+    assert!(!from.export("bob", &mut Vec::new()).unwrap());
+    taught(&to, "bob", 0..2);
+    assert!(to.import("anna", &mut &stream[..]).unwrap());
+    let text_before = text(&from, "ann");
+    assert_eq!(text(&to, "anna"), text_before);
+    assert_eq!(listed(&to.user("anna")).unwrap(), listed(&ann).unwrap());
+    let mut anna = to.user("anna");
+    let before = listed(&anna).unwrap();
+    learn_classic(&mut anna);
+    assert_eq!(listed(&anna).unwrap(), before, "its ledger came with it");
+    assert!(
+        !to.import("bob", &mut &stream[..]).unwrap(),
+        "that is somebody"
+    );
+
+    // No other bytes are taken, and nothing is left of them.
+    for len in (0..stream.len()).step_by(997).chain([stream.len() - 1]) {
+        let error = to.import("eve", &mut &stream[..len]).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{len}: {error}");
+    }
+    let mut newer = stream.clone();
+    newer[16] += 1;
+    let error = to.import("eve", &mut &newer[..]).unwrap_err();
+    assert!(matches!(error, Error::NewerFormat { .. }), "{error}");
+    assert_eq!(to.users().unwrap(), ["anna", "bob"]);
 }
