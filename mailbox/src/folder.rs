@@ -52,6 +52,15 @@ pub struct Details {
     pub changed: SystemTime,
 }
 
+/// One half of a folder and when it last changed, see [`Folder::marks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    device: u64,
+    inode: u64,
+    /// When a message last came, went or was renamed.
+    pub changed: SystemTime,
+}
+
 impl Folder {
     /// `None` without `cur`: such a folder only holds other folders.
     pub(crate) fn open(dir: OwnedFd, path: PathBuf, owner: Owner) -> Result<Option<Self>, Error> {
@@ -143,6 +152,28 @@ impl Folder {
     /// Where it lies, for messages to people.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The two folders in which messages lie, to be watched.
+    pub fn halves(&self) -> [BorrowedFd<'_>; 2] {
+        [Half::New, Half::Cur].map(|half| self.half(half))
+    }
+
+    /// What changes whenever a message comes, goes or is renamed, but for
+    /// changes within one tick of the file system's clock.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn marks(&self) -> Result<[Mark; 2], Error> {
+        let mark = |half| {
+            let stat = sys::fstat(self.half(half)).map_err(Error::io("examine", &self.path))?;
+            Ok(Mark {
+                device: stat.st_dev,
+                inode: stat.st_ino,
+                changed: time(stat.st_mtime, stat.st_mtime_nsec),
+            })
+        };
+        Ok([mark(Half::New)?, mark(Half::Cur)?])
     }
 
     pub(crate) fn half(&self, half: Half) -> BorrowedFd<'_> {

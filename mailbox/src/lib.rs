@@ -43,9 +43,9 @@ mod transfer;
 mod unique;
 mod utf7;
 
-pub use crate::mailbox::{Folders, Mailbox};
+pub use crate::mailbox::{Directories, Directory, Mailbox, open_deepest};
 pub use error::{Error, Foreign};
-pub use folder::{Details, Entries, Entry, Folder, Half};
+pub use folder::{Details, Entries, Entry, Folder, Half, Mark};
 pub use folder_name::{FolderName, Layout};
 pub use name::{Flags, MessageName};
 pub use quota::{Quota, State, Usage};

@@ -112,12 +112,34 @@ impl Mailbox {
     ///
     /// # Errors
     /// When the mailbox cannot be read; so may each step.
-    pub fn folders(&self) -> Result<Folders<'_>, Error> {
+    pub fn folders(&self) -> Result<impl Iterator<Item = Result<FolderName, Error>>, Error> {
+        Ok(self.directories()?.filter_map(|directory| {
+            directory
+                .map(|directory| directory.holds_mail.then_some(directory.name))
+                .transpose()
+        }))
+    }
+
+    /// As [`Mailbox::folders`], with those that hold no mail: that of a folder
+    /// which is being made, and those that only hold other folders.
+    ///
+    /// # Errors
+    /// As [`Mailbox::folders`].
+    pub fn directories(&self) -> Result<Directories<'_>, Error> {
         let dir = Dir::read_from(&self.root)
             .map_err(|errno| Error::io("read", &self.path)(errno.into()))?;
-        Ok(Folders {
+        let root = self
+            .root
+            .try_clone()
+            .map_err(Error::io("open", &self.path))?;
+        Ok(Directories {
             mailbox: self,
-            inbox: Some(FolderName::inbox()),
+            inbox: Some(Directory {
+                name: FolderName::inbox(),
+                // Where there is no mail yet somebody may still ask for it.
+                holds_mail: true,
+                dir: root,
+            }),
             open: vec![(dir, FolderName::inbox())],
         })
     }
@@ -231,11 +253,27 @@ impl Owner {
     }
 }
 
-/// The folders of a mailbox, see [`Mailbox::folders`].
+/// What is or may become a folder.
 #[derive(Debug)]
-pub struct Folders<'a> {
+pub struct Directory {
+    /// As which folder.
+    pub name: FolderName,
+    /// Whether mail can lie there.
+    pub holds_mail: bool,
+    dir: OwnedFd,
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// The directories of a mailbox, see [`Mailbox::directories`].
+#[derive(Debug)]
+pub struct Directories<'a> {
     mailbox: &'a Mailbox,
-    inbox: Option<FolderName>,
+    inbox: Option<Directory>,
     /// Being read, outermost first, each with its name.
     open: Vec<(Dir, FolderName)>,
 }
@@ -243,7 +281,7 @@ pub struct Folders<'a> {
 /// Deeper folders are not looked for: each level costs a descriptor.
 const MAX_DEPTH: usize = 16;
 
-impl Folders<'_> {
+impl Directories<'_> {
     /// The name of what `entry` may be, if it may be a folder with mail.
     fn candidate(&self, parent: &FolderName, entry: &[u8], kind: FileType) -> Option<FolderName> {
         if !matches!(kind, FileType::Directory | FileType::Unknown) {
@@ -257,24 +295,27 @@ impl Folders<'_> {
         }
     }
 
-    /// Looks at a folder, goes into it when folders are nested, and tells
-    /// whether mail can lie there.
-    fn visit(&mut self, name: &FolderName) -> Result<bool, Error> {
+    /// Opens a folder, and goes into it when folders are nested.
+    fn visit(&mut self, name: FolderName) -> Result<Option<Directory>, Error> {
         let Some((dir, full)) = self.mailbox.open_dir(&name.path(self.mailbox.layout))? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let has_mail = sys::open_dir(dir.as_fd(), Path::new("cur")).is_ok();
+        let holds_mail = sys::open_dir(dir.as_fd(), Path::new("cur")).is_ok();
         if self.mailbox.layout == Layout::Nested {
             let dir =
                 Dir::read_from(&dir).map_err(|errno| Error::io("read", full)(errno.into()))?;
             self.open.push((dir, name.clone()));
         }
-        Ok(has_mail)
+        Ok(Some(Directory {
+            name,
+            holds_mail,
+            dir,
+        }))
     }
 }
 
-impl Iterator for Folders<'_> {
-    type Item = Result<FolderName, Error>;
+impl Iterator for Directories<'_> {
+    type Item = Result<Directory, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(inbox) = self.inbox.take() {
@@ -300,13 +341,30 @@ impl Iterator for Folders<'_> {
             else {
                 continue;
             };
-            match self.visit(&name) {
-                Ok(true) => return Some(Ok(name)),
-                Ok(false) | Err(Error::Foreign { .. }) => {}
+            match self.visit(name) {
+                Ok(Some(directory)) => return Some(Ok(directory)),
+                Ok(None) | Err(Error::Foreign { .. }) => {}
                 Err(error) => return Some(Err(error)),
             }
         }
     }
+}
+
+/// Opens the deepest folder on the way from `base` to `path` below it that is
+/// there by now, and tells whether that is `path` itself. No link is followed
+/// in `path`; those in `base` are.
+///
+/// # Errors
+/// When `base` cannot be opened.
+pub fn open_deepest(base: &Path, path: &Path) -> Result<(OwnedFd, bool), Error> {
+    let mut reached: OwnedFd = File::open(base).map_err(Error::io("open", base))?.into();
+    for part in path.components() {
+        match sys::open_dir(reached.as_fd(), Path::new(part.as_os_str())) {
+            Ok(next) => reached = next,
+            Err(_) => return Ok((reached, false)),
+        }
+    }
+    Ok((reached, true))
 }
 
 /// Tells apart what opening a folder or a file may run into.

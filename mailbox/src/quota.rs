@@ -20,12 +20,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use crate::folder;
+use crate::folder::{self, Mark};
 use crate::mailbox::{if_there, opening};
 use crate::new_file::NewFile;
-use crate::{
-    Entry, Error, Flags, Folder, FolderName, Half, Mailbox, MessageName, UniqueNames, sys,
-};
+use crate::{Entry, Error, Flags, Folder, FolderName, Mailbox, MessageName, UniqueNames, sys};
 
 /// What a mailbox may hold. Neither: anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -331,20 +329,6 @@ impl Mailbox {
 }
 
 const FILE_NAME: &str = "maildirsize";
-
-/// Device, inode and mtime of one half of a folder.
-type Mark = (u64, u64, i64, i64);
-
-impl Folder {
-    fn marks(&self) -> Result<[Mark; 2], Error> {
-        let mark = |half| {
-            let stat = sys::fstat(self.half(half)).map_err(Error::io("examine", self.path()))?;
-            let (seconds, nanoseconds) = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
-            Ok((stat.st_dev, stat.st_ino, seconds, nanoseconds))
-        };
-        Ok([mark(Half::New)?, mark(Half::Cur)?])
-    }
-}
 
 /// Asks the disk only where the name is silent. What is no message of the
 /// owner's, or has gone meanwhile, counts nothing.

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
-use mailbox::Mailbox;
 use tracing::error;
 
 use crate::Error;
-use crate::config::{Config, Settings};
-use crate::pattern::Place;
+use crate::config::Config;
+use crate::daemon;
+use crate::turn::Subject;
 
 mod check;
 mod once;
@@ -43,6 +43,11 @@ enum Command {
     Check(check::Args),
     Once(once::Args),
     Rotate(rotate::Args),
+    /// Watch the mailboxes, and learn and rotate until told to end
+    ///
+    /// SIGHUP reads the configuration again, SIGTERM and SIGINT end it when
+    /// what was begun is done.
+    Serve,
 }
 
 /// How it went.
@@ -56,6 +61,12 @@ pub enum Exit {
     Failed = 2,
 }
 
+impl Exit {
+    fn wrong_if(is_wrong: bool) -> Self {
+        if is_wrong { Self::Wrong } else { Self::Done }
+    }
+}
+
 /// Does what `args` ask for, as of `now`, and prints results to `out`.
 ///
 /// # Errors
@@ -67,14 +78,11 @@ pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
         Command::Check(args) => check::run(args, &config, out),
         Command::Once(args) => once::run(args, &config, now, out),
         Command::Rotate(args) => rotate::run(args, &config, now, out),
+        Command::Serve => {
+            daemon::serve(&args.config, config)?;
+            Ok(Exit::Done)
+        }
     }
-}
-
-/// A user's mailbox and what holds for it.
-struct Subject<'a> {
-    place: &'a Place,
-    mailbox: Mailbox,
-    settings: &'a Settings,
 }
 
 /// Calls `visit` for each mailbox, of one user or of all. Whatever fails is
@@ -96,7 +104,7 @@ fn each_mailbox(
         let visited = match place.open(settings.roles.layout()) {
             Ok(None) => continue,
             Ok(Some(mailbox)) => visit(&Subject {
-                place,
+                user: &place.user,
                 mailbox,
                 settings,
             }),

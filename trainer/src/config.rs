@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -39,9 +40,25 @@ pub struct Config {
     pub named: BTreeMap<String, PathBuf>,
     /// Where each user's database is.
     pub databases: Databases,
+    /// How changes are noticed.
+    pub watching: Watching,
     host: Settings,
     /// Users for whom something else is said.
     users: BTreeMap<String, Settings>,
+}
+
+/// How a daemon notices changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watching {
+    /// Each mailbox is looked at after so long even if nothing was noticed.
+    pub rescan: Duration,
+    /// Where changes cannot be noticed it is looked at after so long.
+    pub poll: Duration,
+    /// Nothing is noticed: all mailboxes are polled.
+    pub polls: bool,
+    /// No more folders than these are watched; `None`: as many as the system
+    /// admits.
+    pub max_watches: Option<usize>,
 }
 
 /// What holds for one user.
@@ -183,9 +200,21 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         patterns,
         named,
         databases,
+        watching: watching(&file.watching),
         host,
         users,
     })
+}
+
+fn watching(said: &raw::Watching) -> Watching {
+    let seconds =
+        |said: Option<NonZeroU64>, default| Duration::from_secs(said.map_or(default, u64::from));
+    Watching {
+        rescan: seconds(said.rescan_seconds, 10 * 60),
+        poll: seconds(said.poll_seconds, 60),
+        polls: said.only_poll.unwrap_or(false),
+        max_watches: said.max_watches,
+    }
 }
 
 fn settings(

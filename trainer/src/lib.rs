@@ -10,6 +10,8 @@
 //! | [`decision`] | what to learn from where a message was and is, and where to move it |
 //! | [`database`] | where what a user taught is kept |
 //! | [`pass`] | what is to be done in a mailbox now, and doing it |
+//! | [`turn`] | a pass, carried out and logged |
+//! | [`daemon`] | watching all mailboxes, until told to end |
 //! | [`rotation`] | which messages of a folder go when a quota is reached |
 //!
 //! Decisions are pure functions over plain data; what was decided is then
@@ -17,6 +19,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod database;
 pub mod decision;
 mod error;
@@ -24,5 +27,7 @@ pub mod pass;
 pub mod pattern;
 pub mod roles;
 pub mod rotation;
+pub mod turn;
+mod watch;
 
 pub use error::Error;

@@ -6,11 +6,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, DirEntry};
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use mailbox::{Layout, Mailbox};
+use rustix::fs::{Dir, DirEntry, FileType};
+use rustix::io::Errno;
 
 use crate::Error;
 
@@ -25,7 +28,7 @@ pub struct Pattern {
 }
 
 /// Where a mailbox may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Whose it is.
     pub user: String,
@@ -93,11 +96,33 @@ impl Pattern {
         Ok(places.collect())
     }
 
+    /// The folders in which users' folders appear and go.
+    ///
+    /// # Errors
+    /// As [`Pattern::places`].
+    pub fn roots(&self) -> Result<Vec<Place>, Error> {
+        let mut roots = Vec::new();
+        let mut found = vec![(PathBuf::new(), Vec::new())];
+        for part in &self.parts {
+            match part {
+                Some(name) => found.iter_mut().for_each(|(path, _)| path.push(name)),
+                None => {
+                    roots.extend(found.iter().map(|(path, _)| Place {
+                        user: String::new(),
+                        base: self.base.clone(),
+                        path: path.clone(),
+                    }));
+                    found = self.each_below(found)?;
+                }
+            }
+        }
+        Ok(roots)
+    }
+
     fn each_below(&self, found: Vec<Found>) -> Result<Vec<Found>, Error> {
         let mut below = Vec::new();
         for (path, names) in found {
-            let full = self.base.join(&path);
-            for name in folder_names(&full).map_err(Error::io("read", full))? {
+            for name in folder_names(&self.base, &path)? {
                 let names = names.iter().cloned().chain([name.clone()]).collect();
                 below.push((path.join(name), names));
             }
@@ -131,6 +156,19 @@ impl Place {
             opened => Ok(Some(opened?)),
         }
     }
+
+    /// Opens the last folder on the way to it that is there by now, and tells
+    /// whether it is the place itself. No link is followed where users could
+    /// have planted it.
+    pub(crate) fn open_deepest(&self) -> Result<(OwnedFd, bool), Error> {
+        match mailbox::open_deepest(&self.base, &self.path) {
+            Err(mailbox::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            opened => return Ok(opened?),
+        }
+        let there = self.base.ancestors().find_map(|base| File::open(base).ok());
+        let gone = || Error::io("open", &self.base)(io::ErrorKind::NotFound.into());
+        Ok((there.ok_or_else(gone)?.into(), false))
+    }
 }
 
 impl fmt::Display for Place {
@@ -139,34 +177,46 @@ impl fmt::Display for Place {
     }
 }
 
-/// What may be a user's folder, sorted. A link is named too, so that opening
-/// it tells the admin why it is not followed. Names that are hidden, or that
-/// would look like something else in a log, are no users.
-fn folder_names(path: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+/// What may be a user's folder in `path` below `base`, sorted. A link is named
+/// too, so that opening it tells the admin why it is not followed. Names that
+/// are hidden, or that would look like something else in a log, are no users.
+fn folder_names(base: &Path, path: &Path) -> Result<Vec<String>, Error> {
+    let (folder, is_last) = match mailbox::open_deepest(base, path) {
+        Err(mailbox::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(Vec::new());
+        }
+        opened => opened?,
     };
+    if !is_last {
+        return Ok(Vec::new());
+    }
+    let full = base.join(path);
+    let failed = |errno: Errno| Error::io("read", &full)(errno.into());
     let mut names = Vec::new();
-    for entry in entries {
-        names.extend(user_name(&entry?)?);
+    for entry in Dir::read_from(&folder).map_err(failed)? {
+        names.extend(user_name(&entry.map_err(failed)?));
     }
     names.sort();
     Ok(names)
 }
 
-fn user_name(entry: &DirEntry) -> io::Result<Option<String>> {
-    let kind = entry.file_type()?;
-    if !kind.is_dir() && !kind.is_symlink() {
-        return Ok(None);
+fn user_name(entry: &DirEntry) -> Option<String> {
+    let kind = entry.file_type();
+    if !matches!(
+        kind,
+        FileType::Directory | FileType::Symlink | FileType::Unknown
+    ) {
+        return None;
     }
-    let name = entry.file_name().into_string().ok();
-    Ok(name.filter(|name| !name.starts_with('.') && !name.chars().any(char::is_control)))
+    let name = entry.file_name().to_str().ok()?;
+    let is_user = !name.starts_with('.') && !name.chars().any(char::is_control);
+    is_user.then(|| name.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     #[test]

@@ -36,11 +36,10 @@ pub(super) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::
 
 fn line(config: &Config, subject: &Subject<'_>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let Subject {
-        place,
+        user,
         mailbox,
         settings,
     } = subject;
-    let user = &place.user;
     let (mut n_spam, mut n_counting, mut wrong) = (0, 0, Vec::new());
     for name in mailbox.folders()? {
         let name = name?;
@@ -70,14 +69,13 @@ fn line(config: &Config, subject: &Subject<'_>, out: &mut dyn Write) -> Result<E
     }
     print(
         out,
-        &format!("{user}: {place}: {n_spam} spam, {n_counting} counting"),
+        &format!(
+            "{user}: {}: {n_spam} spam, {n_counting} counting",
+            mailbox.path().display()
+        ),
         &wrong,
     )?;
-    Ok(if wrong.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Wrong
-    })
+    Ok(Exit::wrong_if(!wrong.is_empty()))
 }
 
 fn print(out: &mut dyn Write, found: &str, wrong: &[String]) -> io::Result<()> {

@@ -69,7 +69,7 @@ impl Rotation<'_> {
     /// Whether all that should go has gone.
     fn run(&mut self, quota: &Quota, now: SystemTime) -> Result<bool, Failure> {
         let mailbox = &self.subject.mailbox;
-        let user = &self.subject.place.user;
+        let user = self.subject.user;
         let Some(folder) = mailbox.folder(self.folder)? else {
             return Ok(true);
         };
@@ -104,7 +104,7 @@ impl Rotation<'_> {
         if self.subject.settings.roles.role(self.folder) != Role::Spam {
             return Ok(plan_rotation(&inventory, quota, now));
         }
-        let user = &self.subject.place.user;
+        let user = self.subject.user;
         let store = self.config.databases.open(user, Access::ReadOnly)?;
         plan_asking(&mut inventory, quota, now, |entry| {
             is_unlearned(folder, entry, &store)
@@ -112,7 +112,7 @@ impl Rotation<'_> {
     }
 
     fn log(&self, deletion: &Deletion, outcome: &Outcome) {
-        let (user, folder) = (&self.subject.place.user, self.folder);
+        let (user, folder) = (self.subject.user, self.folder);
         let Deletion {
             entry,
             bytes,
@@ -141,7 +141,7 @@ impl Rotation<'_> {
         let line = Line {
             r#type: "deletion",
             version: 1,
-            user: &self.subject.place.user,
+            user: self.subject.user,
             folder: self.folder.to_string(),
             message: deletion.entry.name.to_string(),
             received: since.unwrap_or_default().as_secs(),

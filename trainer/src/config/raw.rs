@@ -16,7 +16,17 @@ pub(super) struct File {
     pub(super) learning: Learning,
     pub(super) databases: Option<Spanned<String>>,
     pub(super) rotation: Rotation,
+    pub(super) watching: Watching,
     pub(super) users: BTreeMap<Spanned<String>, User>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Watching {
+    pub(super) rescan_seconds: Option<NonZeroU64>,
+    pub(super) poll_seconds: Option<NonZeroU64>,
+    pub(super) only_poll: Option<bool>,
+    pub(super) max_watches: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,0 +1,97 @@
+//! `bmfd serve`: watches all mailboxes and gives each its turns, until it is
+//! told to end.
+//!
+//! [`keeper`] holds everything that changes and belongs to one task. What
+//! reads or writes a disk is done by the threads of a pool, one mailbox by one
+//! thread at a time.
+//!
+//! SIGHUP reads the configuration again; watches stay, so that no change is
+//! missed. SIGTERM and SIGINT begin no new turn and end when the present ones
+//! have; what they leave the next start finds, as it would after a kill.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info};
+
+use crate::config::Config;
+
+mod job;
+mod keeper;
+
+use keeper::Keeper;
+
+/// What a listener is given.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The configuration, and each new one.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Turns to true when no new work may begin.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// The tasks that run beside the watching: each ends soon after
+/// [`Context::stopping`] has turned to true. An error ends the daemon.
+fn listeners(_context: &Context) -> JoinSet<anyhow::Result<()>> {
+    JoinSet::new()
+}
+
+/// Runs until a signal says to end. `path` is read again on SIGHUP.
+///
+/// # Errors
+/// When the system refuses what the daemon as a whole needs.
+pub fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(run(path, config))
+}
+
+async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
+    let on = |kind| signal(kind).context("cannot wait for signals");
+    let mut hangup = on(SignalKind::hangup())?;
+    let mut end = [on(SignalKind::terminate())?, on(SignalKind::interrupt())?];
+    let config = Arc::new(config);
+    let (new_config, configs) = watch::channel(Arc::clone(&config));
+    let (stop, stopping) = watch::channel(false);
+    let mut listeners = listeners(&Context {
+        config: configs,
+        stopping,
+    });
+    let mut keeper = Keeper::new(config)?;
+    loop {
+        tokio::select! {
+            () = either(&mut end) => break,
+            Some(ended) = listeners.join_next() => ended.context("a listener ended")??,
+            _ = hangup.recv() => match Config::read(path) {
+                Ok(config) => {
+                    let config = Arc::new(config);
+                    new_config.send_replace(Arc::clone(&config));
+                    keeper.reload(config);
+                }
+                Err(error) => error!(%error, "configuration stays as it was"),
+            },
+            () = keeper.step() => {}
+        }
+    }
+    info!("ending");
+    stop.send_replace(true);
+    keeper.drain().await;
+    while let Some(ended) = listeners.join_next().await {
+        ended.context("a listener ended")??;
+    }
+    info!("ended");
+    Ok(())
+}
+
+async fn either([one, other]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}

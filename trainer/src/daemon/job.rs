@@ -1,0 +1,187 @@
+//! What a thread does with one mailbox in one turn.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, SystemTime};
+
+use mailbox::{FolderName, Layout, Mailbox};
+
+use crate::Error;
+use crate::config::{Config, Settings};
+use crate::decision::Role;
+use crate::pattern::Place;
+use crate::turn::{self, Subject};
+use crate::watch::inotify::{self, Inotify, Of, Refused, Wd};
+use crate::watch::schedule::Id;
+
+/// What is remembered of a mailbox from one turn to the next.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Where it is.
+    pub(super) place: Place,
+    watches: HashSet<Wd>,
+    watching: Watching,
+}
+
+/// How changes of a mailbox are noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Watching {
+    /// Not yet.
+    #[default]
+    No,
+    /// By hints.
+    Hints,
+    /// By looking again and again: hints do not come from there, or are not
+    /// wanted.
+    Polling,
+    /// Likewise, since there are no more watches for all of it.
+    Full,
+}
+
+/// What came of a turn.
+#[derive(Debug)]
+pub(super) enum Worked {
+    /// The mailbox is no longer there.
+    Gone,
+    /// It was looked at.
+    Looked {
+        /// There is more to do at once.
+        more: bool,
+        /// How long until something is due.
+        look_again: Option<Duration>,
+    },
+}
+
+/// What a turn needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given<'a> {
+    pub(super) id: Id,
+    /// Its folders may be others than the last time.
+    pub(super) folders: bool,
+    pub(super) config: &'a Config,
+    pub(super) inotify: &'a Inotify,
+    pub(super) now: SystemTime,
+}
+
+impl Seat {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            place,
+            watches: HashSet::new(),
+            watching: Watching::No,
+        }
+    }
+
+    pub(super) fn watching(&self) -> Watching {
+        self.watching
+    }
+
+    /// Works on the mailbox.
+    ///
+    /// # Errors
+    /// When the mailbox as a whole cannot be worked with.
+    pub(super) fn work(&mut self, given: Given<'_>) -> Result<Worked, Error> {
+        let config = given.config;
+        let settings = config.settings(&self.place.user);
+        let Some(mailbox) = self.place.open(settings.roles.layout())? else {
+            self.unwatch(given.inotify);
+            return Ok(Worked::Gone);
+        };
+        if given.folders || self.watching == Watching::No {
+            self.watch(&mailbox, settings, given)?;
+        }
+        let subject = Subject {
+            user: &self.place.user,
+            mailbox,
+            settings,
+        };
+        let turn = turn::take(config, &subject, given.now)?;
+        let polls = matches!(self.watching, Watching::Polling | Watching::Full);
+        let poll = polls.then_some(config.watching.poll);
+        Ok(Worked::Looked {
+            more: false,
+            look_again: turn.pass.look_again.into_iter().chain(poll).min(),
+        })
+    }
+
+    /// Ends all watches.
+    pub(super) fn unwatch(&mut self, inotify: &Inotify) {
+        for wd in self.watches.drain() {
+            inotify.unwatch(wd);
+        }
+        self.watching = Watching::No;
+    }
+
+    /// Watches what there is now, and no longer what there was. Comes before
+    /// looking, so that nothing happens in between.
+    fn watch(
+        &mut self,
+        mailbox: &Mailbox,
+        settings: &Settings,
+        given: Given<'_>,
+    ) -> Result<(), Error> {
+        let mut watches = Watches {
+            given,
+            names: HashSet::new(),
+            is_full: false,
+        };
+        self.watching = match watches.add_all(mailbox, settings)? {
+            false => Watching::Polling,
+            true if watches.is_full => Watching::Full,
+            true => Watching::Hints,
+        };
+        for wd in self.watches.difference(&watches.names) {
+            given.inotify.unwatch(*wd);
+        }
+        self.watches = watches.names;
+        Ok(())
+    }
+}
+
+struct Watches<'a> {
+    given: Given<'a>,
+    names: HashSet<Wd>,
+    is_full: bool,
+}
+
+impl Watches<'_> {
+    /// Watches the halves of folders in which messages matter, and each folder
+    /// in which others may appear. Tells whether hints can come from there.
+    fn add_all(&mut self, mailbox: &Mailbox, settings: &Settings) -> Result<bool, Error> {
+        let polls = self.given.config.watching.polls;
+        for directory in mailbox.directories()? {
+            let directory = directory?;
+            let name = &directory.name;
+            let is_inbox = *name == FolderName::inbox();
+            if is_inbox && (polls || inotify::is_remote(directory.as_fd())) {
+                return Ok(false);
+            }
+            let has_others = settings.roles.layout() == Layout::Nested || is_inbox;
+            if has_others || !directory.holds_mail {
+                self.add(directory.as_fd(), Of::Folders)?;
+            }
+            if !directory.holds_mail || settings.roles.role(name) == Role::Never {
+                continue;
+            }
+            // What is wrong with a folder the pass will say.
+            if let Ok(Some(folder)) = mailbox.folder(name) {
+                for half in folder.halves() {
+                    self.add(half, Of::Messages)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn add(&mut self, folder: BorrowedFd<'_>, of: Of) -> Result<(), Error> {
+        let subject = inotify::Subject::Mailbox(self.given.id);
+        match self.given.inotify.watch(folder, subject, of) {
+            Ok(wd) => {
+                self.names.insert(wd);
+            }
+            Err(Refused::Full) => self.is_full = true,
+            Err(Refused::Io(error)) => return Err(Error::io("watch", "a folder")(error)),
+        }
+        Ok(())
+    }
+}

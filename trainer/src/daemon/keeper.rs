@@ -1,0 +1,403 @@
+//! All mailboxes and whose turn it is.
+
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, available_parallelism};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+use tracing::{debug, error, info, warn};
+
+use super::job::{Given, Seat, Watching, Worked};
+use crate::Error;
+use crate::config::Config;
+use crate::pattern::Place;
+use crate::watch::inotify::{Hint, Inotify, Subject, Wd};
+use crate::watch::places::{self, Found};
+use crate::watch::schedule::{Done, Id, Schedule, Turn};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    config: Arc<Config>,
+    inotify: Arc<Inotify>,
+    hints: mpsc::UnboundedReceiver<Vec<Hint>>,
+    schedule: Schedule,
+    /// By number; a thread that works on one has it.
+    seats: Vec<Option<Box<Seat>>>,
+    numbers: HashMap<Place, Id>,
+    places: Places,
+    pool: ThreadPool,
+    n_working: usize,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    end: mpsc::UnboundedSender<Ended>,
+    is_full: bool,
+    started: Option<Instant>,
+}
+
+/// Looking for mailboxes.
+#[derive(Debug, Default)]
+struct Places {
+    watches: HashSet<Wd>,
+    is_being_searched: bool,
+    due: Option<Instant>,
+}
+
+/// A thread has done its work.
+#[derive(Debug)]
+enum Ended {
+    Turn {
+        id: Id,
+        seat: Box<Seat>,
+        worked: Result<Worked, Failure>,
+        took: Duration,
+    },
+    Search {
+        found: Found,
+        took: Duration,
+    },
+}
+
+#[derive(Debug)]
+enum Failure {
+    Error(Error),
+    Panic(String),
+}
+
+/// A mailbox that could not be worked with is tried again after this.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// After a lost hint everybody is looked at, not all at the same moment.
+const AFTER_OVERFLOW: Duration = Duration::from_secs(5);
+
+/// Folders appear one after another when a user is made.
+const BEFORE_SEARCH: Duration = Duration::from_millis(100);
+
+impl Keeper {
+    pub(super) fn new(config: Arc<Config>) -> anyhow::Result<Self> {
+        let inotify = Inotify::new(config.watching.max_watches)
+            .context("cannot watch folders: fs.inotify.max_user_instances may be too low")?;
+        let inotify = Arc::new(inotify);
+        let n_threads = available_parallelism().map_or(1, usize::from);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(n_threads)
+            .thread_name(|n| format!("turn-{n}"))
+            .build()
+            .context("cannot start threads")?;
+        let (end, ended) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        Ok(Self {
+            schedule: Schedule::new(config.watching.rescan),
+            config,
+            hints: listen(&inotify)?,
+            inotify,
+            seats: Vec::new(),
+            numbers: HashMap::new(),
+            places: Places {
+                due: Some(now),
+                ..Places::default()
+            },
+            pool,
+            n_working: 0,
+            ended,
+            end,
+            is_full: false,
+            started: Some(now),
+        })
+    }
+
+    /// Takes in what has happened, and begins what is due.
+    ///
+    /// Can be dropped at any time; nothing is lost.
+    pub(super) async fn step(&mut self) {
+        let now = Instant::now();
+        self.search(now);
+        self.begin_turns(now);
+        let wakes = self.wakes(now);
+        tokio::select! {
+            Some(hints) = self.hints.recv() => hints.into_iter().for_each(|hint| self.take(hint)),
+            Some(ended) = self.ended.recv() => self.end(ended),
+            () = sleep_until(wakes.unwrap_or(now).into()), if wakes.is_some() => {}
+        }
+    }
+
+    /// Works by `config` from now on. Watches stay.
+    pub(super) fn reload(&mut self, config: Arc<Config>) {
+        info!("configuration read again");
+        let now = Instant::now();
+        self.schedule.set_rescan(config.watching.rescan);
+        self.config = config;
+        self.is_full = false;
+        self.schedule.all(now, Duration::ZERO);
+        self.search_at(now);
+    }
+
+    /// Waits for what has begun.
+    pub(super) async fn drain(&mut self) {
+        while self.n_working > 0 || self.places.is_being_searched {
+            match self.ended.recv().await {
+                Some(ended) => self.end(ended),
+                None => return,
+            }
+        }
+    }
+
+    fn wakes(&self, now: Instant) -> Option<Instant> {
+        let can_begin = self.n_working < self.pool.current_num_threads();
+        let turn = self.schedule.wakes(now).filter(|_| can_begin);
+        let search = self.places.due.filter(|_| !self.places.is_being_searched);
+        turn.into_iter().chain(search).min()
+    }
+
+    fn take(&mut self, hint: Hint) {
+        let now = Instant::now();
+        match hint {
+            Hint::Messages(Subject::Mailbox(id)) => self.schedule.changed(id, false, now),
+            Hint::Folders(Subject::Mailbox(id)) => self.schedule.changed(id, true, now),
+            Hint::Messages(Subject::Places) | Hint::Folders(Subject::Places) => {
+                self.search_at(now + BEFORE_SEARCH);
+            }
+            Hint::Overflow => {
+                warn!("more changes at once than the kernel keeps; looking at all mailboxes");
+                self.schedule.all(now, AFTER_OVERFLOW);
+                self.search_at(now + BEFORE_SEARCH);
+            }
+        }
+    }
+
+    fn search_at(&mut self, at: Instant) {
+        self.places.due = Some(self.places.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn search(&mut self, now: Instant) {
+        if self.places.is_being_searched || self.places.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.places.is_being_searched = true;
+        self.places.due = None;
+        let known = self.numbers.keys().cloned().collect();
+        let (config, inotify) = (Arc::clone(&self.config), Arc::clone(&self.inotify));
+        let end = self.end.clone();
+        self.pool.spawn(move || {
+            let found = places::find(&config, &known, &inotify);
+            let took = now.elapsed();
+            // Nobody listens any more when the daemon ends.
+            let _ = end.send(Ended::Search { found, took });
+        });
+    }
+
+    fn begin_turns(&mut self, now: Instant) {
+        while self.n_working < self.pool.current_num_threads() {
+            let Some(turn) = self.schedule.next(now) else {
+                return;
+            };
+            let Some(seat) = self.seats[turn.id].take() else {
+                continue;
+            };
+            self.n_working += 1;
+            self.begin(turn, seat);
+        }
+    }
+
+    fn begin(&self, turn: Turn, mut seat: Box<Seat>) {
+        let Turn { id, folders } = turn;
+        let (config, inotify) = (Arc::clone(&self.config), Arc::clone(&self.inotify));
+        let end = self.end.clone();
+        self.pool.spawn(move || {
+            let started = Instant::now();
+            let given = Given {
+                id,
+                folders,
+                config: &config,
+                inotify: &inotify,
+                now: SystemTime::now(),
+            };
+            let worked = match catch_unwind(AssertUnwindSafe(|| seat.work(given))) {
+                Ok(worked) => worked.map_err(Failure::Error),
+                Err(panic) => Err(Failure::Panic(text(&*panic).to_owned())),
+            };
+            let _ = end.send(Ended::Turn {
+                id,
+                seat,
+                worked,
+                took: started.elapsed(),
+            });
+        });
+    }
+
+    fn end(&mut self, ended: Ended) {
+        match ended {
+            Ended::Turn {
+                id,
+                seat,
+                worked,
+                took,
+            } => {
+                self.n_working -= 1;
+                self.end_turn(id, seat, worked, took);
+            }
+            Ended::Search { found, took } => self.end_search(found, took),
+        }
+        self.log_start();
+    }
+
+    fn end_turn(
+        &mut self,
+        id: Id,
+        mut seat: Box<Seat>,
+        worked: Result<Worked, Failure>,
+        took: Duration,
+    ) {
+        let now = Instant::now();
+        let user = seat.place.user.as_str();
+        let mut done = Done {
+            took,
+            ..Done::default()
+        };
+        match worked {
+            Ok(Worked::Looked { more, look_again }) => {
+                debug!(user, ?took, more, "turn");
+                done.more = more;
+                done.look_again = look_again;
+            }
+            Ok(Worked::Gone) => {
+                info!(user, place = %seat.place, "mailbox has gone");
+                self.numbers.remove(&seat.place);
+                self.schedule.remove(id);
+                self.search_at(now + BEFORE_SEARCH);
+            }
+            Err(failure) => {
+                match failure {
+                    Failure::Error(error) => error!(user, %error, "mailbox left alone"),
+                    Failure::Panic(message) => error!(user, message, "turn panicked"),
+                }
+                done.look_again = Some(RETRY);
+            }
+        }
+        self.warn_if_full(seat.watching());
+        if self.schedule.done(id, done, now) {
+            self.seats[id] = Some(seat);
+        } else {
+            seat.unwatch(&self.inotify);
+        }
+    }
+
+    fn end_search(&mut self, found: Found, took: Duration) {
+        let now = Instant::now();
+        self.places.is_being_searched = false;
+        // A user can make and remove folders all the time.
+        if let Some(due) = &mut self.places.due {
+            *due = (*due).max(now + took * 5);
+        }
+        self.search_at(now + self.config.watching.rescan);
+        for error in found.errors {
+            error!(%error, "cannot look for mailboxes");
+        }
+        for wd in self.places.watches.difference(&found.watches) {
+            self.inotify.unwatch(*wd);
+        }
+        self.places.watches = found.watches;
+        if found.is_incomplete {
+            self.warn_if_full(Watching::Full);
+        }
+        let there: HashSet<Place> = found.places.into_iter().collect();
+        let gone = self.numbers.keys().filter(|place| !there.contains(*place));
+        let gone: Vec<Place> = gone.cloned().collect();
+        for place in gone {
+            self.leave(&place);
+        }
+        for place in there {
+            self.join(place);
+        }
+    }
+
+    fn join(&mut self, place: Place) {
+        if self.numbers.contains_key(&place) {
+            return;
+        }
+        debug!(user = place.user, %place, "mailbox found");
+        let id = self.schedule.add();
+        if self.seats.len() <= id {
+            self.seats.resize_with(id + 1, || None);
+        }
+        self.seats[id] = Some(Box::new(Seat::new(place.clone())));
+        self.numbers.insert(place, id);
+    }
+
+    fn leave(&mut self, place: &Place) {
+        let Some(id) = self.numbers.remove(place) else {
+            return;
+        };
+        info!(user = place.user, %place, "mailbox is no longer looked after");
+        self.schedule.remove(id);
+        if let Some(mut seat) = self.seats[id].take() {
+            seat.unwatch(&self.inotify);
+        }
+    }
+
+    fn warn_if_full(&mut self, watching: Watching) {
+        if watching != Watching::Full || self.is_full {
+            return;
+        }
+        self.is_full = true;
+        let limit = fs::read_to_string(MAX_USER_WATCHES).unwrap_or_default();
+        warn!(
+            watched = self.inotify.len(),
+            limit = limit.trim(),
+            poll = ?self.config.watching.poll,
+            "no more watches; the other mailboxes are polled. Raise fs.inotify.max_user_watches"
+        );
+    }
+
+    /// Once, when everybody has had his first turn.
+    fn log_start(&mut self) {
+        if self.n_working > 0 || self.places.is_being_searched || self.schedule.is_waiting() {
+            return;
+        }
+        if let Some(started) = self.started.take() {
+            info!(
+                mailboxes = self.schedule.len(),
+                folders = self.inotify.len(),
+                took = ?started.elapsed(),
+                "watching"
+            );
+        }
+    }
+}
+
+/// Takes hints off the kernel's queue as fast as they come, so that it does
+/// not overflow whatever else the daemon is doing.
+fn listen(inotify: &Arc<Inotify>) -> anyhow::Result<mpsc::UnboundedReceiver<Vec<Hint>>> {
+    let (send, hints) = mpsc::unbounded_channel();
+    let inotify = Arc::clone(inotify);
+    let take_off = move || loop {
+        match inotify.wait() {
+            Ok(hints) => {
+                if send.send(hints).is_err() {
+                    return;
+                }
+            }
+            Err(error) => return error!(%error, "cannot read hints; all is left to rescans"),
+        }
+    };
+    thread::Builder::new()
+        .name("hints".to_owned())
+        .spawn(take_off)
+        .context("cannot start a thread")?;
+    Ok(hints)
+}
+
+const MAX_USER_WATCHES: &str = "/proc/sys/fs/inotify/max_user_watches";
+
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let message = panic.downcast_ref::<&str>().copied();
+    message
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

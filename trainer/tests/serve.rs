@@ -1,0 +1,213 @@
+//! `bmfd serve` on real mailboxes: what is moved is learned, whatever happens
+//! to folders, configuration and hints meanwhile.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A host whose daemon runs.
+struct Daemon {
+    dir: TempDir,
+    child: Child,
+    log: Receiver<String>,
+}
+
+/// Much longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Daemon {
+    /// Waits until it watches the mailboxes that `prepare` makes.
+    fn start(config: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("home")).unwrap();
+        prepare(&dir.path().join("home"));
+        write_config(dir.path(), config);
+        let (child, log) = spawn(Command::new(env!("CARGO_BIN_EXE_bmfd")), dir.path());
+        let daemon = Self { dir, child, log };
+        daemon.wait_for("watching mailboxes=");
+        daemon
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join("home").join(below)
+    }
+
+    /// The first line of the log that holds `text`.
+    fn wait_for(&self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            match self
+                .log
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("no {text:?} in the log ({error}): {seen:#?}"),
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Puts a message there as a mail reader does, and waits until it is
+    /// learned.
+    fn teach(&self, folder: &str, name: &str) -> String {
+        put(&self.path(folder), name);
+        self.wait_for(&format!("file={name}"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn write_config(dir: &Path, config: &str) {
+    let head = format!(
+        "databases = '{0}/lib/*'\nmailboxes.patterns = ['{0}/home/*/Maildir']\n",
+        dir.display()
+    );
+    fs::write(dir.join("bmfd.toml"), head + config).unwrap();
+}
+
+fn spawn(mut command: Command, dir: &Path) -> (Child, Receiver<String>) {
+    command.arg("--config").arg(dir.join("bmfd.toml"));
+    command.args(["--verbose", "serve"]).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (send, log) = mpsc::channel();
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let _ = send.send(line);
+        }
+    });
+    (child, log)
+}
+
+fn folder(path: &Path) {
+    for half in ["tmp", "new", "cur"] {
+        fs::create_dir_all(path.join(half)).unwrap();
+    }
+}
+
+fn put(folder: &Path, name: &str) {
+    let mail = format!("Subject: {name}\n\nwords of {name}\n");
+    fs::write(folder.join("tmp/x"), mail).unwrap();
+    fs::rename(folder.join("tmp/x"), folder.join("cur").join(name)).unwrap();
+}
+
+fn user(home: &Path, name: &str) {
+    folder(&home.join(name).join("Maildir"));
+    folder(&home.join(name).join("Maildir/.Junk"));
+}
+
+#[test]
+fn a_move_is_learned_at_once_and_a_signal_ends_it() {
+    let mut daemon = Daemon::start("", |home| user(home, "anna"));
+    let line = daemon.teach("anna/Maildir/.Junk", "1.h:2,S");
+    assert!(
+        line.contains("message learned user=\"anna\" folder=Junk"),
+        "{line}"
+    );
+    let (from, to) = ("anna/Maildir/.Junk/cur/1.h:2,S", "anna/Maildir/cur/1.h:2,S");
+    fs::rename(daemon.path(from), daemon.path(to)).unwrap();
+    daemon.wait_for("folder=INBOX file=1.h:2,S label=\"ham\"");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for("ended");
+    assert!(daemon.child.wait().unwrap().success());
+}
+
+#[test]
+fn folders_and_mailboxes_that_come_later_or_are_made_again() {
+    let daemon = Daemon::start("", |home| user(home, "anna"));
+    folder(&daemon.path("anna/Maildir/.Spam"));
+    daemon.teach("anna/Maildir/.Spam", "1.h:2,");
+    fs::remove_dir_all(daemon.path("anna/Maildir/.Spam")).unwrap();
+    folder(&daemon.path("anna/Maildir/.Spam"));
+    daemon.teach("anna/Maildir/.Spam", "2.h:2,");
+    // One part after another.
+    fs::create_dir(daemon.path("anna/Maildir/.Spam.old")).unwrap();
+    daemon.wait_for("turn user=\"anna\"");
+    folder(&daemon.path("anna/Maildir/.Spam.old"));
+    daemon.teach("anna/Maildir/.Spam.old", "3.h:2,");
+
+    fs::create_dir(daemon.path("bert")).unwrap();
+    user(&daemon.path(""), "bert");
+    daemon.teach("bert/Maildir/.Junk", "4.h:2,");
+    fs::rename(daemon.path("bert/Maildir"), daemon.path("bert/away")).unwrap();
+    daemon.wait_for("mailbox has gone user=\"bert\"");
+    user(&daemon.path(""), "bert");
+    daemon.teach("bert/Maildir/.Junk", "5.h:2,");
+    fs::remove_dir_all(daemon.path("bert")).unwrap();
+    daemon.wait_for("user=\"bert\"");
+    user(&daemon.path(""), "bert");
+    daemon.teach("bert/Maildir/.Junk", "6.h:2,");
+}
+
+#[test]
+fn where_nothing_can_be_noticed_mailboxes_are_polled() {
+    for config in ["only_poll = true", "max_watches = 3"] {
+        let config = format!("[watching]\npoll_seconds = 1\n{config}\n");
+        let daemon = Daemon::start(&config, |home| user(home, "anna"));
+        daemon.teach("anna/Maildir/.Junk", "1.h:2,");
+    }
+}
+
+#[test]
+fn too_few_watches_are_said_with_the_sysctl() {
+    let dir = tempfile::tempdir().unwrap();
+    user(&dir.path().join("home"), "anna");
+    write_config(dir.path(), "watching.max_watches = 3");
+    let (child, log) = spawn(Command::new(env!("CARGO_BIN_EXE_bmfd")), dir.path());
+    let daemon = Daemon { dir, child, log };
+    let line = daemon.wait_for("no more watches");
+    assert!(line.contains("fs.inotify.max_user_watches"), "{line}");
+}
+
+#[test]
+fn a_new_configuration_is_taken_and_a_wrong_one_refused() {
+    let daemon = Daemon::start("", |home| user(home, "anna"));
+    folder(&daemon.path("anna/Maildir/.Unwanted"));
+    write_config(daemon.dir.path(), "[folder]");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("configuration stays as it was error=");
+    put(&daemon.path("anna/Maildir/.Unwanted"), "1.h:2,");
+    write_config(daemon.dir.path(), "folders.spam = ['Unwanted']");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("message learned user=\"anna\" folder=Unwanted file=1.h:2,");
+    daemon.teach("anna/Maildir/.Unwanted", "2.h:2,");
+}
+
+#[test]
+fn hints_that_were_lost_cost_nothing() {
+    let daemon = Daemon::start("", |home| {
+        user(home, "anna");
+        user(home, "bert");
+    });
+    daemon.signal(Signal::STOP);
+    let flood = daemon.path("bert/Maildir/new");
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    fs::write(flood.join("0"), "Subject: x\n\nx\n").unwrap();
+    for n in 0..limit {
+        fs::rename(flood.join(n.to_string()), flood.join((n + 1).to_string())).unwrap();
+    }
+    put(&daemon.path("anna/Maildir/.Junk"), "1.h:2,");
+    daemon.signal(Signal::CONT);
+    daemon.wait_for("more changes at once than the kernel keeps");
+    daemon.wait_for("message learned user=\"anna\" folder=Junk file=1.h:2,");
+}
