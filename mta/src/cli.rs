@@ -1,1 +1,6 @@
 //! `postern` as functions of its arguments.
+
+pub mod accounts;
+pub mod alias;
+pub mod domain;
+pub mod user;

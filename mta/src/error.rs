@@ -28,6 +28,17 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The accounts could not be read or changed.
+    #[error("cannot use the accounts in {path:?}: {source}")]
+    Accounts {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A user's mailbox could not be used.
+    #[error(transparent)]
+    Mailbox(#[from] mailbox::Error),
 }
 
 impl Error {

@@ -6,8 +6,10 @@
 //! [`message::Message`], and hands both over; what it then answers is a
 //! promise, or a reason.
 
+pub mod accounts;
 pub mod cli;
 pub mod config;
+pub mod delivery;
 mod error;
 pub mod handover;
 pub mod message;

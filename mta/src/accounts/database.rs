@@ -1,0 +1,452 @@
+//! The accounts in one SQLite file.
+//!
+//! The server holds it open; `postern user` and its like change it at the same
+//! time, in transactions of their own. SQLite's write-ahead log lets both go
+//! on, and each change is synced before it is reported.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mailbox::Quota;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Address, Directory, Domain, Homes, User, UserSettings};
+use crate::Error;
+use crate::delivery::instructions;
+use crate::smtp::Mailbox;
+
+/// The accounts of a host, and where their folders are.
+#[derive(Debug)]
+pub struct Accounts {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+    homes: Homes,
+}
+
+/// Version 1, kept as SQLite's `user_version`. A later program upgrades what
+/// it finds in one transaction; what is newer than itself it refuses.
+const VERSION: i64 = 1;
+const SCHEMA: &str = "
+CREATE TABLE domain (
+    name TEXT PRIMARY KEY,
+    postmaster TEXT,
+    programs INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE TABLE user (
+    domain TEXT NOT NULL REFERENCES domain (name),
+    local_part TEXT NOT NULL,
+    quota_bytes INTEGER,
+    quota_messages INTEGER,
+    over_quota TEXT NOT NULL,
+    filter INTEGER NOT NULL,
+    threshold REAL,
+    spam TEXT NOT NULL,
+    programs INTEGER NOT NULL,
+    PRIMARY KEY (domain, local_part)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE alias (
+    domain TEXT NOT NULL REFERENCES domain (name),
+    local_part TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    target TEXT NOT NULL,
+    PRIMARY KEY (domain, local_part, position)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+";
+
+/// For another program's change to end.
+const BUSY: Duration = Duration::from_secs(10);
+
+impl Accounts {
+    /// Opens the file at `path`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or was made by a newer program.
+    pub fn open(path: &Path, homes: Homes) -> Result<Self, Error> {
+        let failed = |source| Error::Accounts {
+            path: path.to_owned(),
+            source,
+        };
+        let mut connection = Connection::open(path).map_err(failed)?;
+        prepare(&mut connection).map_err(failed)?;
+        let version: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(failed)?;
+        if version > VERSION {
+            let reason = format!("its version {version} is that of a newer program");
+            return Err(Error::io("use", path)(std::io::Error::other(reason)));
+        }
+        Ok(Self {
+            connection: Mutex::new(connection),
+            path: path.to_owned(),
+            homes,
+        })
+    }
+
+    /// The folders of the users.
+    pub fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
+    /// All that is asked and changed in `work` is one transaction, which an
+    /// error of `work` takes back.
+    ///
+    /// # Errors
+    /// That of `work`, or when the transaction cannot end.
+    pub fn change<T>(
+        &self,
+        work: impl FnOnce(&Change<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut connection = self.connection();
+        let transaction = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(|source| self.failed(source))?;
+        let change = Change {
+            transaction,
+            accounts: self,
+        };
+        let result = work(&change)?;
+        let ended = change.transaction.commit();
+        ended.map_err(|source| self.failed(source))?;
+        Ok(result)
+    }
+
+    /// All domains, by name.
+    ///
+    /// # Errors
+    /// When the file cannot be read; so the other questions.
+    pub fn domains(&self) -> Result<Vec<Domain>, Error> {
+        self.all(
+            "SELECT name, postmaster, programs FROM domain ORDER BY name",
+            [],
+            domain,
+        )
+    }
+
+    /// All users, or those of one domain, by address.
+    ///
+    /// # Errors
+    /// As [`Accounts::domains`].
+    pub fn users(&self, domain: Option<&str>) -> Result<Vec<User>, Error> {
+        let sql = "SELECT * FROM user WHERE ?1 IS NULL OR domain = ?1 ORDER BY domain, local_part";
+        self.all(sql, [domain], user)
+    }
+
+    /// All aliases with their targets, or those of one domain, by address.
+    ///
+    /// # Errors
+    /// As [`Accounts::domains`].
+    pub fn aliases(&self, domain: Option<&str>) -> Result<Vec<(Address, Vec<String>)>, Error> {
+        let sql = "SELECT domain, local_part, target FROM alias \
+                   WHERE ?1 IS NULL OR domain = ?1 ORDER BY domain, local_part, position";
+        let rows: Vec<(Address, String)> =
+            self.all(sql, [domain], |row| Ok((address(row)?, row.get("target")?)))?;
+        let mut aliases: Vec<(Address, Vec<String>)> = Vec::new();
+        for (address, target) in rows {
+            match aliases.last_mut() {
+                Some((last, targets)) if *last == address => targets.push(target),
+                _ => aliases.push((address, vec![target])),
+            }
+        }
+        Ok(aliases)
+    }
+
+    fn all<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let connection = self.connection();
+        let all = || -> rusqlite::Result<Vec<T>> {
+            let mut statement = connection.prepare_cached(sql)?;
+            statement.query_map(params, read)?.collect()
+        };
+        all().map_err(|source| self.failed(source))
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic of another thread left no half change: SQLite took it back.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::Accounts {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl Directory for Accounts {
+    fn domain(&self, name: &str) -> Result<Option<Domain>, Error> {
+        let sql = "SELECT name, postmaster, programs FROM domain WHERE name = ?1";
+        Ok(self.all(sql, [name], domain)?.pop())
+    }
+
+    fn user(&self, address: &Address) -> Result<Option<User>, Error> {
+        let sql = "SELECT * FROM user WHERE domain = ?1 AND local_part = ?2";
+        Ok(self
+            .all(sql, [&address.domain, &address.local_part], user)?
+            .pop())
+    }
+
+    fn alias(&self, address: &Address) -> Result<Vec<Mailbox>, Error> {
+        let sql =
+            "SELECT target FROM alias WHERE domain = ?1 AND local_part = ?2 ORDER BY position";
+        let targets = self.all(sql, [&address.domain, &address.local_part], |row| {
+            row.get::<_, String>(0)
+        })?;
+        let parse = |text: &String| Mailbox::parse(text.as_bytes()).ok();
+        Ok(targets.iter().filter_map(parse).collect())
+    }
+
+    fn has_instructions(&self, user: &User, extension: &str) -> Result<bool, Error> {
+        match self.homes.home(&user.address) {
+            Ok(home) => Ok(instructions::find(&home, Some(extension))?.is_some()),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+/// A change of the accounts that has not ended.
+#[derive(Debug)]
+pub struct Change<'a> {
+    transaction: rusqlite::Transaction<'a>,
+    accounts: &'a Accounts,
+}
+
+impl Change<'_> {
+    /// Enters a domain, or changes what is said of it.
+    ///
+    /// # Errors
+    /// When the file cannot be written; so all that follow.
+    pub fn put_domain(&self, domain: &Domain) -> Result<(), Error> {
+        self.run(
+            "INSERT INTO domain VALUES (?1, ?2, ?3) ON CONFLICT (name) \
+             DO UPDATE SET postmaster = ?2, programs = ?3",
+            params![domain.name, domain.postmaster, domain.programs],
+        )?;
+        Ok(())
+    }
+
+    /// Removes a domain and tells whether it was there. Its users and aliases
+    /// must have gone.
+    ///
+    /// # Errors
+    /// As [`Change::put_domain`].
+    pub fn remove_domain(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.run("DELETE FROM domain WHERE name = ?1", [name])? > 0)
+    }
+
+    /// Enters a user of a known domain, or changes what is said of one.
+    ///
+    /// # Errors
+    /// As [`Change::put_domain`].
+    pub fn put_user(&self, user: &User) -> Result<(), Error> {
+        let (address, settings) = (&user.address, &user.settings);
+        self.run(
+            "INSERT OR REPLACE INTO user VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                address.domain,
+                address.local_part,
+                settings.quota.bytes.map(clamp),
+                settings.quota.messages.map(clamp),
+                settings.over_quota.to_string(),
+                settings.filter,
+                settings.threshold,
+                settings.spam.to_string(),
+                settings.programs,
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Removes a user and tells whether there was one.
+    ///
+    /// # Errors
+    /// As [`Change::put_domain`].
+    pub fn remove_user(&self, address: &Address) -> Result<bool, Error> {
+        let sql = "DELETE FROM user WHERE domain = ?1 AND local_part = ?2";
+        Ok(self.run(sql, [&address.domain, &address.local_part])? > 0)
+    }
+
+    /// Sets where mail of an alias of a known domain goes; nowhere removes it.
+    /// Tells whether there was one.
+    ///
+    /// # Errors
+    /// As [`Change::put_domain`].
+    pub fn put_alias(&self, address: &Address, targets: &[String]) -> Result<bool, Error> {
+        let sql = "DELETE FROM alias WHERE domain = ?1 AND local_part = ?2";
+        let before = self.run(sql, [&address.domain, &address.local_part])?;
+        for (position, target) in targets.iter().enumerate() {
+            self.run(
+                "INSERT INTO alias VALUES (?1, ?2, ?3, ?4)",
+                params![
+                    address.domain,
+                    address.local_part,
+                    clamp(position as u64),
+                    target
+                ],
+            )?;
+        }
+        Ok(before > 0)
+    }
+
+    fn run(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, Error> {
+        let run = || self.transaction.prepare_cached(sql)?.execute(params);
+        run().map_err(|source| self.accounts.failed(source))
+    }
+}
+
+fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: Option<i64> = transaction
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .optional()?;
+    if version == Some(0) {
+        transaction.execute_batch(SCHEMA)?;
+    }
+    transaction.commit()
+}
+
+/// SQLite's numbers have a sign.
+fn clamp(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn domain(row: &Row<'_>) -> rusqlite::Result<Domain> {
+    Ok(Domain {
+        name: row.get("name")?,
+        postmaster: row.get("postmaster")?,
+        programs: row.get("programs")?,
+    })
+}
+
+fn address(row: &Row<'_>) -> rusqlite::Result<Address> {
+    Ok(Address {
+        local_part: row.get("local_part")?,
+        domain: row.get("domain")?,
+    })
+}
+
+fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    let number = |name| {
+        let number: Option<i64> = row.get(name)?;
+        Ok::<_, rusqlite::Error>(number.and_then(|number| u64::try_from(number).ok()))
+    };
+    let word = |name| row.get::<_, String>(name);
+    Ok(User {
+        address: address(row)?,
+        settings: UserSettings {
+            quota: Quota {
+                bytes: number("quota_bytes")?,
+                messages: number("quota_messages")?,
+            },
+            // A word that somebody else wrote is as none.
+            over_quota: word("over_quota")?.parse().unwrap_or_default(),
+            filter: row.get("filter")?,
+            threshold: row.get("threshold")?,
+            spam: word("spam")?.parse().unwrap_or_default(),
+            programs: row.get("programs")?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::{OverQuota, SpamPolicy};
+
+    fn domain_named(name: &str) -> Domain {
+        Domain {
+            name: name.into(),
+            ..Domain::default()
+        }
+    }
+
+    fn anna() -> User {
+        User {
+            address: Address::new("anna", "example.org"),
+            settings: UserSettings {
+                quota: Quota {
+                    bytes: Some(1 << 30),
+                    messages: None,
+                },
+                over_quota: OverQuota::Refuse,
+                filter: false,
+                threshold: Some(0.99),
+                spam: SpamPolicy::Tag,
+                programs: true,
+            },
+        }
+    }
+
+    #[test]
+    fn what_was_entered_is_found_by_whoever_has_it_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let open =
+            || Accounts::open(&dir.path().join("accounts.db"), Homes::new(dir.path())).unwrap();
+        let (server, tool) = (open(), open());
+        assert_eq!(server.user(&anna().address).unwrap(), None);
+        let targets = ["anna@example.org".to_owned(), "bob@example.net".to_owned()];
+        let info = Address::new("info", "example.org");
+        tool.change(|change| {
+            change.put_domain(&domain_named("example.org"))?;
+            change.put_user(&anna())?;
+            assert!(!change.put_alias(&info, &targets)?);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(server.user(&anna().address).unwrap(), Some(anna()));
+        assert_eq!(
+            server.domain("example.org").unwrap(),
+            Some(domain_named("example.org"))
+        );
+        let found = server.alias(&info).unwrap();
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            targets
+        );
+        assert_eq!(
+            server.aliases(None).unwrap(),
+            [(info.clone(), targets.to_vec())]
+        );
+        tool.change(|change| change.put_alias(&info, &[])).unwrap();
+        assert!(server.alias(&info).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_fails_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let accounts =
+            Accounts::open(&dir.path().join("accounts.db"), Homes::new(dir.path())).unwrap();
+        let failed = accounts.change(|change| {
+            change.put_domain(&domain_named("example.net"))?;
+            // Its domain is not there.
+            change.put_user(&anna())
+        });
+        assert!(failed.is_err());
+        assert!(accounts.domains().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_newer_file_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("accounts.db");
+        Connection::open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 2)
+            .unwrap();
+        let error = Accounts::open(&path, Homes::new(dir.path())).unwrap_err();
+        assert!(error.to_string().contains("newer program"), "{error}");
+    }
+}

@@ -1,0 +1,34 @@
+//! Who receives mail here: domains, users, aliases; and what becomes of a
+//! recipient, as plain data.
+//!
+//! Users need no account of the system: all mail is the host's, below one
+//! folder, `mail/DOMAIN/USER`. What is known lies in one SQLite database,
+//! which `postern user`, `domain` and `alias` change at any time, with the
+//! server running or not; each look-up sees the last change.
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | `address` | what an account is called |
+//! | `record` | what is kept of a domain and of a user |
+//! | `database` | where it is kept |
+//! | `resolve` | where a recipient's mail goes, as a [`Plan`] |
+//! | `transfer` | all of it as TOML and back |
+//! | `homes` | the folders of users on disk |
+//!
+//! Deliberately absent: passwords, and the content of `.qmail` files, which
+//! [`crate::delivery`] reads when it delivers.
+
+mod address;
+mod database;
+mod homes;
+mod record;
+mod resolve;
+mod transfer;
+
+pub use address::Address;
+pub(crate) use address::domain_name;
+pub use database::Accounts;
+pub use homes::Homes;
+pub use record::{Domain, OverQuota, SpamPolicy, User, UserSettings, parse_bytes, print_bytes};
+pub use resolve::{Delivery, Directory, Extension, Plan, Resolved, local, resolve};
+pub use transfer::{Everything, Kind};

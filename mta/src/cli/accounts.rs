@@ -1,0 +1,136 @@
+//! What `postern user`, `domain` and `alias` share: the accounts they open,
+//! TOML in and out, and `--json`.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::accounts::{Accounts, Address, Everything, Homes, Kind};
+
+/// Where accounts and mail of a host are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The database of the accounts.
+    pub accounts: PathBuf,
+    /// The folder of all users' folders.
+    pub mail: PathBuf,
+}
+
+impl Places {
+    /// Opens the accounts.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub fn open(&self) -> anyhow::Result<Accounts> {
+        Ok(Accounts::open(&self.accounts, Homes::new(&self.mail))?)
+    }
+}
+
+/// `import` of any kind.
+#[derive(Args, Debug)]
+pub struct Import {
+    /// The TOML file; - reads standard input
+    file: PathBuf,
+}
+
+impl Import {
+    /// Enters what the text holds, of all kinds, and makes the mailboxes.
+    pub(super) fn run(&self, accounts: &Accounts) -> anyhow::Result<()> {
+        let text = if self.file.as_os_str() == "-" {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            std::fs::read_to_string(&self.file)
+        };
+        let name = self.file.display();
+        let text = text.with_context(|| format!("cannot read {name}"))?;
+        let all = Everything::parse(&text)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("cannot understand {name}"))?;
+        let users = all.enter(accounts)?;
+        for user in &users {
+            accounts.homes().mailbox(user)?;
+        }
+        Ok(())
+    }
+}
+
+/// `export` of one kind.
+#[derive(Args, Debug)]
+pub struct Export {
+    /// Domains, users and aliases in one text
+    #[arg(long)]
+    all: bool,
+}
+
+impl Export {
+    pub(super) fn run(
+        &self,
+        accounts: &Accounts,
+        kind: Kind,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        let everything = Everything::of(accounts)?;
+        let wanted = if self.all {
+            everything
+        } else {
+            everything.only(kind)
+        };
+        Ok(out.write_all(wanted.print().as_bytes())?)
+    }
+}
+
+/// Prints rows as a table, or one object a line.
+pub(super) fn print<T: Serialize>(
+    rows: &[T],
+    json: bool,
+    line: impl Fn(&T) -> String,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    for row in rows {
+        if json {
+            serde_json::to_writer(&mut *out, row)?;
+            writeln!(out)?;
+        } else {
+            writeln!(out, "{}", line(row).trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+/// For clap: an address of ours.
+pub(super) fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|error| error.to_string())
+}
+
+/// For clap: a user's address.
+pub(super) fn user_address(text: &str) -> Result<Address, String> {
+    let address = address(text)?;
+    // Whether a folder can be called so.
+    Homes::new("").home(&address).map(|_| address)
+}
+
+/// For clap: an address anywhere, as it is kept.
+pub(super) fn target(text: &str) -> Result<String, String> {
+    let mailbox = crate::smtp::Mailbox::parse(text.as_bytes());
+    mailbox
+        .map(|mailbox| mailbox.to_string())
+        .map_err(|error| error.to_string())
+}
+
+/// For clap: a domain.
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    crate::accounts::domain_name(text).map_err(|error| error.to_string())
+}
+
+/// For clap: `on` or `off`.
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off".into()),
+    }
+}

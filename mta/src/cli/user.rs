@@ -1,0 +1,386 @@
+//! `postern user`: who has a mailbox here.
+
+use std::io::Write;
+
+use anyhow::{bail, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use super::accounts::{self, Export, Import, Places};
+use crate::accounts::{
+    Accounts, Address, Directory, Kind, OverQuota, SpamPolicy, User, UserSettings, parse_bytes,
+    print_bytes,
+};
+
+/// What is done with users.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Give somebody a mailbox
+    Add(Settings),
+    /// Change what is said of a user
+    Set(Settings),
+    /// Give a user another address; the mail goes with it
+    Rename {
+        /// The address so far
+        #[arg(value_parser = accounts::user_address)]
+        from: Address,
+        /// The new one
+        #[arg(value_parser = accounts::user_address)]
+        to: Address,
+    },
+    /// Remove a user
+    Remove {
+        /// The address
+        #[arg(value_parser = accounts::user_address)]
+        user: Address,
+        /// What becomes of the mail
+        #[arg(long, value_enum)]
+        mail: MailOfRemoved,
+    },
+    /// Print all users
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Only those of this domain
+        #[arg(value_parser = accounts::domain)]
+        domain: Option<String>,
+    },
+    /// Enter what a TOML file holds; everything else stays
+    Import(Import),
+    /// Print the users as TOML
+    Export(Export),
+}
+
+/// What becomes of the mail of somebody who is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MailOfRemoved {
+    /// It stays on disk
+    Keep,
+    /// It is deleted
+    Erase,
+}
+
+/// A user and what may be said of one.
+#[derive(Args, Debug)]
+pub struct Settings {
+    /// The address
+    #[arg(value_parser = accounts::user_address)]
+    user: Address,
+    /// What the mailbox may hold: 500M, 2G; none for no limit
+    #[arg(long, value_name = "SIZE|none", value_parser = bytes_or_none)]
+    quota: Option<Limit>,
+    /// How many messages it may hold; none for no limit
+    #[arg(long, value_name = "N|none", value_parser = number_or_none)]
+    quota_messages: Option<Limit>,
+    /// What happens to mail for a full mailbox: defer or refuse
+    #[arg(long, value_name = "defer|refuse")]
+    over_quota: Option<OverQuota>,
+    /// Whether mail is scored
+    #[arg(long, value_name = "on|off", value_parser = accounts::on_or_off)]
+    filter: Option<bool>,
+    /// The probability above which mail is spam, as 0.99
+    #[arg(long, value_name = "P", value_parser = probability)]
+    threshold: Option<f64>,
+    /// What becomes of spam: folder, tag or refuse
+    #[arg(long, value_name = "folder|tag|refuse")]
+    spam: Option<SpamPolicy>,
+    /// Whether .qmail files may run programs, also where the domain does not say so
+    #[arg(long, value_name = "on|off", value_parser = accounts::on_or_off)]
+    programs: Option<bool>,
+}
+
+/// A number or no limit.
+#[derive(Clone, Copy, Debug)]
+struct Limit(Option<u64>);
+
+/// A line of `list --json`.
+#[derive(Serialize)]
+struct Listed {
+    r#type: &'static str,
+    version: u32,
+    user: String,
+    quota_bytes: Option<u64>,
+    quota_messages: Option<u64>,
+    over_quota: String,
+    filter: bool,
+    threshold: Option<f64>,
+    spam: String,
+    programs: bool,
+}
+
+/// Does it.
+///
+/// # Errors
+/// With the reason.
+pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Result<()> {
+    let accounts = places.open()?;
+    match command {
+        Command::Add(settings) => add(&settings, &accounts),
+        Command::Set(settings) => {
+            let Some(mut user) = accounts.user(&settings.user)? else {
+                bail!("there is no user {}", settings.user);
+            };
+            settings.apply(&mut user.settings);
+            Ok(accounts.change(|change| change.put_user(&user))?)
+        }
+        Command::Rename { from, to } => rename(&from, &to, &accounts),
+        Command::Remove { user, mail } => remove(&user, mail, &accounts),
+        Command::List { json, domain } => list(&accounts, domain.as_deref(), json, out),
+        Command::Import(import) => import.run(&accounts),
+        Command::Export(export) => export.run(&accounts, Kind::Users, out),
+    }
+}
+
+fn add(settings: &Settings, accounts: &Accounts) -> anyhow::Result<()> {
+    let address = &settings.user;
+    ensure!(
+        accounts.user(address)?.is_none(),
+        "{address} is there already; use set"
+    );
+    must_know(address, accounts)?;
+    let mut user = User {
+        address: address.clone(),
+        settings: UserSettings::default(),
+    };
+    settings.apply(&mut user.settings);
+    // The mailbox first: mail must find one as soon as there is the user.
+    accounts.homes().mailbox(address)?;
+    Ok(accounts.change(|change| change.put_user(&user))?)
+}
+
+fn must_know(address: &Address, accounts: &Accounts) -> anyhow::Result<()> {
+    let domain = &address.domain;
+    ensure!(
+        accounts.domain(domain)?.is_some(),
+        "there is no domain {domain}; add it first"
+    );
+    Ok(())
+}
+
+/// The folder is renamed while no user leads to it, so that no mail goes where
+/// it would be missed; meanwhile there is no such user.
+fn rename(from: &Address, to: &Address, accounts: &Accounts) -> anyhow::Result<()> {
+    let Some(user) = accounts.user(from)? else {
+        bail!("there is no user {from}");
+    };
+    ensure!(accounts.user(to)?.is_none(), "there is a user {to} already");
+    must_know(to, accounts)?;
+    accounts.change(|change| {
+        accounts.homes().rename(from, to)?;
+        change.remove_user(from)?;
+        change.put_user(&User {
+            address: to.clone(),
+            settings: user.settings.clone(),
+        })
+    })?;
+    Ok(())
+}
+
+fn remove(user: &Address, mail: MailOfRemoved, accounts: &Accounts) -> anyhow::Result<()> {
+    let name = user.to_string();
+    let leads_here = |targets: &Vec<String>| targets.contains(&name);
+    let aliases = accounts.aliases(None)?;
+    let aliases: Vec<String> = aliases
+        .iter()
+        .filter(|(_, targets)| leads_here(targets))
+        .map(|(alias, _)| alias.to_string())
+        .collect();
+    ensure!(
+        aliases.is_empty(),
+        "these aliases lead to {user}, change them first: {}",
+        aliases.join(", ")
+    );
+    let removed = accounts.change(|change| change.remove_user(user))?;
+    ensure!(removed, "there is no user {user}");
+    if mail == MailOfRemoved::Erase {
+        accounts.homes().erase(user)?;
+    }
+    Ok(())
+}
+
+fn list(
+    accounts: &Accounts,
+    domain: Option<&str>,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let listed = accounts.users(domain)?.into_iter().map(|user| Listed {
+        r#type: "user",
+        version: 1,
+        user: user.address.to_string(),
+        quota_bytes: user.settings.quota.bytes,
+        quota_messages: user.settings.quota.messages,
+        over_quota: user.settings.over_quota.to_string(),
+        filter: user.settings.filter,
+        threshold: user.settings.threshold,
+        spam: user.settings.spam.to_string(),
+        programs: user.settings.programs,
+    });
+    let listed: Vec<Listed> = listed.collect();
+    accounts::print(&listed, json, line, out)
+}
+
+fn line(row: &Listed) -> String {
+    let quota = row.quota_bytes.map_or("no quota".into(), print_bytes);
+    let filter = match (row.filter, row.threshold) {
+        (false, _) => "not filtered".to_owned(),
+        (true, None) => format!("spam: {}", row.spam),
+        (true, Some(threshold)) => format!("spam above {threshold}: {}", row.spam),
+    };
+    let programs = if row.programs { "  programs" } else { "" };
+    format!("{:<30} {quota:>9}  {filter}{programs}", row.user)
+}
+
+impl Settings {
+    fn apply(&self, settings: &mut UserSettings) {
+        if let Some(Limit(bytes)) = self.quota {
+            settings.quota.bytes = bytes;
+        }
+        if let Some(Limit(messages)) = self.quota_messages {
+            settings.quota.messages = messages;
+        }
+        settings.over_quota = self.over_quota.unwrap_or(settings.over_quota);
+        settings.filter = self.filter.unwrap_or(settings.filter);
+        settings.threshold = self.threshold.or(settings.threshold);
+        settings.spam = self.spam.unwrap_or(settings.spam);
+        settings.programs = self.programs.unwrap_or(settings.programs);
+    }
+}
+
+fn bytes_or_none(text: &str) -> Result<Limit, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    parse_bytes(text).map(|bytes| Limit(Some(bytes)))
+}
+
+fn number_or_none(text: &str) -> Result<Limit, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    let number = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    Ok(Limit(Some(number)))
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|p| (0.0..1.0).contains(p))
+        .ok_or_else(|| "write a probability from 0 to below 1, as 0.99".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{alias, domain};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    enum Line {
+        #[command(subcommand)]
+        User(Command),
+        #[command(subcommand)]
+        Domain(domain::Command),
+        #[command(subcommand)]
+        Alias(alias::Command),
+    }
+
+    /// What a command line prints, or why it does not.
+    fn run_line(places: &Places, line: &str) -> Result<String, String> {
+        let words = std::iter::once("postern").chain(line.split(' '));
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        let mut out = Vec::new();
+        let done = match line {
+            Line::User(command) => run(command, places, &mut out),
+            Line::Domain(command) => domain::run(command, places, &mut out),
+            Line::Alias(command) => alias::run(command, places, &mut out),
+        };
+        done.map_err(|error| format!("{error:#}"))?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_host_is_furnished_from_the_command_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places {
+            accounts: dir.path().join("accounts.db"),
+            mail: dir.path().to_owned(),
+        };
+        let steps: &[(&str, Result<&str, &str>)] = &[
+            (
+                "user add anna@example.org",
+                Err("there is no domain example.org"),
+            ),
+            (
+                "domain add Example.org --postmaster boss@example.net",
+                Ok(""),
+            ),
+            ("domain add example.org", Err("there already")),
+            (
+                "user add anna@example.org --quota 2G --threshold 0.99",
+                Ok(""),
+            ),
+            (
+                "user add a/b@example.org",
+                Err("cannot be the name of a folder"),
+            ),
+            ("user set anna@example.org --spam tag --quota none", Ok("")),
+            ("user set bob@example.org", Err("no user bob@example.org")),
+            (
+                "user set anna@example.org --spam eat",
+                Err("folder, tag, refuse"),
+            ),
+            (
+                "user list",
+                Ok("anna@example.org                no quota  spam above 0.99: tag\n"),
+            ),
+            ("alias add info@example.org anna@example.org", Ok("")),
+            (
+                "alias add info@example.org anna@example.org b@example.net",
+                Ok(""),
+            ),
+            (
+                "alias add info@example.com anna@example.org",
+                Err("no domain example.com"),
+            ),
+            (
+                "alias list",
+                Ok("info@example.org               anna@example.org, b@example.net\n"),
+            ),
+            ("user remove anna@example.org", Err("--mail")),
+            (
+                "user remove anna@example.org --mail erase",
+                Err("info@example.org"),
+            ),
+            ("alias remove info@example.org anna@example.org", Ok("")),
+            ("alias remove info@example.org", Ok("")),
+            ("alias remove info@example.org", Err("there is no alias")),
+            ("user rename anna@example.org ann@example.org", Ok("")),
+            (
+                "domain list --json",
+                Ok(
+                    "{\"type\":\"domain\",\"version\":1,\"domain\":\"example.org\",\
+                 \"postmaster\":\"boss@example.net\",\"programs\":false,\"users\":1}\n",
+                ),
+            ),
+            (
+                "user export",
+                Ok("[users.\"ann@example.org\"]\nthreshold = 0.99\nspam = \"tag\"\n"),
+            ),
+            ("domain remove example.org", Err("1 users")),
+            ("user remove ann@example.org --mail erase", Ok("")),
+            ("domain remove example.org", Ok("")),
+            ("domain list", Ok("")),
+        ];
+        for (line, expected) in steps {
+            let found = run_line(&places, line);
+            match (&found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{line}"),
+                (Err(found), Err(expected)) if found.contains(expected) => {}
+                _ => panic!("{line}: {found:?} and not {expected:?}"),
+            }
+        }
+        assert!(!dir.path().join("example.org/ann").exists());
+    }
+}
