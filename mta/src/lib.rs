@@ -13,6 +13,7 @@ pub mod delivery;
 mod error;
 pub mod handover;
 pub mod message;
+pub mod queue;
 pub mod server;
 pub mod smtp;
 
