@@ -160,11 +160,7 @@ fn thread_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-// The passes have names of their own for callgrind, which counts what happens
-// inside of them.
-
 /// Number of words.
-#[inline(never)]
 pub(crate) fn lex_pass(texts: &[&[u8]]) -> usize {
     texts
         .iter()
@@ -173,7 +169,6 @@ pub(crate) fn lex_pass(texts: &[&[u8]]) -> usize {
 }
 
 /// Number of distinct tokens.
-#[inline(never)]
 pub(crate) fn tokens_pass(texts: &[&[u8]], tokens: &mut MessageTokens) -> usize {
     let mut n = 0;
     for text in texts {
@@ -187,7 +182,6 @@ pub(crate) fn tokens_pass(texts: &[&[u8]], tokens: &mut MessageTokens) -> usize 
 }
 
 /// Sum of all counts.
-#[inline(never)]
 pub(crate) fn lookup_pass(
     messages: &[MessageTokens],
     store: &dyn TokenLookup,
@@ -205,7 +199,6 @@ pub(crate) fn lookup_pass(
 }
 
 /// Sum of all hits.
-#[inline(never)]
 pub(crate) fn score_pass(
     texts: &[&[u8]],
     store: &dyn TokenLookup,

@@ -1,9 +1,10 @@
 //! Counts, and changes of counts as plain data that can be summed up before
 //! they are applied.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::HashMap;
 
 use crate::Token;
+use crate::distinct::Distinct;
 use crate::store::Entry;
 
 /// What a message is, as a person says.
@@ -315,9 +316,8 @@ impl Changes {
 /// The tokens of one message with their counts, in order of first occurrence.
 #[derive(Clone, Debug, Default)]
 pub struct MessageTokens {
-    tokens: Vec<Token>,
+    tokens: Distinct,
     counts: Vec<u32>,
-    positions: HashMap<Token, u32, foldhash::fast::RandomState>,
 }
 
 impl MessageTokens {
@@ -330,15 +330,10 @@ impl MessageTokens {
 
     /// Counts one occurrence and returns the token's position in
     /// [`Self::tokens`]; `None` when it is new and the message is full.
+    #[inline]
     pub fn push(&mut self, token: Token) -> Option<u32> {
-        let next = self.tokens.len() as u32;
-        let position = match self.positions.entry(token) {
-            hash_map::Entry::Occupied(seen) => *seen.get(),
-            hash_map::Entry::Vacant(_) if self.tokens.len() == Self::MAX_DISTINCT => return None,
-            hash_map::Entry::Vacant(new) => *new.insert(next),
-        };
-        if position == next {
-            self.tokens.push(token);
+        let position = self.tokens.number(token, Self::MAX_DISTINCT)?;
+        if position as usize == self.counts.len() {
             self.counts.push(0);
         }
         let count = &mut self.counts[position as usize];
@@ -348,25 +343,25 @@ impl MessageTokens {
 
     /// Distinct tokens in order of first occurrence.
     pub fn tokens(&self) -> &[Token] {
-        &self.tokens
+        self.tokens.tokens()
     }
 
     /// Distinct tokens with their counts (1 to [`Self::MAX_COUNT`]), in order
     /// of first occurrence.
     pub fn iter(&self) -> impl Iterator<Item = (Token, u32)> + '_ {
-        self.tokens.iter().copied().zip(self.counts.iter().copied())
+        let tokens = self.tokens().iter().copied();
+        tokens.zip(self.counts.iter().copied())
     }
 
     /// Whether the message held no token at all.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.counts.is_empty()
     }
 
     /// Forgets the message and keeps the memory for the next one.
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.counts.clear();
-        self.positions.clear();
     }
 }
 

@@ -36,6 +36,7 @@ pub mod classic;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod counts;
+mod distinct;
 mod error;
 #[cfg(all(feature = "lmdb", feature = "text"))]
 pub mod import;

@@ -16,6 +16,9 @@ impl Token {
     /// Longest token in bytes. bmf drops longer words whole.
     pub const MAX_LEN: usize = 20;
 
+    /// Stands where no token is yet. No word is empty.
+    pub(crate) const NONE: Self = Self { bytes: [0; 24] };
+
     /// The token of `word`, ASCII letters lower-cased.
     /// `None` when `word` is empty, too long, or holds a NUL.
     pub fn new(word: &[u8]) -> Option<Self> {
@@ -40,17 +43,23 @@ impl Token {
     /// letters, digits, `$`, `'`, `.`, `-`.
     #[inline]
     pub(crate) fn of_word(text: &[u8], len: usize) -> Self {
-        let mut bytes = [0; 24];
-        match text.first_chunk() {
+        let chunk = match text.first_chunk() {
             // A copy of a known length, which costs no call.
-            Some(chunk) => bytes = *chunk,
-            None => bytes[..len].copy_from_slice(&text[..len]),
-        }
-        for (byte, mask) in bytes.iter_mut().zip(&MASKS[len]) {
+            Some(chunk) => *chunk,
+            None => last_chunk(text, len),
+        };
+        // Eight bytes at a time, so that nobody who reads them so has to wait
+        // for what was written one by one.
+        let mut words = MASKS[len];
+        for (word, eight) in words.iter_mut().zip(chunk.as_chunks::<8>().0) {
             // Of what words hold only upper-case letters lack this bit.
-            *byte = (*byte | 0x20) & mask;
+            *word &= u64::from_le_bytes(*eight) | LOWER;
         }
-        bytes[23] = len as u8;
+        words[2] |= (len as u64) << 56;
+        let mut bytes = [0; 24];
+        for (eight, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *eight = word.to_le_bytes();
+        }
         Self { bytes }
     }
 
@@ -60,14 +69,25 @@ impl Token {
     }
 }
 
+/// The first `len` bytes of a shorter text.
+#[cold]
+fn last_chunk(text: &[u8], len: usize) -> [u8; 24] {
+    let mut chunk = [0; 24];
+    chunk[..len].copy_from_slice(&text[..len]);
+    chunk
+}
+
+/// What lower-case letters have and upper-case letters lack, in each byte.
+const LOWER: u64 = u64::from_le_bytes([0x20; 8]);
+
 /// All bits of the first n bytes, for each length n.
-static MASKS: [[u8; 24]; Token::MAX_LEN + 1] = {
-    let mut masks = [[0; 24]; Token::MAX_LEN + 1];
+static MASKS: [[u64; 3]; Token::MAX_LEN + 1] = {
+    let mut masks = [[0; 3]; Token::MAX_LEN + 1];
     let mut len = 0;
     while len < masks.len() {
         let mut n = 0;
         while n < len {
-            masks[len][n] = u8::MAX;
+            masks[len][n / 8] |= 0xff << (8 * (n % 8));
             n += 1;
         }
         len += 1;
@@ -77,6 +97,7 @@ static MASKS: [[u8; 24]; Token::MAX_LEN + 1] = {
 
 impl Hash for Token {
     /// Three words at once instead of a string's byte by byte and prefix.
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (words, _) = self.bytes.as_chunks::<8>();
         for word in words {

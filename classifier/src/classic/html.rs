@@ -1,24 +1,36 @@
 //! The names of HTML elements and attributes that bmf never counts.
 
 /// Whether the first `len` bytes of `rest` are one of the names, in lower case
-/// as given. These bytes hold no NUL.
+/// as given, or a word of [`MARKS`]. These bytes hold no NUL.
 #[inline(always)]
 pub(super) fn begins_with_name(rest: &[u8], len: usize) -> bool {
-    let Some(mask) = MASKS.get(len) else {
-        return false;
-    };
     let key = match rest.first_chunk() {
-        Some(sixteen) => u128::from_le_bytes(*sixteen) & mask,
-        None => key(&rest[..len]),
+        Some(sixteen) => u128::from_le_bytes(*sixteen) & MASKS[len.min(MAX_LEN + 1)],
+        None => last_key(rest, len),
     };
-    TABLE[slot(key)] == key && key != 0
+    TABLE[slot(key)] == key
 }
 
-/// The bits of the first n bytes of a key, for each length n of a name.
-static MASKS: [u128; MAX_LEN + 1] = {
-    let mut masks = [0; MAX_LEN + 1];
+/// Whether `word` is one of the names.
+pub(super) fn is_name(word: &[u8]) -> bool {
+    begins_with_name(word, word.len()) && !MARKS.iter().any(|mark| mark.as_bytes() == word)
+}
+
+/// Near the end of the text.
+#[cold]
+fn last_key(rest: &[u8], len: usize) -> u128 {
+    match len {
+        ..=MAX_LEN => key(&rest[..len]),
+        _ => 0,
+    }
+}
+
+/// The bits of the first n bytes of a key, for each length n of a name, and
+/// none for what is longer.
+static MASKS: [u128; MAX_LEN + 2] = {
+    let mut masks = [0; MAX_LEN + 2];
     let mut len = 0;
-    while len < masks.len() {
+    while len <= MAX_LEN {
         masks[len] = !(u128::MAX << (8 * len));
         len += 1;
     }
@@ -54,13 +66,18 @@ const fn slot(key: u128) -> usize {
 }
 
 const fn table() -> [u128; SLOTS] {
-    let mut table = [0; SLOTS];
+    let mut table = [NO_KEY; SLOTS];
     let mut i = 0;
-    while i < NAMES.len() {
-        assert!(NAMES[i].len() <= MAX_LEN, "a name is too long for a key");
-        let key = key(NAMES[i].as_bytes());
+    while i < NAMES.len() + MARKS.len() {
+        let name = if i < NAMES.len() {
+            NAMES[i]
+        } else {
+            MARKS[i - NAMES.len()]
+        };
+        assert!(name.len() <= MAX_LEN, "a name is too long for a key");
+        let key = key(name.as_bytes());
         assert!(
-            table[slot(key)] == 0,
+            table[slot(key)] == NO_KEY,
             "two names meet: try another multiplier"
         );
         table[slot(key)] = key;
@@ -68,6 +85,12 @@ const fn table() -> [u128; SLOTS] {
     }
     table
 }
+
+/// Longer than every name.
+const NO_KEY: u128 = u128::MAX;
+
+/// Words that are no names, but need a second look: marks begin with them.
+const MARKS: [&str; 4] = ["SMTP", "boundary", "filename", "http"];
 
 #[rustfmt::skip]
 const NAMES: [&str; 152] = [

@@ -1,17 +1,14 @@
 //! What a store said of tokens.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
 use super::{Params, token_spamicity};
+use crate::distinct::Distinct;
 use crate::store::TokenLookup;
 use crate::{Error, Token, TokenCounts, TrainedMessages};
 
 /// Tokens by number, each looked up once however often it occurs.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    numbers: HashMap<Token, u32, foldhash::fast::RandomState>,
-    tokens: Vec<Token>,
+    tokens: Distinct,
     /// What the first tokens weigh; the others were not looked up yet.
     weights: Vec<Weight>,
     /// What the weights were made with.
@@ -32,18 +29,12 @@ impl Known {
     /// The number of `token`, which is to be looked up if it is new.
     #[inline]
     pub(super) fn number(&mut self, token: Token) -> u32 {
-        let next = self.tokens.len() as u32;
-        match self.numbers.entry(token) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                self.tokens.push(token);
-                *new.insert(next)
-            }
-        }
+        let number = self.tokens.number(token, usize::MAX);
+        number.expect("there is no limit")
     }
 
     pub(super) fn token(&self, number: u32) -> Token {
-        self.tokens[number as usize]
+        self.tokens.tokens()[number as usize]
     }
 
     /// Of a token that was looked up.
@@ -53,7 +44,7 @@ impl Known {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tokens.len()
+        self.tokens.tokens().len()
     }
 
     /// Looks all new tokens up at once. `false`: in the meantime messages were
@@ -66,7 +57,7 @@ impl Known {
         store: &(impl TokenLookup + ?Sized),
         params: &Params,
     ) -> Result<bool, Error> {
-        let new = &self.tokens[self.weights.len()..];
+        let new = &self.tokens.tokens()[self.weights.len()..];
         let trained = store.lookup(new, &mut self.counts)?;
         let basis = Some((trained, *params));
         if self.weights.is_empty() {
@@ -99,7 +90,6 @@ impl Known {
 
     /// Forgets all tokens and keeps the memory for the next ones.
     pub(super) fn forget(&mut self) {
-        self.numbers.clear();
         self.tokens.clear();
         self.weights.clear();
     }

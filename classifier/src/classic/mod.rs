@@ -13,6 +13,7 @@ mod classes;
 mod html;
 mod known;
 mod lexer;
+mod lines;
 mod passthrough;
 mod reader;
 mod report;

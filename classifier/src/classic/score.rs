@@ -1,5 +1,7 @@
 //! bmf's score: the product of the most telling tokens.
 
+use std::mem;
+
 use super::known::Known;
 use super::words_as_tokens;
 use crate::store::TokenLookup;
@@ -179,8 +181,12 @@ impl Scorer {
 struct Extrema {
     /// `None` is bmf's empty slot, of spamicity 0.5.
     slots: Vec<Option<Slot>>,
-    /// Least deviation of all slots: most tokens need no second look.
+    /// How far from 0.5 each slot is.
+    deviations: Vec<f64>,
+    /// The least of these: most tokens need no second look.
     least: f64,
+    /// How many slots have it.
+    n_least: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -194,7 +200,9 @@ impl Extrema {
     fn new(n: usize) -> Self {
         Self {
             slots: vec![None; n],
+            deviations: vec![0.0; n],
             least: 0.0,
+            n_least: n,
         }
     }
 
@@ -221,18 +229,31 @@ impl Extrema {
             return;
         }
         // bmf compat: of the weaker slots the last one, not the weakest.
-        if let Some(slot) = self.slots.iter_mut().rfind(|s| deviation(s) < offered) {
-            let evidence = Evidence {
-                token: known.token(number),
-                spamicity: weight.spamicity,
-                counts: weight.counts,
-            };
-            if let Some(before) = slot.replace(Slot { number, evidence }) {
-                known.weight(before.number).decides = false;
-            }
-            known.weight(number).decides = true;
-            self.least = self.slots.iter().map(deviation).fold(0.5, f64::min);
+        let weaker = |deviation: &f64| *deviation < offered;
+        let Some(at) = self.deviations.iter().rposition(weaker) else {
+            return;
+        };
+        let evidence = Evidence {
+            token: known.token(number),
+            spamicity: weight.spamicity,
+            counts: weight.counts,
+        };
+        if let Some(before) = self.slots[at].replace(Slot { number, evidence }) {
+            known.weight(before.number).decides = false;
         }
+        known.weight(number).decides = true;
+        if mem::replace(&mut self.deviations[at], offered) == self.least {
+            self.n_least -= 1;
+            if self.n_least == 0 {
+                self.find_least();
+            }
+        }
+    }
+
+    fn find_least(&mut self) {
+        let deviations = self.deviations.iter();
+        self.least = deviations.clone().copied().fold(0.5, f64::min);
+        self.n_least = deviations.filter(|d| **d == self.least).count();
     }
 
     fn score(self) -> Score {
@@ -247,10 +268,6 @@ impl Extrema {
             evidence: slots.map(|slot| slot.evidence).collect(),
         }
     }
-}
-
-fn deviation(slot: &Option<Slot>) -> f64 {
-    slot.map_or(0.0, |slot| (slot.evidence.spamicity - 0.5).abs())
 }
 
 /// Graham's combination: Πp / (Πp + Π(1−p)), multiplied in the order given.

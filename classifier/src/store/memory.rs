@@ -13,7 +13,18 @@ use crate::{Changes, Error, Listed, Token, TokenCounts, TrainedMessages};
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     trained: TrainedMessages,
-    tokens: HashMap<Box<[u8]>, Listed, foldhash::fast::RandomState>,
+    tokens: HashMap<Token, Listed, foldhash::fast::RandomState>,
+    /// Of words that no message holds, from lists that came from elsewhere.
+    others: HashMap<Box<[u8]>, Listed>,
+}
+
+impl Memory {
+    fn set(&mut self, token: &[u8], listed: Listed) {
+        match Token::new(token).filter(|t| t.as_bytes() == token) {
+            Some(token) => self.tokens.insert(token, listed),
+            None => self.others.insert(token.into(), listed),
+        };
+    }
 }
 
 impl TokenLookup for Memory {
@@ -24,7 +35,7 @@ impl TokenLookup for Memory {
     ) -> Result<TrainedMessages, Error> {
         counts.clear();
         counts.extend(tokens.iter().map(|token| {
-            let listed = self.tokens.get(token.as_bytes());
+            let listed = self.tokens.get(token);
             listed.map_or_else(TokenCounts::default, |listed| listed.counts())
         }));
         Ok(self.trained)
@@ -35,7 +46,7 @@ impl TokenStore for Memory {
     fn apply(&mut self, changes: &Changes, _: Durability) -> Result<(), Error> {
         self.trained = changes.messages_after(self.trained);
         for (token, change) in changes.tokens_sorted() {
-            let listed = self.tokens.entry(token.as_bytes().into()).or_default();
+            let listed = self.tokens.entry(token).or_default();
             *listed = listed.adjusted(&change);
         }
         Ok(())
@@ -45,7 +56,10 @@ impl TokenStore for Memory {
         &self,
         visit: &mut dyn FnMut(Entry<'_>) -> Result<(), Error>,
     ) -> Result<TrainedMessages, Error> {
-        let mut tokens: Vec<_> = self.tokens.iter().collect();
+        let others = self.others.iter().map(|(token, listed)| (&**token, listed));
+        let tokens = self.tokens.iter();
+        let tokens = tokens.map(|(token, listed)| (token.as_bytes(), listed));
+        let mut tokens: Vec<_> = tokens.chain(others).collect();
         tokens.sort_unstable_by_key(|(token, _)| *token);
         for (token, listed) in tokens {
             if !listed.is_unlisted() {
@@ -60,10 +74,11 @@ impl TokenStore for Memory {
         trained: TrainedMessages,
         entries: &mut dyn Iterator<Item = Entry<'_>>,
     ) -> Result<(), Error> {
+        *self = Self::default();
         self.trained = trained;
-        self.tokens = entries
-            .map(|entry| (entry.token.into(), entry.into()))
-            .collect();
+        for entry in entries {
+            self.set(entry.token, entry.into());
+        }
         Ok(())
     }
 }
