@@ -3,4 +3,7 @@
 pub mod accounts;
 pub mod alias;
 pub mod domain;
+pub mod preline;
+pub mod queue;
 pub mod user;
+pub mod why;

@@ -12,8 +12,11 @@ pub mod config;
 pub mod delivery;
 mod error;
 pub mod handover;
+pub mod journal;
 pub mod message;
+pub mod pipeline;
 pub mod queue;
+pub mod remote;
 pub mod server;
 pub mod smtp;
 

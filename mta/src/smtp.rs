@@ -5,6 +5,7 @@
 pub mod address;
 pub mod envelope;
 pub mod reply;
+pub mod trace;
 
 pub use address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
 pub use envelope::{Body, Client, Envelope, Notify, Protocol, Recipient, Return, Tls};

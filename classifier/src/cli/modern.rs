@@ -15,7 +15,7 @@ use super::{Config, Mode, Output};
 use crate::classic::Message;
 use crate::modern::{
     Act, Calibration, Class, Evidence, Explanation, Keep, Lesson, Params, Stored, Verdict, explain,
-    features, learn, probability, score,
+    features, header_fields, learn, probability, score,
 };
 use crate::store::lmdb::Lmdb;
 use crate::store::{Durability, ModelStore};
@@ -160,17 +160,8 @@ impl Judged {
         }
     }
 
-    /// As bmf's, so that recipes keep their meaning. Unsure has a field of
-    /// its own beside `No`.
     pub(super) fn header_fields(&self) -> String {
-        let numbers = format!("hits={:.6} required={:.6}", self.probability, self.required);
-        match self.class {
-            Class::Spam => {
-                format!("X-Spam-Status: Yes, {numbers}, tests=bmf\nX-Spam-Flag: YES\n")
-            }
-            Class::Unsure => format!("X-Spam-Status: No, {numbers}\nX-Spam-Unsure: YES\n"),
-            Class::Ham => format!("X-Spam-Status: No, {numbers}\n"),
-        }
+        header_fields(self.class, self.probability, self.required)
     }
 
     pub(super) fn write(&self, output: Output, out: &mut impl Write) -> io::Result<()> {

@@ -1,5 +1,4 @@
-//! What `postern user`, `domain` and `alias` share: the accounts they open,
-//! TOML in and out, and `--json`.
+//! What the commands share: where the host is, TOML in and out, and `--json`.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -9,23 +8,48 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::accounts::{Accounts, Address, Everything, Homes, Kind};
+use crate::queue::disk::Folder;
 
-/// Where accounts and mail of a host are.
+/// Where everything of a host is: below one folder.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The database of the accounts.
-    pub accounts: PathBuf,
-    /// The folder of all users' folders.
-    pub mail: PathBuf,
+    data: PathBuf,
 }
 
 impl Places {
-    /// Opens the accounts.
+    /// The host whose folder is `data`.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into() }
+    }
+
+    /// The database of the accounts.
+    pub fn accounts(&self) -> PathBuf {
+        self.data.join("accounts.db")
+    }
+
+    /// The folder of all users' folders.
+    pub fn mail(&self) -> PathBuf {
+        self.data.join("mail")
+    }
+
+    /// What waits to be delivered.
+    pub fn queue(&self) -> PathBuf {
+        self.data.join("queue")
+    }
+
+    /// The stories of messages.
+    pub fn journal(&self) -> PathBuf {
+        self.data.join("journal")
+    }
+
+    /// Opens the accounts; makes the folder of all users' folders.
     ///
     /// # Errors
     /// When they cannot be opened.
     pub fn open(&self) -> anyhow::Result<Accounts> {
-        Ok(Accounts::open(&self.accounts, Homes::new(&self.mail))?)
+        Folder::open(&self.mail())
+            .with_context(|| format!("cannot make {}", self.mail().display()))?;
+        Ok(Accounts::open(&self.accounts(), Homes::new(self.mail()))?)
     }
 }
 

@@ -303,10 +303,7 @@ mod tests {
     #[test]
     fn a_host_is_furnished_from_the_command_line() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places {
-            accounts: dir.path().join("accounts.db"),
-            mail: dir.path().to_owned(),
-        };
+        let places = Places::new(dir.path());
         let steps: &[(&str, Result<&str, &str>)] = &[
             (
                 "user add anna@example.org",
@@ -381,6 +378,6 @@ mod tests {
                 _ => panic!("{line}: {found:?} and not {expected:?}"),
             }
         }
-        assert!(!dir.path().join("example.org/ann").exists());
+        assert!(!dir.path().join("mail/example.org/ann").exists());
     }
 }

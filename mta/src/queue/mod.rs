@@ -19,6 +19,7 @@
 //! so that `postern queue` and `postern sendmail` may do so beside the server.
 
 pub mod disk;
+pub mod dsn;
 mod format;
 mod group;
 pub mod schedule;
@@ -28,11 +29,31 @@ mod testing;
 mod tests;
 
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use self::disk::{Disk, DiskFile, Part};
 pub use self::format::{Entry, Event, Recipient, Record, State};
 use self::group::Group;
+
+/// The names of messages of one process: the microsecond, and never twice.
+#[derive(Debug, Default)]
+pub struct Ids(AtomicU64);
+
+impl Ids {
+    /// A name that this process has not given; they sort by time.
+    pub fn next(&self, now: SystemTime) -> String {
+        let since = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
+        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let after = |last: u64| Some(micros.max(last.saturating_add(1)));
+        let last = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+        id_of(last.map_or(micros, |last| micros.max(last.saturating_add(1))))
+    }
+}
 
 /// The queue of a host.
 #[derive(Debug)]
@@ -55,6 +76,25 @@ pub struct Locked<F> {
     sound: u64,
 }
 
+/// A file of the queue's folder whose time says that another program than the
+/// server changed something.
+pub const MARKER: &str = "changed";
+
+impl Queue<disk::Folder> {
+    /// Lets the server know that something was changed.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn touch(&self) -> io::Result<()> {
+        let path = self.disk.path().join(MARKER);
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)?;
+        file.set_modified(SystemTime::now())
+    }
+}
+
 /// The longest head: some thousand recipients.
 const MAX_HEAD: usize = 4 << 20;
 
@@ -73,12 +113,13 @@ impl<D: Disk> Queue<D> {
     }
 
     /// Keeps a message, whose bytes are those of `message` one after the
-    /// other. When it returns an ID, data and name are on disk; after an error
-    /// nothing of it is left.
+    /// other, under a name of [`Ids`]. When it returns, data and name are on
+    /// disk; after an error nothing of it is left.
     ///
     /// # Errors
-    /// When the disk is full or fails.
-    pub fn accept(&self, entry: &Entry, message: &[&[u8]], now: SystemTime) -> io::Result<String> {
+    /// When the disk is full or fails; `AlreadyExists` when another process
+    /// made a message in the same microsecond.
+    pub fn accept(&self, entry: &Entry, message: &[&[u8]], id: &str) -> io::Result<()> {
         let size: usize = message.iter().map(|part| part.len()).sum();
         let mut file = self.disk.create()?;
         file.append(entry.head(size as u64).as_bytes())?;
@@ -86,30 +127,14 @@ impl<D: Disk> Queue<D> {
             file.append(part)?;
         }
         file.sync()?;
-        let id = self.give_name(&file, now)?;
+        self.disk.name(&file, id)?;
         if let Err(error) = self.sync_names() {
             // Should it come back after a crash, it is delivered though it was
             // refused: twice at worst.
-            let _ = self.disk.remove(&id);
+            let _ = self.disk.remove(id);
             return Err(error);
         }
-        Ok(id)
-    }
-
-    fn give_name(&self, file: &D::File, now: SystemTime) -> io::Result<String> {
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-        // Another process may have taken the name of this microsecond.
-        for n in 0..1_000 {
-            let id = id_of(micros.saturating_add(n));
-            match self.disk.name(file, &id) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                named => return named.map(|()| id),
-            }
-        }
-        Err(ErrorKind::AlreadyExists.into())
+        Ok(())
     }
 
     /// All IDs, oldest first.

@@ -1,13 +1,13 @@
 //! The queue on a disk that fails, on one that loses power, and on a real one.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::time::{Duration, SystemTime};
+use std::io::{ErrorKind, Read};
+use std::time::SystemTime;
 
 use super::disk::{Disk, Folder};
 use super::format::tests::entry;
 use super::testing::{Fault, Memory};
-use super::{Event, Queue, Record, State};
+use super::{Event, Ids, Queue, Record, State, id_of};
 
 /// What was promised of a message, and from which operation on.
 #[derive(Clone, Debug)]
@@ -22,10 +22,6 @@ struct Promise {
 }
 
 type Promises = BTreeMap<String, Promise>;
-
-fn at(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-}
 
 /// A queue at work: messages come, are tried, done, and go, by seed. Failures
 /// are lived with.
@@ -42,12 +38,13 @@ fn work(disk: &Memory, seed: u64, n_steps: u64) -> Promises {
         if open.is_empty() || random.u8(..) < 100 {
             let message =
                 format!("Subject: {step}\n\n{}", "x".repeat(random.usize(..50))).into_bytes();
+            let id = id_of(step);
             let accepted = queue.accept(
                 &entry(&["b@example.net"]),
                 &[&message[..3], &message[3..]],
-                at(step),
+                &id,
             );
-            if let Ok(id) = accepted {
+            if accepted.is_ok() {
                 let promise = Promise {
                     message,
                     accepted: disk.n_ops(),
@@ -134,8 +131,9 @@ fn nothing_promised_is_lost_in_any_power_cut() {
 fn a_disk_that_does_not_sync_is_caught() {
     let disk = Memory::default();
     let queue = Queue::new(disk.clone());
-    let id = queue
-        .accept(&entry(&["b@example.net"]), &[b"x"], at(0))
+    let id = id_of(7);
+    queue
+        .accept(&entry(&["b@example.net"]), &[b"x"], &id)
         .unwrap();
     let n = disk.n_ops();
     let whole = |cut: usize| {
@@ -180,12 +178,10 @@ fn nothing_promised_is_lost_when_any_operation_fails_or_kills() {
 fn a_half_written_line_does_not_count_and_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let queue = Queue::new(Folder::open(&dir.path().join("queue")).unwrap());
-    let id = queue
-        .accept(
-            &entry(&["b@example.net"]),
-            &[b"no line feed at its end"],
-            at(0),
-        )
+    let id = id_of(7);
+    let message: &[u8] = b"no line feed at its end";
+    queue
+        .accept(&entry(&["b@example.net"]), &[message], &id)
         .unwrap();
     let path = dir.path().join("queue").join(&id);
     let mut text = std::fs::read_to_string(&path).unwrap();
@@ -213,13 +209,18 @@ fn one_works_on_a_message_at_a_time_and_others_may_look() {
     let dir = tempfile::tempdir().unwrap();
     let queue = Queue::new(Folder::open(dir.path()).unwrap());
     let other = Queue::new(Folder::open(dir.path()).unwrap());
+    let ids = Ids::default();
     let accept = |queue: &Queue| {
+        let id = ids.next(SystemTime::UNIX_EPOCH);
         queue
-            .accept(&entry(&["b@example.net"]), &[b"x"], at(5))
-            .unwrap()
+            .accept(&entry(&["b@example.net"]), &[b"x"], &id)
+            .unwrap();
+        id
     };
     let (first, second) = (accept(&queue), accept(&other));
     assert!(first < second, "the same microsecond gives two names");
+    let again = queue.accept(&entry(&["b@example.net"]), &[b"y"], &first);
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
     let taken = queue.take(&first).unwrap().unwrap();
     assert!(other.take(&first).unwrap().is_none());
     assert!(other.look(&first).unwrap().is_some());

@@ -1,0 +1,493 @@
+//! A message is taken over: scanned, planned, judged, and then delivered or
+//! queued, before it is answered.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use classifier::modern::{Class, Features, features};
+use tracing::{info, warn};
+
+use super::clamd::Scan;
+use super::verdict::{self, Opinion};
+use super::{Inner, ScannerDown, VirusPolicy, refusal, seconds, trouble};
+use crate::accounts::{Delivery, SpamPolicy, User};
+use crate::delivery::content::Content;
+use crate::delivery::instructions::Instruction;
+use crate::delivery::local::{Delivered, Job};
+use crate::handover::{Answer, Refusal};
+use crate::journal::Event;
+use crate::message::Message;
+use crate::queue::{Entry, Recipient, State};
+use crate::smtp::{Envelope, Protocol, Reply, trace};
+
+/// Up to so many Maildirs a message is delivered while the client waits; for
+/// more the queue's two syncs are sooner done.
+const MAX_DIRECT: usize = 8;
+
+/// A message on its way.
+struct Incoming<'a> {
+    id: &'a str,
+    envelope: &'a Envelope,
+    now: SystemTime,
+    /// With our trace field on top.
+    bytes: Vec<u8>,
+    /// Where it goes, each place once.
+    targets: Vec<Target>,
+    /// For each recipient of the envelope, which targets.
+    by_recipient: Vec<Vec<usize>>,
+}
+
+struct Target {
+    delivery: Delivery,
+    /// The recipient of the envelope that led here first.
+    recipient: usize,
+    opinion: Option<Opinion>,
+}
+
+impl Inner {
+    /// Answers the end of data. Everything here may block.
+    pub(super) fn take_over(&self, envelope: &Envelope, message: &Message) -> Answer {
+        let now = SystemTime::now();
+        let id = self.ids.next(now);
+        self.note(
+            &id,
+            now,
+            Event::Received {
+                from: envelope.reverse_path.to_string(),
+                to: all_paths(envelope),
+                client: client(envelope),
+                bytes: message.len(),
+            },
+        );
+        self.take(envelope, message, &id, now).unwrap_or_else(|refusal| {
+            info!(queue_id = id, reply = %refusal.reply, reason = refusal.reason, "message refused");
+            self.refused(&id, now, all_paths(envelope), &refusal);
+            Answer::All(refusal.reply)
+        })
+    }
+
+    fn refused(&self, id: &str, now: SystemTime, to: Vec<String>, refusal: &Refusal) {
+        let (reply, reason) = (refusal.reply.to_string(), refusal.reason.clone());
+        self.note(id, now, Event::Refused { to, reply, reason });
+    }
+
+    fn take(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        id: &str,
+        now: SystemTime,
+    ) -> Result<Answer, Refusal> {
+        let unreadable = |error: std::io::Error| refusal(trouble(), error.to_string());
+        let raw = message.bytes().map_err(unreadable)?;
+        let mut bytes = trace::received(envelope, &self.settings.host, id, now).into_bytes();
+        bytes.extend_from_slice(&raw);
+        drop(raw);
+        let mut incoming = Incoming {
+            id,
+            envelope,
+            now,
+            bytes,
+            targets: Vec::new(),
+            by_recipient: Vec::new(),
+        };
+        if let Some(answer) = self.scan(&incoming, message)? {
+            return Ok(answer);
+        }
+        self.plan(&mut incoming)?;
+        let content = Content::new(&incoming.bytes);
+        self.judge_all(&mut incoming, &content);
+        self.refuse_spam(&incoming)?;
+        if self.goes_straight(&incoming) {
+            self.deliver_all(&incoming, &content)
+        } else {
+            let all: Vec<usize> = (0..incoming.targets.len()).collect();
+            self.enqueue(&incoming, &all)?;
+            Ok(kept(id))
+        }
+    }
+
+    /// An answer when the scanner settles it.
+    fn scan(&self, incoming: &Incoming<'_>, message: &Message) -> Result<Option<Answer>, Refusal> {
+        let Some(clamd) = &self.settings.clamd else {
+            return Ok(None);
+        };
+        let scanned = clamd.scan(message);
+        let result = match &scanned {
+            Ok(Scan::Clean) => "clean".to_owned(),
+            Ok(Scan::Infected(name)) => name.clone(),
+            Err(error) => format!("no answer: {error}"),
+        };
+        self.note(incoming.id, incoming.now, Event::Scanned { result });
+        match (scanned, self.settings.scanner_down) {
+            (Ok(Scan::Clean), _) => Ok(None),
+            (Ok(Scan::Infected(name)), _) => self.infected(incoming, &name).map(Some),
+            (Err(error), ScannerDown::Pass) => {
+                warn!(clamd = %clamd.address, %error, "mail passes unscanned");
+                Ok(None)
+            }
+            (Err(error), ScannerDown::Defer) => {
+                let reply = Reply::new(
+                    451,
+                    (4, 7, 1),
+                    "the virus scanner does not answer, try again later",
+                );
+                Err(refusal(
+                    reply,
+                    format!("clamd at {}: {error}", clamd.address),
+                ))
+            }
+        }
+    }
+
+    fn infected(&self, incoming: &Incoming<'_>, name: &str) -> Result<Answer, Refusal> {
+        match self.settings.virus {
+            VirusPolicy::Refuse => {
+                let reply = Reply::new(554, (5, 7, 1), format!("this message holds {name}"));
+                Err(refusal(reply, format!("the virus scanner found {name}")))
+            }
+            VirusPolicy::Discard => {
+                info!(queue_id = incoming.id, virus = name, "message discarded");
+                Ok(kept(incoming.id))
+            }
+            VirusPolicy::Quarantine => {
+                let recipients = incoming.envelope.recipients.iter();
+                let recipients = recipients.filter_map(|recipient| {
+                    let address = self.mailbox(&recipient.forward_path).ok()?;
+                    Some(entry_recipient(address, recipient, incoming.now))
+                });
+                let entry = entry(incoming, recipients.collect());
+                let kept_there = self
+                    .quarantine
+                    .accept(&entry, &[&incoming.bytes], incoming.id);
+                kept_there.map_err(|error| refusal(disk_reply(&error), error.to_string()))?;
+                info!(queue_id = incoming.id, virus = name, "message quarantined");
+                Ok(kept(incoming.id))
+            }
+        }
+    }
+
+    /// Where it goes. That was asked at RCPT and is asked again: an account
+    /// may have changed meanwhile.
+    fn plan(&self, incoming: &mut Incoming<'_>) -> Result<(), Refusal> {
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for (n, recipient) in incoming.envelope.recipients.iter().enumerate() {
+            let mailbox = self.mailbox(&recipient.forward_path)?;
+            let plan = self.resolve(&mailbox)?;
+            for dead in &plan.dead {
+                warn!(alias = %mailbox, target = %dead, "an alias names nobody");
+            }
+            let mut targets = Vec::new();
+            for delivery in plan.deliveries {
+                let key = match &delivery {
+                    Delivery::Remote(address) => address.to_string(),
+                    Delivery::Local {
+                        user, extension, ..
+                    } => format!("{} {extension:?}", user.address),
+                };
+                let target = *known.entry(key).or_insert_with(|| {
+                    incoming.targets.push(Target {
+                        delivery,
+                        recipient: n,
+                        opinion: None,
+                    });
+                    incoming.targets.len() - 1
+                });
+                targets.push(target);
+            }
+            incoming.by_recipient.push(targets);
+        }
+        Ok(())
+    }
+
+    fn judge_all(&self, incoming: &mut Incoming<'_>, content: &Content) {
+        let mut once: Option<Features> = None;
+        let (id, now) = (incoming.id, incoming.now);
+        for target in &mut incoming.targets {
+            if let Delivery::Local { user, .. } = &target.delivery {
+                target.opinion = self.judge(id, user, content, &mut once, now);
+            }
+        }
+    }
+
+    /// What the filter says to `user`; nothing when it is off or cannot tell,
+    /// which must not hold mail up.
+    pub(super) fn judge(
+        &self,
+        id: &str,
+        user: &User,
+        content: &Content,
+        once: &mut Option<Features>,
+        now: SystemTime,
+    ) -> Option<Opinion> {
+        if !user.settings.filter {
+            return None;
+        }
+        let message = content.bytes();
+        let features = once.get_or_insert_with(|| features(message));
+        match verdict::judge(message, features, user, &*self.models) {
+            Err(reason) => {
+                warn!(queue_id = id, user = %user.address, reason, "not judged");
+                None
+            }
+            Ok(opinion) => {
+                self.note(id, now, judged(user, &opinion));
+                Some(opinion)
+            }
+        }
+    }
+
+    /// Spam is refused only where every recipient would.
+    fn refuse_spam(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
+        let would = |target: &Target| match &target.delivery {
+            Delivery::Local { user, .. } => {
+                let is_spam = target.opinion.as_ref().is_some_and(Opinion::is_spam);
+                is_spam && user.settings.spam == SpamPolicy::Refuse
+            }
+            Delivery::Remote(_) => false,
+        };
+        if incoming.targets.iter().all(would) {
+            let reply = Reply::new(
+                554,
+                (5, 7, 1),
+                "this message looks like spam to its recipients",
+            );
+            return Err(refusal(
+                reply,
+                "every recipient's filter calls it spam".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether it goes to mailboxes alone, and to few.
+    fn goes_straight(&self, incoming: &Incoming<'_>) -> bool {
+        let recipients = &incoming.envelope.recipients;
+        let wants_success = recipients
+            .iter()
+            .any(|r| r.notify.is_some_and(|notify| notify.success));
+        let to_mailboxes = |target: &Target| match &target.delivery {
+            Delivery::Remote(_) => false,
+            Delivery::Local {
+                user, extension, ..
+            } => {
+                match self.deliverer.instructions(user, extension.as_ref()) {
+                    Ok(None) => true,
+                    Ok(Some(said)) => said
+                        .all
+                        .iter()
+                        .all(|one| matches!(one, Instruction::Maildir(_))),
+                    // The queue waits until it can be known.
+                    Err(_) => false,
+                }
+            }
+        };
+        !wants_success
+            && incoming.targets.len() <= MAX_DIRECT
+            && incoming.targets.iter().all(to_mailboxes)
+    }
+
+    /// Delivers to all, and queues it for those who failed, unless they are
+    /// all that one reply is for: then that reply is the failure.
+    fn deliver_all(&self, incoming: &Incoming<'_>, content: &Content) -> Result<Answer, Refusal> {
+        let targets = incoming.targets.iter();
+        let results: Vec<Result<Delivered, Reply>> = targets
+            .map(|target| self.deliver_now(incoming, target, content))
+            .collect();
+        let failures = |targets: &[usize]| -> Vec<(usize, Reply)> {
+            let failed = targets
+                .iter()
+                .filter_map(|n| Some((*n, results[*n].as_ref().err()?.clone())));
+            failed.collect()
+        };
+        let groups: Vec<Vec<usize>> = if incoming.envelope.is_lmtp() {
+            incoming.by_recipient.clone()
+        } else {
+            vec![(0..incoming.targets.len()).collect()]
+        };
+        let mut replies = Vec::new();
+        let mut waiting = Vec::new();
+        for group in &groups {
+            let failed = failures(group);
+            if failed.len() == group.len() {
+                replies.push(worst(failed));
+            } else {
+                waiting.extend(failed.into_iter().map(|(n, _)| n));
+                replies.push(positive(incoming.id));
+            }
+        }
+        waiting.sort_unstable();
+        waiting.dedup();
+        if !waiting.is_empty() {
+            self.enqueue(incoming, &waiting)?;
+        }
+        if incoming.envelope.is_lmtp() {
+            return Ok(Answer::Each(replies));
+        }
+        let reply = replies.pop().unwrap_or_else(trouble);
+        if reply.code.is_positive() {
+            return Ok(Answer::All(reply));
+        }
+        Err(refusal(reply, "no mailbox could be delivered to".into()))
+    }
+
+    fn deliver_now(
+        &self,
+        incoming: &Incoming<'_>,
+        target: &Target,
+        content: &Content,
+    ) -> Result<Delivered, Reply> {
+        let Delivery::Local {
+            user,
+            extension,
+            address,
+        } = &target.delivery
+        else {
+            return Err(trouble());
+        };
+        let (fields, is_junk) = file_by(user, target.opinion.as_ref());
+        let delivered = self.deliverer.deliver(&Job {
+            reverse_path: &incoming.envelope.reverse_path,
+            user,
+            extension: extension.as_ref(),
+            address,
+            content,
+            fields: &fields,
+            is_junk,
+            now: incoming.now,
+        })?;
+        let (id, to) = (incoming.id, address.to_string());
+        let place = delivered.places.join(", ");
+        info!(queue_id = id, forward_path = to, place, "delivered");
+        self.note(id, incoming.now, Event::Delivered { to, place });
+        Ok(delivered)
+    }
+
+    fn enqueue(&self, incoming: &Incoming<'_>, targets: &[usize]) -> Result<(), Refusal> {
+        let recipients: Vec<Recipient> = targets
+            .iter()
+            .filter_map(|n| incoming.targets.get(*n))
+            .map(|target| {
+                let named = &incoming.envelope.recipients[target.recipient];
+                entry_recipient(target.delivery.address().clone(), named, incoming.now)
+            })
+            .collect();
+        let to = recipients
+            .iter()
+            .map(|recipient| recipient.address.to_string())
+            .collect();
+        let entry = entry(incoming, recipients);
+        let accepted = self.queue.accept(&entry, &[&incoming.bytes], incoming.id);
+        accepted.map_err(|error| refusal(disk_reply(&error), error.to_string()))?;
+        info!(queue_id = incoming.id, "queued");
+        self.note(incoming.id, incoming.now, Event::Queued { to });
+        self.agenda.add(seconds(incoming.now), incoming.id);
+        Ok(())
+    }
+}
+
+/// The header fields that tell `user` of `opinion`, and whether it is filed in
+/// Junk.
+pub(super) fn file_by(user: &User, opinion: Option<&Opinion>) -> (String, bool) {
+    let Some(opinion) = opinion else {
+        return (String::new(), false);
+    };
+    let is_junk = opinion.is_spam() && user.settings.spam != SpamPolicy::Tag;
+    (opinion.fields(), is_junk)
+}
+
+fn judged(user: &User, opinion: &Opinion) -> Event {
+    let verdict = match opinion.class {
+        Class::Ham => "ham",
+        Class::Unsure => "unsure",
+        Class::Spam => "spam",
+    };
+    let evidence = opinion.evidence.iter();
+    Event::Judged {
+        user: user.address.to_string(),
+        verdict: verdict.into(),
+        probability: opinion.probability,
+        required: opinion.required,
+        evidence: evidence
+            .map(|one| (one.place.to_string(), one.what.to_string(), one.log_odds))
+            .collect(),
+    }
+}
+
+fn entry(incoming: &Incoming<'_>, recipients: Vec<Recipient>) -> Entry {
+    let envelope = incoming.envelope;
+    Entry {
+        arrived: seconds(incoming.now),
+        reverse_path: envelope.reverse_path.clone(),
+        client: client(envelope),
+        body: envelope.body,
+        smtputf8: envelope.smtputf8,
+        ret: envelope.ret,
+        envid: envelope.envid.clone(),
+        recipients,
+        is_warned: false,
+        is_held: false,
+    }
+}
+
+fn entry_recipient(
+    address: crate::smtp::Mailbox,
+    named: &crate::smtp::Recipient,
+    now: SystemTime,
+) -> Recipient {
+    Recipient {
+        address,
+        notify: named.notify,
+        orcpt: named.orcpt.clone(),
+        state: State::new(seconds(now)),
+    }
+}
+
+/// A transient failure before a permanent one: whoever may still succeed must
+/// be tried again.
+fn worst(failures: Vec<(usize, Reply)>) -> Reply {
+    let mut replies: Vec<Reply> = failures.into_iter().map(|(_, reply)| reply).collect();
+    replies.sort_by_key(|reply| reply.code);
+    replies.into_iter().next().unwrap_or_else(trouble)
+}
+
+fn positive(id: &str) -> Reply {
+    Reply::new(250, (2, 0, 0), format!("ok {id}"))
+}
+
+fn kept(id: &str) -> Answer {
+    Answer::All(positive(id))
+}
+
+/// RFC 5321 §4.2.3: 452 for a full disk.
+fn disk_reply(error: &std::io::Error) -> Reply {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Reply::new(452, (4, 3, 1), "the disk is full, try again later")
+        }
+        _ => trouble(),
+    }
+}
+
+fn all_paths(envelope: &Envelope) -> Vec<String> {
+    envelope
+        .recipients
+        .iter()
+        .map(|recipient| recipient.forward_path.to_string())
+        .collect()
+}
+
+fn client(envelope: &Envelope) -> String {
+    let client = &envelope.client;
+    let peer = client
+        .peer
+        .map_or("local".to_owned(), |peer| peer.to_string());
+    let helo = client.helo.as_deref().unwrap_or("-");
+    let protocol = match client.protocol {
+        Protocol::Smtp => "SMTP",
+        Protocol::Esmtp => "ESMTP",
+        Protocol::Lmtp => "LMTP",
+        Protocol::Local => "local",
+    };
+    format!("{peer} {helo} {protocol}")
+}

@@ -1,0 +1,392 @@
+//! One attempt at a queued message: what is due is delivered, and noted
+//! before anything else happens; then its sender is told what must be told.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use classifier::modern::Features;
+use tracing::{error, info, warn};
+
+use super::accept::file_by;
+use super::{Inner, no_way_out, seconds, trouble};
+use crate::accounts::{self, Delivery};
+use crate::delivery::content::{Content, delivered_to};
+use crate::delivery::local::{Delivered, Forward, Job};
+use crate::journal;
+use crate::queue::dsn::{self, About, Reporter};
+use crate::queue::schedule::Channel;
+use crate::queue::{Entry, Event, Locked, Recipient, Record, State};
+use crate::remote::Parcel;
+use crate::smtp::{Domain, Mailbox, Reply, ReversePath};
+
+/// A message that is being worked on.
+struct Work {
+    taken: Locked<File>,
+    bytes: Vec<u8>,
+    now: SystemTime,
+    /// Recipients elsewhere, by domain.
+    remote: Vec<(Domain, Vec<usize>)>,
+}
+
+/// Marks what tells the postmaster of a report that could not be delivered;
+/// should that fail too, it ends there.
+const DOUBLE_BOUNCE: &str = "double bounce";
+
+/// Works on a message, and tells when it is due again.
+pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Option<u64>> {
+    let (host, name) = (Arc::clone(inner), id.to_owned());
+    let begun = blocking(move || host.begin(&name, SystemTime::now())).await?;
+    let Some(mut work) = begun else {
+        return Ok(None);
+    };
+    let mut results = Vec::new();
+    for (domain, numbers) in std::mem::take(&mut work.remote) {
+        let entry = &work.taken.entry;
+        let recipients: Vec<&Recipient> = numbers.iter().map(|n| &entry.recipients[*n]).collect();
+        let parcel = Parcel {
+            domain: &domain,
+            entry,
+            recipients: &recipients,
+            message: &work.bytes,
+        };
+        let replies = match &inner.way_out {
+            Some(way_out) => way_out.deliver(parcel).await,
+            None => vec![Err(no_way_out()); numbers.len()],
+        };
+        results.extend(numbers.iter().copied().zip(replies));
+    }
+    let host = Arc::clone(inner);
+    blocking(move || host.end(work, results)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}
+
+impl Inner {
+    /// Takes the message and delivers to our own users; `None` when it is not
+    /// due, held, gone, or somebody else works on it.
+    fn begin(&self, id: &str, now: SystemTime) -> io::Result<Option<Work>> {
+        let Some(taken) = self.queue.take(id)? else {
+            return Ok(None);
+        };
+        if taken.entry.next_attempt().is_none() && !taken.entry.is_finished() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(taken.size()).unwrap_or(0));
+        taken.message().read_to_end(&mut bytes)?;
+        let mut work = Work {
+            taken,
+            bytes,
+            now,
+            remote: Vec::new(),
+        };
+        self.deliver_local(&mut work)?;
+        Ok(Some(work))
+    }
+
+    fn deliver_local(&self, work: &mut Work) -> io::Result<()> {
+        let content = Content::new(&work.bytes);
+        let mut once = None;
+        let due = due(&work.taken.entry, seconds(work.now));
+        for n in due {
+            let address = work.taken.entry.recipients[n].address.clone();
+            match self.is_remote(&address) {
+                Err(refusal) => self.conclude(work, n, Channel::Local, Err(refusal.reply))?,
+                Ok(true) => add_remote(&mut work.remote, &address, n),
+                Ok(false) => {
+                    let result = self.deliver_to(work, &address, &content, &mut once);
+                    self.conclude(work, n, Channel::Local, result)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver_to(
+        &self,
+        work: &Work,
+        address: &Mailbox,
+        content: &Content,
+        once: &mut Option<Features>,
+    ) -> Result<String, Reply> {
+        let local = accounts::local(address, self.accounts());
+        let local = local.map_err(|error| {
+            error!(queue_id = work.taken.id, %error, "the accounts cannot be asked");
+            trouble()
+        })?;
+        let Some(Delivery::Local {
+            user, extension, ..
+        }) = local
+        else {
+            return Err(Reply::new(550, (5, 1, 1), "no such user here"));
+        };
+        let id = &work.taken.id;
+        let opinion = self.judge(id, &user, content, once, work.now);
+        let (fields, is_junk) = file_by(&user, opinion.as_ref());
+        let Delivered { places, forwards } = self.deliverer.deliver(&Job {
+            reverse_path: &work.taken.entry.reverse_path,
+            user: &user,
+            extension: extension.as_ref(),
+            address,
+            content,
+            fields: &fields,
+            is_junk,
+            now: work.now,
+        })?;
+        let mut places = places;
+        for forward in forwards {
+            let to = forward.recipients.iter().map(ToString::to_string);
+            places.push(format!(
+                "forwarded to {}",
+                to.collect::<Vec<_>>().join(", ")
+            ));
+            self.forward(work, address, forward)?;
+        }
+        Ok(places.join(", "))
+    }
+
+    /// Queues what goes on to others, with the mark by which a loop is seen.
+    fn forward(&self, work: &Work, address: &Mailbox, forward: Forward) -> Result<(), Reply> {
+        let arrived = seconds(work.now);
+        let recipient = |address| Recipient {
+            address,
+            notify: None,
+            orcpt: None,
+            state: State::new(arrived),
+        };
+        let entry = Entry {
+            arrived,
+            reverse_path: forward.reverse_path,
+            client: format!("forwarded by {address} from {}", work.taken.id),
+            recipients: forward.recipients.into_iter().map(recipient).collect(),
+            envid: None,
+            ret: None,
+            is_warned: false,
+            is_held: false,
+            ..work.taken.entry.clone()
+        };
+        let mark = delivered_to(address);
+        self.beget(work, "forward", &entry, &[mark.as_bytes(), &work.bytes])
+            .map_err(|error| {
+                error!(queue_id = work.taken.id, %error, "cannot queue a forward");
+                trouble()
+            })
+    }
+
+    fn beget(&self, work: &Work, what: &str, entry: &Entry, message: &[&[u8]]) -> io::Result<()> {
+        let child = self.ids.next(SystemTime::now());
+        self.queue.accept(entry, message, &child)?;
+        self.agenda.add(entry.arrived, &child);
+        info!(queue_id = work.taken.id, child, what, "queued");
+        let event = journal::Event::Begot {
+            what: what.to_owned(),
+            child,
+        };
+        self.note(&work.taken.id, work.now, event);
+        Ok(())
+    }
+
+    /// Notes what became of a recipient.
+    fn conclude(
+        &self,
+        work: &mut Work,
+        n: usize,
+        channel: Channel,
+        result: Result<String, Reply>,
+    ) -> io::Result<()> {
+        let now = seconds(work.now);
+        let entry = &work.taken.entry;
+        let arrived = entry.arrived;
+        let to = entry.recipients[n].address.to_string();
+        let event = match result {
+            Ok(place) => {
+                info!(
+                    queue_id = work.taken.id,
+                    forward_path = to,
+                    place,
+                    "delivered"
+                );
+                let text = place.clone();
+                self.note(
+                    &work.taken.id,
+                    work.now,
+                    journal::Event::Delivered { to, place },
+                );
+                Event::Done(n, text)
+            }
+            Err(reply)
+                if reply.code.is_permanent() || self.settings.schedule.is_last(arrived, now) =>
+            {
+                let reason = if reply.code.is_permanent() {
+                    reply.to_string()
+                } else {
+                    format!("{reply} (tried until it was too old)")
+                };
+                info!(
+                    queue_id = work.taken.id,
+                    forward_path = to,
+                    reason,
+                    "delivery failed"
+                );
+                let text = reason.clone();
+                self.note(
+                    &work.taken.id,
+                    work.now,
+                    journal::Event::Failed { to, reason },
+                );
+                Event::Failed(n, text)
+            }
+            Err(reply) => {
+                let next = self.settings.schedule.next_attempt(channel, arrived, now);
+                let reason = reply.to_string();
+                info!(
+                    queue_id = work.taken.id,
+                    forward_path = to,
+                    reason,
+                    "delivery deferred"
+                );
+                let text = reason.clone();
+                self.note(
+                    &work.taken.id,
+                    work.now,
+                    journal::Event::Deferred { to, reason, next },
+                );
+                Event::Deferred(n, next, text)
+            }
+        };
+        work.taken.note(&[Record { at: now, event }])
+    }
+
+    /// Notes what came of the remote deliveries, reports, and removes what is
+    /// finished.
+    fn end(
+        &self,
+        mut work: Work,
+        results: Vec<(usize, Result<String, Reply>)>,
+    ) -> io::Result<Option<u64>> {
+        for (n, result) in results {
+            self.conclude(&mut work, n, Channel::Remote, result)?;
+        }
+        self.tell(&mut work)?;
+        if !work.taken.entry.is_finished() {
+            return Ok(work.taken.entry.next_attempt());
+        }
+        if !dsn::concerned(About::Success, &work.taken.entry).is_empty() {
+            self.report(&work, About::Success)?;
+        }
+        self.queue.remove(work.taken)?;
+        Ok(None)
+    }
+
+    fn tell(&self, work: &mut Work) -> io::Result<()> {
+        let now = seconds(work.now);
+        let entry = &work.taken.entry;
+        let is_failed = |recipient: &Recipient| {
+            matches!(
+                recipient.state,
+                State::Failed {
+                    is_reported: false,
+                    ..
+                }
+            )
+        };
+        if entry.recipients.iter().any(is_failed) {
+            if !dsn::concerned(About::Failure, entry).is_empty() {
+                self.report(work, About::Failure)?;
+            }
+            work.taken.note(&[Record {
+                at: now,
+                event: Event::Reported,
+            }])?;
+        }
+        let entry = &work.taken.entry;
+        let is_late = self.settings.schedule.is_late(entry.arrived, now) && !entry.is_warned;
+        if is_late && !dsn::concerned(About::Delay, entry).is_empty() {
+            if entry.reverse_path != ReversePath::Null {
+                self.report(work, About::Delay)?;
+            }
+            work.taken.note(&[Record {
+                at: now,
+                event: Event::Warned,
+            }])?;
+        }
+        Ok(())
+    }
+
+    /// Queues a report. Of mail without a sender the postmaster is told, once.
+    fn report(&self, work: &Work, about: About) -> io::Result<()> {
+        let entry = &work.taken.entry;
+        let (to, client) = match entry.reverse_path.mailbox() {
+            Some(mailbox) => (mailbox.clone(), String::new()),
+            None if about != About::Failure || entry.client == DOUBLE_BOUNCE => {
+                warn!(
+                    queue_id = work.taken.id,
+                    "a report of a report failed: given up"
+                );
+                return Ok(());
+            }
+            None => match self.mailbox(&crate::smtp::ForwardPath::Postmaster) {
+                Ok(postmaster) => (postmaster, DOUBLE_BOUNCE.to_owned()),
+                Err(refusal) => {
+                    warn!(
+                        queue_id = work.taken.id,
+                        reason = refusal.reason,
+                        "nobody to tell of a failure"
+                    );
+                    return Ok(());
+                }
+            },
+        };
+        let recipients = dsn::concerned(about, entry);
+        let by = Reporter {
+            host: &self.settings.host,
+            id: &work.taken.id,
+            now: work.now,
+        };
+        let text = dsn::report(about, entry, &recipients, &work.bytes, by);
+        let arrived = seconds(work.now);
+        let report = Entry {
+            arrived,
+            reverse_path: ReversePath::Null,
+            client,
+            envid: None,
+            ret: None,
+            recipients: vec![Recipient {
+                address: to,
+                notify: None,
+                orcpt: None,
+                state: State::new(arrived),
+            }],
+            is_warned: false,
+            is_held: false,
+            ..entry.clone()
+        };
+        self.beget(work, "report", &report, &[&text])
+    }
+}
+
+/// Recipients to be tried now.
+fn due(entry: &Entry, now: u64) -> Vec<usize> {
+    let is_due = |recipient: &Recipient| matches!(recipient.state, State::Open { next_attempt, .. } if next_attempt <= now);
+    let all = entry.recipients.iter().enumerate();
+    all.filter(|(_, recipient)| is_due(recipient))
+        .map(|(n, _)| n)
+        .collect()
+}
+
+fn add_remote(remote: &mut Vec<(Domain, Vec<usize>)>, address: &Mailbox, n: usize) {
+    match remote
+        .iter_mut()
+        .find(|(domain, _)| *domain == address.domain)
+    {
+        Some((_, numbers)) => numbers.push(n),
+        None => remote.push((address.domain.clone(), vec![n])),
+    }
+}

@@ -1,0 +1,312 @@
+//! The host behind the server: it says whether a recipient is known, takes
+//! messages over, and works through the queue.
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | `accept` | what is done with a message before it is answered |
+//! | `attempt` | what is done with a queued one |
+//! | `runner` | when it is done |
+//! | [`clamd`] | whether it is harmful |
+//! | [`verdict`] | whether a user's model calls it spam |
+//!
+//! A message is parsed, scanned and turned into features once, and judged for
+//! each user. Mail for a few users whose instructions name mailboxes only goes
+//! straight to the Maildirs before the reply, two syncs each, and never sees
+//! the queue; everything else is queued first.
+
+mod accept;
+mod attempt;
+pub mod clamd;
+mod runner;
+#[cfg(test)]
+mod tests;
+pub mod verdict;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::warn;
+
+use self::clamd::Clamd;
+use self::runner::Agenda;
+use self::verdict::Models;
+use crate::accounts::{Accounts, Directory, Resolved, resolve};
+use crate::delivery::local::Deliverer;
+use crate::delivery::program::Limits;
+use crate::handover::{Answer, Decision, Host, Refusal};
+use crate::journal::{Event, Journal, Line};
+use crate::message::Message;
+use crate::queue::disk::Folder;
+use crate::queue::schedule::Schedule;
+use crate::queue::{Ids, Queue};
+use crate::remote::WayOut;
+use crate::smtp::{Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Reply, ReversePath};
+
+/// What can be said of the host's dealings with mail.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it calls itself: `mx.example.org`.
+    pub host: String,
+    /// Whose virus scanner is asked; without, none.
+    pub clamd: Option<Clamd>,
+    /// What becomes of what it finds.
+    pub virus: VirusPolicy,
+    /// What happens while it does not answer.
+    pub scanner_down: ScannerDown,
+    /// When deliveries are tried again.
+    pub schedule: Schedule,
+    /// What programs of users may take.
+    pub programs: Limits,
+    /// How large the journal may grow. Default: 64 MiB.
+    pub journal_bytes: u64,
+}
+
+/// What becomes of harmful mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VirusPolicy {
+    /// It is refused while the client waits. The default: senders learn of
+    /// it, and nobody else.
+    #[default]
+    Refuse,
+    /// It is accepted and forgotten.
+    Discard,
+    /// It is accepted and kept where only the admin sees it.
+    Quarantine,
+}
+
+/// What happens while the scanner does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScannerDown {
+    /// Clients are asked to come again: 451. The default.
+    #[default]
+    Defer,
+    /// Mail passes unscanned.
+    Pass,
+}
+
+impl Settings {
+    /// The defaults, for a host of that name.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            clamd: None,
+            virus: VirusPolicy::default(),
+            scanner_down: ScannerDown::default(),
+            schedule: Schedule::default(),
+            programs: Limits::default(),
+            journal_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A host: accounts, queue, filter and delivery together. Clones are the same
+/// host.
+#[derive(Clone)]
+pub struct Postern {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    deliverer: Deliverer,
+    queue: Queue,
+    quarantine: Queue,
+    ids: Ids,
+    models: Box<dyn Models>,
+    /// `None`: mail for others is refused.
+    way_out: Option<Box<dyn WayOut>>,
+    journal: Journal,
+    agenda: Agenda,
+}
+
+impl Postern {
+    /// Opens the host whose folder is `data`: `queue`, `quarantine`, `spool`
+    /// and `journal` are made there. Without a way out it only receives.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn open(
+        data: &Path,
+        accounts: Arc<Accounts>,
+        models: Box<dyn Models>,
+        way_out: Option<Box<dyn WayOut>>,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let spool = data.join("spool");
+        Folder::open(&spool)?;
+        let limits = settings.programs.clone();
+        let journal = Journal::new(data.join("journal"), settings.journal_bytes);
+        let inner = Inner {
+            deliverer: Deliverer::new(accounts, &settings.host, limits, spool),
+            queue: Queue::new(Folder::open(&data.join("queue"))?),
+            quarantine: Queue::new(Folder::open(&data.join("quarantine"))?),
+            ids: Ids::default(),
+            models,
+            way_out,
+            journal,
+            agenda: Agenda::default(),
+            settings,
+        };
+        inner.reload()?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Queue {
+        &self.inner.queue
+    }
+}
+
+impl Host for Postern {
+    async fn check_recipient(
+        &self,
+        client: &Client,
+        reverse_path: &ReversePath,
+        forward_path: &ForwardPath,
+    ) -> Decision {
+        let inner = Arc::clone(&self.inner);
+        let (client, forward_path) = (client.clone(), forward_path.clone());
+        let from = reverse_path.to_string();
+        let asked = tokio::task::spawn_blocking(move || inner.check(&client, &from, &forward_path));
+        asked.await.unwrap_or_else(|error| {
+            Decision::Refuse(Refusal {
+                reply: trouble(),
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    /// Puts the trace field on top: it names the message as the journal and
+    /// the queue do.
+    async fn commit(&self, envelope: Envelope, message: Message) -> Answer {
+        let inner = Arc::clone(&self.inner);
+        let taken = tokio::task::spawn_blocking(move || inner.take_over(&envelope, &message));
+        taken.await.unwrap_or_else(|error| {
+            warn!(%error, "a message could not be taken over");
+            Answer::All(trouble())
+        })
+    }
+}
+
+impl Inner {
+    fn accounts(&self) -> &Accounts {
+        self.deliverer.accounts()
+    }
+
+    fn check(&self, client: &Client, from: &str, forward_path: &ForwardPath) -> Decision {
+        let checked = self.mailbox(forward_path).and_then(|mailbox| {
+            if self.is_remote(&mailbox)? {
+                if !client.may_relay {
+                    let reply = Reply::new(550, (5, 7, 1), "relaying denied");
+                    return Err(refusal(reply, format!("{from} may not send to {mailbox}")));
+                }
+                if self.way_out.is_none() {
+                    return Err(refusal(no_way_out(), format!("{mailbox} is elsewhere")));
+                }
+            }
+            self.resolve(&mailbox).map(drop)
+        });
+        match checked {
+            Ok(()) => Decision::Accept,
+            Err(refusal) => Decision::Refuse(refusal),
+        }
+    }
+
+    /// Somebody's address; that of `<postmaster>` is in our first domain.
+    fn mailbox(&self, forward_path: &ForwardPath) -> Result<Mailbox, Refusal> {
+        if let Some(mailbox) = forward_path.mailbox() {
+            return Ok(mailbox.clone());
+        }
+        let domains = self
+            .accounts()
+            .domains()
+            .map_err(|error| refusal(trouble(), error.to_string()))?;
+        let names = domains.iter().map(|domain| domain.name.as_str());
+        let own = names
+            .clone()
+            .filter(|name| ends_with_domain(&self.settings.host, name))
+            .max_by_key(|n| n.len());
+        let domain = own.or(domains.first().map(|domain| domain.name.as_str()));
+        let postmaster = |domain: &str| {
+            Some(Mailbox {
+                local_part: LocalPart::new("postmaster").ok()?,
+                domain: Domain::parse(domain).ok()?,
+            })
+        };
+        domain.and_then(postmaster).ok_or_else(|| {
+            refusal(
+                trouble(),
+                "there is no domain whose postmaster there could be".into(),
+            )
+        })
+    }
+
+    fn is_remote(&self, mailbox: &Mailbox) -> Result<bool, Refusal> {
+        let Some(name) = mailbox.domain.name() else {
+            return Ok(true);
+        };
+        let domain = self.accounts().domain(name);
+        let domain = domain.map_err(|error| refusal(trouble(), error.to_string()))?;
+        Ok(domain.is_none())
+    }
+
+    fn resolve(&self, mailbox: &Mailbox) -> Result<crate::accounts::Plan, Refusal> {
+        match resolve(mailbox, self.accounts()) {
+            Ok(Resolved::Plan(plan)) => Ok(plan),
+            Ok(Resolved::NoSuchUser) => {
+                let reply = Reply::new(550, (5, 1, 1), "no such user here");
+                Err(refusal(
+                    reply,
+                    format!("there is no user or alias {mailbox}"),
+                ))
+            }
+            Ok(Resolved::Loop) => {
+                let reply = Reply::new(550, (5, 4, 6), "this address leads back to itself");
+                Err(refusal(
+                    reply,
+                    format!("the aliases of {mailbox} loop, or are too many"),
+                ))
+            }
+            Err(error) => Err(refusal(trouble(), error.to_string())),
+        }
+    }
+
+    /// Notes an event; that it could not be noted is only logged.
+    fn note(&self, id: &str, now: SystemTime, event: Event) {
+        let line = Line {
+            at: seconds(now),
+            id: id.to_owned(),
+            event,
+        };
+        if let Err(error) = self.journal.note(&line) {
+            warn!(%error, "the journal cannot be written");
+        }
+    }
+}
+
+/// Whether `host` is `domain` or below it.
+fn ends_with_domain(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn refusal(reply: Reply, reason: String) -> Refusal {
+    Refusal { reply, reason }
+}
+
+fn no_way_out() -> Reply {
+    Reply::new(550, (5, 4, 4), "this host delivers to its own users only")
+}
+
+fn trouble() -> Reply {
+    Reply::new(451, (4, 3, 0), "trouble here, try again later")
+}
+
+fn seconds(now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO).as_secs()
+}

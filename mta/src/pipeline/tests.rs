@@ -1,0 +1,621 @@
+//! The host without a server: messages are handed over, the queue is worked
+//! through, and what lies where is compared.
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use super::attempt::attempt;
+use super::verdict::Models;
+use super::*;
+use crate::accounts::{Accounts, Address, Homes, SpamPolicy, User, UserSettings};
+use crate::journal::story;
+use crate::queue::{Event as Noted, Record};
+use crate::remote::{Parcel, Results, WayOut};
+use crate::smtp::{Body, Notify, Protocol, Recipient};
+use classifier::Label;
+use classifier::modern::{Act, Keep, Lesson, learn};
+use classifier::store::model::ModelView;
+use classifier::store::{Durability, MemoryModel, ModelStore};
+
+const MAIL: &[u8] = b"Subject: hello\nX-Spam-Status: Yes\n\nGood morning\n";
+const SPAM: &[u8] = b"Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
+
+/// Everybody has the same model.
+struct OneModel(MemoryModel);
+
+impl OneModel {
+    fn trained() -> Self {
+        static ONCE: OnceLock<MemoryModel> = OnceLock::new();
+        Self(ONCE.get_or_init(Self::train).clone())
+    }
+
+    fn train() -> MemoryModel {
+        let mut model = MemoryModel::default();
+        for n in 0..20 {
+            for (mail, label) in [(SPAM, Label::Spam), (MAIL, Label::Ham)] {
+                let text = [mail, format!("{n}\n").as_bytes()].concat();
+                let lesson = Lesson::new(&text, Act::Learn(label));
+                learn(
+                    &mut model,
+                    &[lesson],
+                    1_000,
+                    &Keep::default(),
+                    Durability::Synced,
+                )
+                .unwrap();
+            }
+        }
+        model
+    }
+}
+
+impl Models for OneModel {
+    fn look(
+        &self,
+        _: &str,
+        look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
+    ) -> Result<(), String> {
+        self.0.look(look).map_err(|error| error.to_string())
+    }
+}
+
+/// Gives each domain its answer, and keeps what it was given.
+#[derive(Clone, Default)]
+struct Elsewhere(Arc<Mutex<Vec<Sent>>>);
+
+/// Envelope and message.
+type Sent = (String, Vec<u8>);
+
+impl WayOut for Elsewhere {
+    fn deliver<'a>(
+        &'a self,
+        parcel: Parcel<'a>,
+    ) -> Pin<Box<dyn Future<Output = Results> + Send + 'a>> {
+        let answer = |recipient: &&crate::queue::Recipient| {
+            let address = recipient.address.to_string();
+            let said = match address.split_once('@').unwrap().0 {
+                "gone" => Err(Reply::new(550, (5, 1, 1), "no such user")),
+                "busy" => Err(Reply::new(451, (4, 4, 1), "no answer")),
+                _ => Ok("mx.example.net".to_owned()),
+            };
+            let envelope = format!("{} > {address}", parcel.entry.reverse_path);
+            self.0
+                .lock()
+                .unwrap()
+                .push((envelope, parcel.message.to_vec()));
+            said
+        };
+        let results = parcel.recipients.iter().map(answer).collect();
+        Box::pin(async move { results })
+    }
+}
+
+struct Test {
+    dir: tempfile::TempDir,
+    accounts: Arc<Accounts>,
+    elsewhere: Elsewhere,
+    host: Postern,
+}
+
+impl Test {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("mail")).unwrap();
+        let homes = Homes::new(dir.path().join("mail"));
+        let accounts = Arc::new(Accounts::open(&dir.path().join("accounts.db"), homes).unwrap());
+        accounts
+            .change(|change| {
+                change.put_domain(&crate::accounts::Domain {
+                    name: "example.org".into(),
+                    postmaster: None,
+                    programs: true,
+                })
+            })
+            .unwrap();
+        let mut settings = Settings::new("mx.example.org");
+        change(&mut settings);
+        let elsewhere = Elsewhere::default();
+        let models = Box::new(OneModel::trained());
+        let way_out: Box<dyn WayOut> = Box::new(elsewhere.clone());
+        let host = Postern::open(
+            dir.path(),
+            Arc::clone(&accounts),
+            models,
+            Some(way_out),
+            settings,
+        );
+        let test = Self {
+            host: host.unwrap(),
+            dir,
+            accounts,
+            elsewhere,
+        };
+        test.user("anna", |_| {});
+        test.user("bob", |_| {});
+        test
+    }
+
+    fn user(&self, name: &str, change: impl FnOnce(&mut UserSettings)) {
+        let mut settings = UserSettings::default();
+        change(&mut settings);
+        let address = Address::new(name, "example.org");
+        let user = User { address, settings };
+        self.accounts
+            .change(|change| change.put_user(&user))
+            .unwrap();
+    }
+
+    fn home(&self, user: &str) -> PathBuf {
+        self.dir.path().join("mail/example.org").join(user)
+    }
+
+    fn qmail(&self, user: &str, file: &str, text: &str) {
+        self.accounts
+            .homes()
+            .mailbox(&Address::new(user, "example.org"))
+            .unwrap();
+        fs::write(self.home(user).join(file), text).unwrap();
+    }
+
+    fn message(&self, text: &[u8]) -> Message {
+        let mut message = Message::new(self.dir.path());
+        message.write(text).unwrap();
+        message
+    }
+
+    /// Hands a message over, and works through the queue as far as it is due.
+    async fn send(&self, from: &str, to: &[&str], text: &[u8]) -> String {
+        self.send_as(envelope(from, to), text).await
+    }
+
+    async fn send_as(&self, envelope: Envelope, text: &[u8]) -> String {
+        let answer = self.host.commit(envelope, self.message(text)).await;
+        self.run().await;
+        match answer {
+            Answer::All(reply) => reply.to_string().split(" ok ").next().unwrap().to_owned(),
+            Answer::Each(replies) => replies
+                .iter()
+                .map(|reply| reply.code.to_string())
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    }
+
+    async fn run(&self) {
+        let now = seconds(SystemTime::now());
+        while let Ok(id) = self.host.inner.agenda.next(now) {
+            let due = attempt(&self.host.inner, &id).await.unwrap();
+            self.host.inner.agenda.done(&id, due);
+        }
+    }
+
+    /// The messages of a user's folder, "" or ".Junk".
+    fn mail(&self, user: &str, folder: &str) -> Vec<String> {
+        read_all(&self.home(user).join("Maildir").join(folder).join("new"))
+    }
+
+    fn n_queued(&self) -> usize {
+        self.host.queue().ids().unwrap().len()
+    }
+}
+
+fn read_all(folder: &Path) -> Vec<String> {
+    let Ok(files) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+fn client(may_relay: bool) -> Client {
+    Client {
+        peer: Some("192.0.2.1:4711".parse().unwrap()),
+        helo: Some("mail.example.net".into()),
+        protocol: Protocol::Esmtp,
+        tls: None,
+        may_relay,
+    }
+}
+
+fn envelope(from: &str, to: &[&str]) -> Envelope {
+    let recipient = |to: &&str| Recipient {
+        forward_path: ForwardPath::parse(to.as_bytes()).unwrap(),
+        notify: None,
+        orcpt: None,
+    };
+    Envelope {
+        reverse_path: ReversePath::parse(from.as_bytes()).unwrap(),
+        recipients: to.iter().map(recipient).collect(),
+        body: Body::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        client: client(false),
+    }
+}
+
+#[tokio::test]
+async fn who_may_be_written_to() {
+    let test = Test::new();
+    test.user("full", |_| {});
+    let alias = Address::new("round", "example.org");
+    let round = ["round@example.org".to_owned()];
+    test.accounts
+        .change(|change| change.put_alias(&alias, &round))
+        .unwrap();
+    for (to, may_relay, expected) in [
+        ("anna@example.org", false, "ok"),
+        ("ANNA+x@example.org", false, "ok"),
+        ("Postmaster", false, "ok"),
+        ("postmaster@example.org", false, "ok"),
+        ("nobody@example.org", true, "550 5.1.1 no such user here"),
+        ("anna-x@example.org", false, "550 5.1.1 no such user here"),
+        (
+            "round@example.org",
+            false,
+            "550 5.4.6 this address leads back to itself",
+        ),
+        ("x@example.net", false, "550 5.7.1 relaying denied"),
+        ("x@[192.0.2.9]", false, "550 5.7.1 relaying denied"),
+        ("x@example.net", true, "ok"),
+    ] {
+        let to_path = ForwardPath::parse(to.as_bytes()).unwrap();
+        let from = ReversePath::Null;
+        let said = match test
+            .host
+            .check_recipient(&client(may_relay), &from, &to_path)
+            .await
+        {
+            Decision::Accept => "ok".to_owned(),
+            Decision::Refuse(refusal) => refusal.reply.to_string(),
+        };
+        assert_eq!(said, expected, "{to}");
+    }
+}
+
+#[tokio::test]
+async fn mail_for_few_mailboxes_never_sees_the_queue() {
+    let test = Test::new();
+    let to = ["anna@example.org", "bob+x@example.org", "Anna@example.org"];
+    assert_eq!(test.send("x@example.net", &to, MAIL).await, "250 2.0.0");
+    assert_eq!(test.n_queued(), 0);
+    let [mail] = &test.mail("anna", "")[..] else {
+        panic!("not once");
+    };
+    let lines: Vec<&str> = mail.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "Return-Path: <x@example.net>",
+            "Delivered-To: anna@example.org"
+        ]
+    );
+    assert!(
+        lines[2].starts_with("Received: from mail.example.net ([192.0.2.1])"),
+        "{mail}"
+    );
+    // The foreign verdict is gone, and ours is there.
+    assert!(
+        mail.ends_with("Subject: hello\nX-Spam-Status: No, hits=")
+            || !mail.contains("Status: Yes\n")
+    );
+    assert!(
+        mail.contains("\nX-Spam-Status: No, hits=0.") && mail.ends_with("\n\nGood morning\n"),
+        "{mail}"
+    );
+    assert!(test.mail("bob", "")[0].contains("Delivered-To: bob+x@example.org\n"));
+}
+
+#[tokio::test]
+async fn spam_goes_where_each_user_wants_it() {
+    let test = Test::new();
+    test.user("tagger", |user| user.spam = SpamPolicy::Tag);
+    test.user("refuser", |user| user.spam = SpamPolicy::Refuse);
+    test.user("off", |user| user.filter = false);
+    let all = ["anna", "tagger", "refuser", "off"].map(|name| format!("{name}@example.org"));
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    assert_eq!(test.send("x@example.net", &all, SPAM).await, "250 2.0.0");
+    for (user, folder) in [
+        ("anna", ".Junk"),
+        ("tagger", ""),
+        ("refuser", ".Junk"),
+        ("off", ""),
+    ] {
+        let mail = test.mail(user, folder);
+        assert_eq!(mail.len(), 1, "{user}");
+        assert_eq!(
+            mail[0].contains("\nX-Spam-Flag: YES\n"),
+            user != "off",
+            "{user}"
+        );
+    }
+    let refused = test
+        .send("x@example.net", &["refuser@example.org"], SPAM)
+        .await;
+    assert_eq!(
+        refused,
+        "554 5.7.1 this message looks like spam to its recipients"
+    );
+    assert_eq!(test.mail("refuser", ".Junk").len(), 1);
+    let story = story(&test.dir.path().join("journal"), "anna@example.org", 1).unwrap();
+    let judged = story.iter().any(|line| {
+        matches!(&line.event, Event::Judged { verdict, evidence, .. } if verdict == "spam" && !evidence.is_empty())
+    });
+    assert!(judged, "{story:?}");
+}
+
+#[tokio::test]
+async fn instructions_are_followed_in_order() {
+    let test = Test::new();
+    test.qmail(
+        "anna",
+        ".qmail",
+        "./Maildir/\n|cat >seen; echo $EXT2 >>seen\n./mbox\n&x@example.net\nbob\n",
+    );
+    assert_eq!(
+        test.send("y@example.net", &["anna@example.org"], MAIL)
+            .await,
+        "250 2.0.0"
+    );
+    assert_eq!(test.n_queued(), 0);
+    assert_eq!(test.mail("anna", "").len(), 1);
+    let seen = fs::read_to_string(test.home("anna").join("seen")).unwrap();
+    assert!(
+        seen.starts_with("Received: ") && seen.contains("X-Spam-Status: No, "),
+        "{seen}"
+    );
+    let mbox = fs::read_to_string(test.home("anna").join("mbox")).unwrap();
+    assert!(mbox.starts_with("From y@example.net "), "{mbox}");
+    let sent = test.elsewhere.0.lock().unwrap().clone();
+    assert_eq!(sent[0].0, "y@example.net > x@example.net");
+    assert!(
+        sent[0]
+            .1
+            .starts_with(b"Delivered-To: anna@example.org\nReceived: ")
+    );
+    let to_bob = &test.mail("bob", "")[0];
+    assert!(
+        to_bob.contains("Delivered-To: bob@example.org\nDelivered-To: anna@example.org\n"),
+        "{to_bob}"
+    );
+    let story = story(&test.dir.path().join("journal"), "anna@example.org", 1).unwrap();
+    assert!(
+        story
+            .iter()
+            .any(|line| matches!(&line.event, Event::Begot { what, .. } if what == "forward"))
+    );
+    assert!(
+        story.iter().any(
+            |line| matches!(&line.event, Event::Delivered { to, .. } if to == "x@example.net")
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_list_by_extension_has_an_owner_and_return_paths_for_each() {
+    let test = Test::new();
+    test.qmail("anna", ".qmail-list", "&a@example.net\n&b@example.net\n");
+    test.qmail("anna", ".qmail-list-owner", "./Maildir/\n");
+    let senders = |test: &Test| -> Vec<String> {
+        let sent = test.elsewhere.0.lock().unwrap();
+        sent.iter().map(|(envelope, _)| envelope.clone()).collect()
+    };
+    test.send("x@example.net", &["anna-list@example.org"], MAIL)
+        .await;
+    let owner = "anna-list-owner@example.org";
+    let expected = [
+        format!("{owner} > a@example.net"),
+        format!("{owner} > b@example.net"),
+    ];
+    assert_eq!(senders(&test), expected);
+    test.elsewhere.0.lock().unwrap().clear();
+    test.qmail("anna", ".qmail-list-owner-default", "./Maildir/\n");
+    test.send("x@example.net", &["anna-list@example.org"], MAIL)
+        .await;
+    assert_eq!(
+        senders(&test),
+        [
+            "anna-list-owner-a=example.net@example.org > a@example.net",
+            "anna-list-owner-b=example.net@example.org > b@example.net",
+        ]
+    );
+    // A report to one of them arrives.
+    test.send("", &["anna-list-owner-a=example.net@example.org"], MAIL)
+        .await;
+    assert_eq!(test.mail("anna", "").len(), 1);
+}
+
+#[tokio::test]
+async fn loops_end_in_a_report() {
+    let test = Test::new();
+    test.qmail("anna", ".qmail", "&bob@example.org\n");
+    test.qmail("bob", ".qmail", "&anna@example.org\n");
+    test.user("carol", |_| {});
+    assert_eq!(
+        test.send("carol@example.org", &["anna@example.org"], MAIL)
+            .await,
+        "250 2.0.0"
+    );
+    assert_eq!(test.n_queued(), 0);
+    let report = &test.mail("carol", "")[0];
+    assert!(
+        report.starts_with("Return-Path: <>\n") && report.contains("Status: 5.4.6\n"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn failures_are_reported_once_and_reports_of_reports_to_the_postmaster() {
+    let test = Test::new();
+    let mut out = envelope("anna@example.org", &["gone@example.net", "x@example.net"]);
+    out.client.may_relay = true;
+    assert_eq!(test.send_as(out, MAIL).await, "250 2.0.0");
+    assert_eq!(test.n_queued(), 0);
+    let report = &test.mail("anna", "")[0];
+    assert!(
+        report.contains("<gone@example.net>:\n550 5.1.1 no such user\n"),
+        "{report}"
+    );
+    assert!(
+        report.contains("Subject: hello\nX-Spam-Status: Yes\n\nGood morning\n"),
+        "as it was"
+    );
+    // Nobody to tell: the postmaster, and should that fail, nobody.
+    let mut null = envelope("", &["gone@example.net"]);
+    null.client.may_relay = true;
+    test.send_as(null, MAIL).await;
+    assert_eq!(test.mail("postmaster", "").len(), 1);
+    assert_eq!(test.n_queued(), 0);
+    // Who wants to hear of nothing hears nothing.
+    let mut never = envelope("anna@example.org", &["gone@example.net"]);
+    never.recipients[0].notify = Some(Notify::default());
+    never.client.may_relay = true;
+    test.send_as(never, MAIL).await;
+    assert_eq!(test.mail("anna", "").len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_deferred_waits_and_is_given_up_when_it_is_too_old() {
+    let test = Test::with(|settings| settings.schedule.lifetime = Duration::from_secs(10_000));
+    let mut out = envelope("anna@example.org", &["busy@example.net", "x@example.net"]);
+    out.client.may_relay = true;
+    test.send_as(out, MAIL).await;
+    let [id] = &test.host.queue().ids().unwrap()[..] else {
+        panic!("not one");
+    };
+    let found = test.host.queue().look(id).unwrap().unwrap();
+    let arrived = found.entry.arrived;
+    assert_eq!(found.entry.next_attempt(), Some(arrived + 400));
+    // Only the one that failed is tried again.
+    test.elsewhere.0.lock().unwrap().clear();
+    let age = |seconds: u64| {
+        let path = test.host.queue().disk().path().join(id);
+        let text = fs::read_to_string(&path).unwrap();
+        let old = arrived - seconds;
+        fs::write(
+            &path,
+            text.replace(&format!("arrived {arrived}"), &format!("arrived {old}")),
+        )
+        .unwrap();
+        let retry = Record {
+            at: 1,
+            event: Noted::Retry,
+        };
+        test.host
+            .queue()
+            .take(id)
+            .unwrap()
+            .unwrap()
+            .note(&[retry])
+            .unwrap();
+    };
+    age(9_000);
+    assert!(attempt(&test.host.inner, id).await.unwrap().is_some());
+    assert_eq!(test.elsewhere.0.lock().unwrap().len(), 1);
+    let text = fs::read_to_string(test.host.queue().disk().path().join(id)).unwrap();
+    fs::write(
+        test.host.queue().disk().path().join(id),
+        text.replace(
+            &format!("arrived {}", arrived - 9_000),
+            &format!("arrived {}", arrived - 20_000),
+        ),
+    )
+    .unwrap();
+    let retry = Record {
+        at: 2,
+        event: Noted::Retry,
+    };
+    test.host
+        .queue()
+        .take(id)
+        .unwrap()
+        .unwrap()
+        .note(&[retry])
+        .unwrap();
+    assert_eq!(attempt(&test.host.inner, id).await.unwrap(), None);
+    assert_eq!(test.n_queued(), 1, "the report");
+    test.run().await;
+    let report = &test.mail("anna", "")[0];
+    assert!(
+        report.contains("451 4.4.1 no answer (tried until it was too old)"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn a_full_mailbox_says_so_and_others_get_theirs() {
+    let test = Test::new();
+    let quota = mailbox::Quota {
+        bytes: Some(100),
+        messages: None,
+    };
+    test.user("full", |user| user.quota = quota);
+    assert_eq!(
+        test.send("x@example.net", &["full@example.org"], MAIL)
+            .await,
+        "452 4.2.2 the mailbox is full"
+    );
+    assert_eq!(test.n_queued(), 0);
+    let both = ["full@example.org", "anna@example.org"];
+    assert_eq!(test.send("x@example.net", &both, MAIL).await, "250 2.0.0");
+    assert_eq!((test.mail("anna", "").len(), test.n_queued()), (1, 1));
+    let mut lmtp = envelope("x@example.net", &both);
+    lmtp.client.protocol = Protocol::Lmtp;
+    assert_eq!(test.send_as(lmtp, MAIL).await, "452 250");
+    assert_eq!((test.mail("anna", "").len(), test.n_queued()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_unwritable_queue_refuses_and_keeps_nothing() {
+    let test = Test::new();
+    test.qmail("anna", ".qmail", "&x@example.net\n");
+    fs::remove_dir_all(test.dir.path().join("queue")).unwrap();
+    let said = test
+        .send("x@example.net", &["anna@example.org"], MAIL)
+        .await;
+    assert!(said.starts_with("451 4.3.0"), "{said}");
+    assert_eq!(read_all(&test.dir.path().join("queue")).len(), 0);
+}
+
+#[tokio::test]
+async fn programs_need_leave_and_their_failures_count() {
+    let test = Test::new();
+    test.qmail("anna", ".qmail", "|echo no thanks; exit 100\n");
+    test.send("bob@example.org", &["anna@example.org"], MAIL)
+        .await;
+    assert!(test.mail("bob", "")[0].contains("code 100: no thanks\n"));
+    test.qmail("anna", ".qmail", "|exit 99\n./Maildir/\n");
+    test.send("bob@example.org", &["anna@example.org"], MAIL)
+        .await;
+    assert_eq!((test.mail("anna", "").len(), test.n_queued()), (0, 0));
+    test.accounts
+        .change(|change| {
+            change.put_domain(&crate::accounts::Domain {
+                name: "example.org".into(),
+                postmaster: None,
+                programs: false,
+            })
+        })
+        .unwrap();
+    test.send("bob@example.org", &["anna@example.org"], MAIL)
+        .await;
+    assert_eq!(test.n_queued(), 1);
+    let id = &test.host.queue().ids().unwrap()[0];
+    let text = fs::read_to_string(test.host.queue().disk().path().join(id)).unwrap();
+    assert!(
+        text.contains("451 4.7.0 this user's instructions name a program"),
+        "{text}"
+    );
+}

@@ -1,0 +1,221 @@
+//! What the filter says of a message, for each user by the user's own model.
+//!
+//! The message is turned into features once, however many users it has.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use classifier::modern::{
+    self, Class, Evidence, Features, Params, Stored, explain, header_fields, probability,
+};
+use classifier::store::ModelStore;
+use classifier::store::lmdb::{Access, Lmdb};
+use classifier::store::model::ModelView;
+use trainer::database::Databases;
+
+use crate::accounts::User;
+
+/// Where users' models are.
+pub trait Models: Send + Sync + 'static {
+    /// Calls `look` with the model of a user; again, from the beginning, where
+    /// a writer came too near.
+    ///
+    /// # Errors
+    /// With the reason when it cannot be read.
+    fn look(
+        &self,
+        user: &str,
+        look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
+    ) -> Result<(), String>;
+}
+
+/// What the filter says, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opinion {
+    /// The decision.
+    pub class: Class,
+    /// The probability that it is spam.
+    pub probability: f64,
+    /// Above which it is.
+    pub required: f64,
+    /// What speaks for it most, place and text.
+    pub evidence: Vec<Evidence>,
+}
+
+/// How many pieces of evidence each way are kept for `postern why`.
+const N_EVIDENCE: usize = 5;
+
+impl Opinion {
+    /// The header fields that tell, whole lines.
+    pub fn fields(&self) -> String {
+        header_fields(self.class, self.probability, self.required)
+    }
+
+    /// Whether it is spam.
+    pub fn is_spam(&self) -> bool {
+        self.class == Class::Spam
+    }
+}
+
+/// Judges `message`, whose features are `features`, for `user`.
+///
+/// # Errors
+/// With the reason when the user's model cannot be read.
+pub fn judge(
+    message: &[u8],
+    features: &Features,
+    user: &User,
+    models: &dyn Models,
+) -> Result<Opinion, String> {
+    let mut opinion = None;
+    models.look(&user.address.to_string(), &mut |view| {
+        let stored = Stored::open(view)?;
+        let verdict = modern::score(features, &stored, &Params::default());
+        let required = user
+            .settings
+            .threshold
+            .unwrap_or(probability(verdict.cutoffs.spam));
+        let class = match user.settings.threshold {
+            // Without ham and spam to compare with there is no probability.
+            Some(threshold) if verdict.views != [0.0; 3] => {
+                class_above(verdict.class, verdict.probability > threshold)
+            }
+            _ => verdict.class,
+        };
+        let evidence = if verdict.views == [0.0; 3] {
+            Vec::new()
+        } else {
+            let explanation = explain(message, &stored, N_EVIDENCE);
+            explanation
+                .spam
+                .into_iter()
+                .chain(explanation.ham)
+                .collect()
+        };
+        opinion = Some(Opinion {
+            class,
+            probability: verdict.probability,
+            required,
+            evidence,
+        });
+        Ok(())
+    })?;
+    opinion.ok_or_else(|| "the model was not shown".into())
+}
+
+/// A user's threshold moves only the line to spam.
+fn class_above(class: Class, is_above: bool) -> Class {
+    match class {
+        _ if is_above => Class::Spam,
+        Class::Spam => Class::Unsure,
+        class => class,
+    }
+}
+
+/// A LMDB file for each user, as `bmfd` keeps them.
+#[derive(Debug)]
+pub struct LmdbModels {
+    databases: Databases,
+    /// A process may have each open only once; whoever needs one that is open
+    /// shares it.
+    open: Mutex<HashMap<String, Weak<Lmdb>>>,
+}
+
+impl LmdbModels {
+    /// The models in `databases`.
+    pub fn new(databases: Databases) -> Self {
+        Self {
+            databases,
+            open: Mutex::default(),
+        }
+    }
+
+    fn open(&self, user: &str) -> Result<Arc<Lmdb>, String> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = open.get(user).and_then(Weak::upgrade) {
+            return Ok(model);
+        }
+        open.retain(|_, model| model.strong_count() > 0);
+        let opened = self.databases.open(user, Access::ReadOnly);
+        let model = Arc::new(opened.map_err(|error| error.to_string())?);
+        open.insert(user.to_owned(), Arc::downgrade(&model));
+        Ok(model)
+    }
+}
+
+impl Models for LmdbModels {
+    fn look(
+        &self,
+        user: &str,
+        look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
+    ) -> Result<(), String> {
+        let model = self.open(user)?;
+        model.look(look).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::{Address, UserSettings};
+    use classifier::Label;
+    use classifier::modern::{Act, Keep, Lesson, learn};
+    use classifier::store::Durability;
+
+    const SPAM: &[u8] = b"Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
+    const HAM: &[u8] = b"Subject: Lunch\n\nShall we meet tomorrow, Anna asks\n";
+
+    fn user(name: &str, threshold: Option<f64>) -> User {
+        User {
+            address: Address::new(name, "example.org"),
+            settings: UserSettings {
+                threshold,
+                ..UserSettings::default()
+            },
+        }
+    }
+
+    fn models(dir: &std::path::Path) -> LmdbModels {
+        let databases = Databases::parse(&format!("{}/*", dir.display())).unwrap();
+        let mut anna = databases
+            .open("anna@example.org", Access::ReadWrite)
+            .unwrap();
+        for n in 0..20 {
+            for (mail, label) in [(SPAM, Label::Spam), (HAM, Label::Ham)] {
+                let text = [mail, format!("{n}\n").as_bytes()].concat();
+                let lesson = Lesson::new(&text, Act::Learn(label));
+                learn(
+                    &mut anna,
+                    &[lesson],
+                    1_000,
+                    &Keep::default(),
+                    Durability::Synced,
+                )
+                .unwrap();
+            }
+        }
+        LmdbModels::new(databases)
+    }
+
+    #[test]
+    fn each_user_has_an_opinion_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let models = models(dir.path());
+        let judged =
+            |mail: &[u8], user: User| judge(mail, &modern::features(mail), &user, &models).unwrap();
+        let spam = judged(SPAM, user("anna", None));
+        assert!(spam.is_spam() && !spam.evidence.is_empty(), "{spam:?}");
+        assert!(spam.fields().starts_with("X-Spam-Status: Yes, hits="));
+        assert!(!judged(HAM, user("anna", None)).is_spam());
+        // Who has learned nothing is sure of nothing.
+        assert_eq!(judged(SPAM, user("bob", None)).class, Class::Unsure);
+        assert_eq!(judged(SPAM, user("bob", Some(0.1))).class, Class::Unsure);
+        // A threshold of one's own.
+        assert!(judged(SPAM, user("anna", Some(0.5))).is_spam());
+        assert_eq!(
+            judged(SPAM, user("anna", Some(0.999_999_9))).class,
+            Class::Unsure
+        );
+        assert!(judged(HAM, user("anna", Some(0.0))).is_spam());
+    }
+}
