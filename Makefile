@@ -16,7 +16,7 @@ CARGO_BUILD = cargo build --release --workspace --bins
 
 BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
 
-.PHONY: help demo test check fuzz faults bench bench-quick bench-instructions build manual install packages rocksdb peers corpora
+.PHONY: help attacks demo test check fuzz faults bench bench-quick bench-instructions build manual install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -43,6 +43,9 @@ faults: build rocksdb peers ## 500 kills in the middle of training, for each kin
 	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
 
 # On a quiet machine; some ten minutes.
+attacks: build ## hostile mail against the modern engine; fails when it stands worse than before
+	target/release/bmfeval attack --expect corpora/attacks.toml
+
 bench: build rocksdb peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
 	$(BENCHES) --keep docs/runs
 

@@ -79,6 +79,7 @@ impl Mail {
             let options = Options {
                 seed: 1,
                 n_messages,
+                ..Options::default()
             };
             let source = format!("bmfeval generate, seed 1, {n_messages} messages");
             (source, Generator::new(&options).collect())

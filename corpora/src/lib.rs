@@ -20,7 +20,11 @@
 //!
 //! let collection = Collection::new(
 //!     "made up".to_owned(),
-//!     Generator::new(&Options { seed: 1, n_messages: 200 }).collect(),
+//!     Generator::new(&Options {
+//!         seed: 1,
+//!         n_messages: 200,
+//!         ..Options::default()
+//!     }).collect(),
 //! );
 //! let work = tempfile::tempdir().expect("a folder for databases");
 //! let reports = Experiment {
@@ -42,6 +46,7 @@ pub mod experiment;
 pub mod fetch;
 pub mod filter;
 pub mod generate;
+pub mod languages;
 pub mod measure;
 mod message;
 pub mod protocol;

@@ -23,6 +23,23 @@ pub struct Protocol {
     pub wrong_percent: f64,
     /// A wrong label is put right so many messages later; `None`: never.
     pub corrected_after: Option<usize>,
+    /// What a filter learns that nobody tells anything, with
+    /// [`Feedback::OwnVerdicts`].
+    pub own_verdicts: OwnVerdicts,
+}
+
+/// What a filter learns from its own verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum OwnVerdicts {
+    /// All of it, as bmf does: what is not called spam as ham.
+    Full,
+    /// The same, but so great a share of what a person's word teaches.
+    Weighted(f64),
+    /// Only what it does not call unsure.
+    #[default]
+    Sure,
+    /// Nothing.
+    None,
 }
 
 impl Protocol {
@@ -34,6 +51,7 @@ impl Protocol {
             feedback,
             wrong_percent: 0.0,
             corrected_after: None,
+            own_verdicts: OwnVerdicts::default(),
         }
     }
 }
@@ -50,11 +68,20 @@ pub enum Feedback {
     /// At most so many times, after the messages nearest to its border
     /// between ham and spam.
     Active(usize),
+    /// After each of the first [`N_TAUGHT`] messages. From then on it learns
+    /// from its own verdicts, and of a hundred mistakes so many are put right,
+    /// [`SEEN_AFTER`] messages later.
+    OwnVerdicts(f64),
     /// After none of this part of the collection, and all of the others: the
     /// collection is cut into so many parts and each is classified by a
     /// filter trained on the rest.
     Folds(usize),
 }
+
+/// Messages that a person teaches before the filter is on its own.
+pub const N_TAUGHT: usize = 20;
+/// Messages that come before a person sees a mistake.
+pub const SEEN_AFTER: usize = 10;
 
 /// One message of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,8 +161,12 @@ fn online(
             Role::TrainOnly => None,
             _ => Some(runner.classify(message)?),
         };
-        if runner.is_told(n, message, answer) {
-            runner.tell(n, message)?;
+        match (protocol.feedback, answer) {
+            (Feedback::OwnVerdicts(corrected), Some(answer)) if n >= N_TAUGHT => {
+                runner.learn_own(n, message, answer, corrected)?;
+            }
+            _ if runner.is_told(n, message, answer) => runner.tell(n, message)?,
+            _ => {}
         }
         runner.put_right(n)?;
         progress();
@@ -224,8 +255,8 @@ struct Runner<'a> {
     wrong: Random,
     partial: Random,
     active: Active,
-    /// Messages told wrongly, with when to put them right.
-    to_correct: VecDeque<(usize, usize)>,
+    /// When to put which message right, and whether it was learned wrongly.
+    to_correct: VecDeque<(usize, usize, bool)>,
     run: Run,
 }
 
@@ -287,7 +318,7 @@ impl<'a> Runner<'a> {
             return true; // Train only.
         };
         let wanted = match self.protocol.feedback {
-            Feedback::Immediate | Feedback::Folds(_) => true,
+            Feedback::Immediate | Feedback::Folds(_) | Feedback::OwnVerdicts(_) => true,
             Feedback::First(first) => n < first,
             Feedback::Partial(_) => drawn,
             Feedback::Active(budget) => self.active.asks(answer, budget),
@@ -300,7 +331,7 @@ impl<'a> Runner<'a> {
         let truth = self.message(message).label;
         let label = if is_wrong { truth.other() } else { truth };
         if let (true, Some(after)) = (is_wrong, self.protocol.corrected_after) {
-            self.to_correct.push_back((n + after, message));
+            self.to_correct.push_back((n + after, message, true));
         }
         let begin = Instant::now();
         self.filter.train(label, self.message(message))?;
@@ -309,13 +340,53 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
+    /// The filter learns what it said itself; now and then its mistake will be
+    /// seen.
+    fn learn_own(
+        &mut self,
+        n: usize,
+        message: usize,
+        answer: Answer,
+        corrected: f64,
+    ) -> Result<(), Error> {
+        let truth = self.message(message).label;
+        let is_seen = self.partial.chance(corrected);
+        let said = match answer.verdict {
+            Verdict::Spam => Label::Spam,
+            Verdict::Ham | Verdict::Unsure => Label::Ham,
+        };
+        let share = match self.protocol.own_verdicts {
+            OwnVerdicts::Full => Some(1.0),
+            OwnVerdicts::Weighted(share) => Some(share),
+            OwnVerdicts::Sure => (answer.verdict != Verdict::Unsure).then_some(1.0),
+            OwnVerdicts::None => None,
+        };
+        let begin = Instant::now();
+        if let Some(share) = share {
+            self.filter.train_own(said, self.message(message), share)?;
+            self.run.cost.n_trained += 1;
+        }
+        self.run.cost.training += begin.elapsed();
+        if said != truth && is_seen {
+            let is_learned = share.is_some();
+            self.to_correct
+                .push_back((n + SEEN_AFTER, message, is_learned));
+        }
+        Ok(())
+    }
+
     fn put_right(&mut self, n: usize) -> Result<(), Error> {
-        while let Some((_, message)) = self.to_correct.front().filter(|(due, _)| *due <= n) {
-            let message = *message;
+        while let Some((due, message, is_learned)) = self.to_correct.front().copied() {
+            if due > n {
+                break;
+            }
             self.to_correct.pop_front();
             let message = self.message(message);
             let begin = Instant::now();
-            self.filter.retrain(message.label, message)?;
+            match is_learned {
+                true => self.filter.retrain(message.label, message)?,
+                false => self.filter.train(message.label, message)?,
+            }
             self.run.cost.training += begin.elapsed();
             self.run.cost.n_trained += 1;
         }

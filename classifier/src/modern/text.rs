@@ -124,24 +124,50 @@ impl HtmlState {
     }
 }
 
+/// Whether a tag shows its text to nobody: not at all, in no size, beside the
+/// page, or in white where nothing says that the ground is another.
 fn is_styled_invisible(tag: &str) -> bool {
-    if !tag.contains(':') {
+    if !tag.contains([':', '#']) && !tag.contains("white") {
         return false;
     }
     let style: String = tag
         .chars()
-        .filter(|c| !c.is_ascii_whitespace())
+        .filter(|c| !c.is_ascii_whitespace() && !matches!(c, '"' | '\''))
         .map(|c| c.to_ascii_lowercase())
         .collect();
-    [
-        "display:none",
-        "visibility:hidden",
-        "font-size:0",
-        "opacity:0;",
-    ]
-    .iter()
-    .any(|hiding| style.contains(hiding))
-        && !style.contains("font-size:0.")
+    let has = |what: &[&str]| what.iter().any(|what| style.contains(what));
+    is_white(&style)
+        || has(&["display:none", "visibility:hidden"])
+        || has(&["left:-", "top:-", "text-indent:-"]) && !style.contains("margin-")
+        || ["font-size:", "max-height:", "opacity:"]
+            .iter()
+            .any(|name| is_nothing(&style, name))
+}
+
+/// White letters, or nearly, on no other ground.
+fn is_white(style: &str) -> bool {
+    let is = |name: &str| {
+        ["#fff", "#fef", "#fdf", "white"].iter().any(|white| {
+            style
+                .match_indices(white)
+                .any(|(at, _)| style[..at].ends_with(name))
+        })
+    };
+    let ground = style.contains("background") || style.contains("bgcolor");
+    (is("color:") || is("color=")) && (!ground || is("background-color:") && !style.contains("url"))
+}
+
+/// Whether a property is 0, or at most a pixel.
+fn is_nothing(style: &str, name: &str) -> bool {
+    style.match_indices(name).any(|(at, _)| {
+        let value = &style[at + name.len()..];
+        let len = value
+            .bytes()
+            .take_while(|b| b.is_ascii_digit() || *b == b'.')
+            .count();
+        let size: f32 = value[..len].parse().unwrap_or(1.0);
+        size == 0.0 || size <= 1.0 && value[len..].starts_with("px")
+    })
 }
 
 /// Elements that can stand within a word.
@@ -370,6 +396,33 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(words_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_sees_is_hidden() {
+        let hidden = [
+            "<p style='font-size:0px'>",
+            "<p style=\"max-height: 0; overflow: hidden\">",
+            "<p style=opacity:0>",
+            "<font color=#FFFFFF>",
+            "<p style='color:white; background-color: white'>",
+            "<p style='position:absolute;left:-999px'>",
+        ];
+        let seen = [
+            "<p style='font-size:10px'>",
+            "<p style='opacity:0.9'>",
+            "<td bgcolor=#003366 style='color:#ffffff'>",
+            "<p style='background-color:#fff'>",
+            "<p style='margin-left:-3px'>",
+            "<p title='white: lies'>",
+        ];
+        for (tags, is_hidden) in [(hidden, true), (seen, false)] {
+            for tag in tags {
+                let mut text = Text::default();
+                text.push_html(&format!("{tag}word</p>"));
+                assert_eq!(text.visible.contains("word"), !is_hidden, "{tag}");
+            }
         }
     }
 

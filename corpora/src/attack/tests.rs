@@ -7,6 +7,7 @@ fn collection() -> Collection {
     let options = Options {
         seed: 7,
         n_messages: 600,
+        ..Options::default()
     };
     Collection::new("made up".to_owned(), Generator::new(&options).collect())
 }

@@ -84,6 +84,15 @@ pub trait Filter: Send {
     /// When it cannot be told.
     fn train(&mut self, label: Label, message: &Message) -> Result<(), Error>;
 
+    /// Lets it learn its own verdict, with so great a share of what a person's
+    /// word teaches; a filter that knows no shares learns all of it.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn train_own(&mut self, said: Label, message: &Message, _share: f64) -> Result<(), Error> {
+        self.train(said, message)
+    }
+
     /// Tells it that `message`, once trained as the other label, is `label`.
     ///
     /// # Errors
@@ -161,6 +170,14 @@ impl FilterSpec {
                 || folder.display().to_string(),
                 |name| name.to_string_lossy().into_owned(),
             ),
+        }
+    }
+
+    /// The score in the middle of its scale: above it a message is rather spam.
+    pub fn middle(&self) -> f64 {
+        match self {
+            Self::Modern => 0.0,
+            _ => 0.5,
         }
     }
 

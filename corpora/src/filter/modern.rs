@@ -38,6 +38,15 @@ impl Filter for Modern {
         Ok(())
     }
 
+    fn train_own(&mut self, said: Label, message: &Message, share: f64) -> Result<(), Error> {
+        let features = modern::features(&message.bytes);
+        let record = Record::new(&features, said, &self.model);
+        let mut record = record.weakened(share).uncalibrated();
+        self.model.add(&mut record);
+        self.records.insert(message.id.clone(), record);
+        Ok(())
+    }
+
     fn retrain(&mut self, label: Label, message: &Message) -> Result<(), Error> {
         if let Some(record) = self.records.remove(&message.id.to_string()) {
             self.model.take_back(&record);

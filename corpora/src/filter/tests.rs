@@ -11,6 +11,7 @@ fn generated(n_messages: usize) -> Collection {
     let options = Options {
         seed: 1,
         n_messages,
+        ..Options::default()
     };
     Collection::new("generated".to_owned(), Generator::new(&options).collect())
 }

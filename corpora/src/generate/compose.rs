@@ -69,8 +69,13 @@ const SPAM_KINDS: [(usize, Kind); 4] = [
     (6, Kind::Spoofed),
 ];
 
-/// Writes a message of the given class.
-pub(super) fn draft(label: Label, world: &World, random: &mut Random) -> Draft {
+/// Writes a message of the given class, in one language or in any.
+pub(super) fn draft(
+    label: Label,
+    language: Option<usize>,
+    world: &World,
+    random: &mut Random,
+) -> Draft {
     let kinds: &[(usize, Kind)] = match label {
         Label::Ham => &HAM_KINDS,
         Label::Spam => &SPAM_KINDS,
@@ -78,7 +83,7 @@ pub(super) fn draft(label: Label, world: &World, random: &mut Random) -> Draft {
     let weights: Vec<usize> = kinds.iter().map(|(weight, _)| *weight).collect();
     let (_, kind) = kinds[random.weighted(&weights)];
     let weights: Vec<usize> = LANGUAGES.iter().map(|(weight, _)| *weight).collect();
-    let language = random.weighted(&weights);
+    let language = language.unwrap_or_else(|| random.weighted(&weights));
     Writer::new(kind, language, world, random).write()
 }
 

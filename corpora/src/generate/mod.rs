@@ -9,7 +9,12 @@
 //! ```
 //! use corpora::generate::{Generator, Options};
 //!
-//! let mail: Vec<_> = Generator::new(&Options { seed: 1, n_messages: 3 }).collect();
+//! let mail: Vec<_> = Generator::new(&Options {
+//!     seed: 1,
+//!     n_messages: 3,
+//!     ..Options::default()
+//! })
+//! .collect();
 //! assert_eq!(mail.len(), 3);
 //! assert!(mail[0].bytes.starts_with(b"Return-Path: <"));
 //! ```
@@ -30,12 +35,39 @@ pub(crate) use mime::wrapped;
 use crate::{Error, Message, Random, Role};
 
 /// What to generate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// The same seed gives the same bytes, whatever the number of messages.
     pub seed: u64,
     /// How many messages.
     pub n_messages: usize,
+    /// Only mail of this language; `None`: of all.
+    pub language: Option<Code>,
+    /// After so many messages the world has changed: half of the people and
+    /// shops are others, spam comes from and leads to other hosts, and hosts
+    /// change sides. `None`: never.
+    pub changes_after: Option<usize>,
+}
+
+/// A language that there are templates of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(usize);
+
+impl Code {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..templates::LANGUAGES.len()).map(Self)
+    }
+
+    /// The language of these two letters (ISO 639-1).
+    pub fn parse(letters: &str) -> Option<Self> {
+        Self::all().find(|code| code.letters() == letters)
+    }
+
+    /// Its two letters.
+    pub fn letters(self) -> &'static str {
+        &templates::LANGUAGES[self.0].1.code
+    }
 }
 
 /// Of a hundred messages.
@@ -51,7 +83,7 @@ pub struct Generator {
     world: world::World,
     time: i64,
     n_done: usize,
-    n_messages: usize,
+    options: Options,
 }
 
 impl Generator {
@@ -64,7 +96,7 @@ impl Generator {
             world,
             time: FIRST_RECEIVED,
             n_done: 0,
-            n_messages: options.n_messages,
+            options: *options,
         }
     }
 }
@@ -73,8 +105,17 @@ impl Iterator for Generator {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        if self.n_done == self.n_messages {
+        let Options {
+            n_messages,
+            language,
+            changes_after,
+            ..
+        } = self.options;
+        if self.n_done == n_messages {
             return None;
+        }
+        if changes_after.is_some_and(|n| self.n_done > 0 && self.n_done.is_multiple_of(n)) {
+            self.world.change(&mut self.random);
         }
         self.n_done += 1;
         self.time += self.random.between(60, 2 * MEAN_GAP_SECONDS) as i64;
@@ -83,7 +124,12 @@ impl Iterator for Generator {
         } else {
             Label::Ham
         };
-        let draft = compose::draft(label, &self.world, &mut self.random);
+        let draft = compose::draft(
+            label,
+            language.map(|code| code.0),
+            &self.world,
+            &mut self.random,
+        );
         Some(Message {
             id: format!("data/{:05}.eml", self.n_done),
             label,

@@ -89,8 +89,8 @@ pub(super) static LANGUAGES: LazyLock<Vec<(usize, Language)>> = LazyLock::new(||
         .collect()
 });
 
-const SOURCES: [(usize, &str); 8] = [
-    (34, include_str!("../../templates/en.toml")),
+const SOURCES: [(usize, &str); 9] = [
+    (30, include_str!("../../templates/en.toml")),
     (12, include_str!("../../templates/de.toml")),
     (10, include_str!("../../templates/fr.toml")),
     (10, include_str!("../../templates/es.toml")),
@@ -98,6 +98,7 @@ const SOURCES: [(usize, &str); 8] = [
     (10, include_str!("../../templates/zh.toml")),
     (8, include_str!("../../templates/ja.toml")),
     (6, include_str!("../../templates/ar.toml")),
+    (4, include_str!("../../templates/th.toml")),
 ];
 
 impl From<RawLanguage> for Language {
@@ -129,7 +130,7 @@ impl From<RawLanguage> for Language {
 impl Language {
     /// Whether its words are set apart by blanks, so that lines can be filled.
     pub(super) fn has_blanks(&self) -> bool {
-        !matches!(self.code.as_str(), "zh" | "ja")
+        !matches!(self.code.as_str(), "zh" | "ja" | "th")
     }
 }
 

@@ -7,7 +7,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn collection(seed: u64, n_messages: usize) -> Vec<Message> {
-    Generator::new(&Options { seed, n_messages }).collect()
+    Generator::new(&Options {
+        seed,
+        n_messages,
+        ..Options::default()
+    })
+    .collect()
 }
 
 /// FNV-1a, which std does not change under us as it may its own hasher.
@@ -34,7 +39,7 @@ fn seed_1_is_pinned() {
         message.bytes.hash(&mut hash);
         message.label.name().hash(&mut hash);
     }
-    assert_eq!(format!("{:016x}", hash.finish()), "9717ccd66c622484");
+    assert_eq!(format!("{:016x}", hash.finish()), "fd0038476e493ee6");
 }
 
 #[test]
@@ -108,6 +113,8 @@ fn only_reserved_hosts_appear() {
         let text = String::from_utf8_lossy(&message.bytes);
         for (at, _) in text.match_indices("https://") {
             let host = text[at + 8..].split('/').next().unwrap_or_default();
+            // Some spam hides characters without width in every word.
+            let host = host.replace('\u{200b}', "");
             let soft_break = host.contains('=');
             let reserved = [".example", ".test", ".invalid"];
             assert!(

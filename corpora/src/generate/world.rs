@@ -50,11 +50,45 @@ impl World {
                 .iter()
                 .map(|_| (0..5).map(|_| brand(random)).collect())
                 .collect(),
-            spam_hosts: (0..18).map(|_| domain(random)).collect(),
+            spam_hosts: (0..N_SPAM_HOSTS).map(|_| domain(random)).collect(),
             lists: lists.to_vec(),
         }
     }
 }
+
+impl World {
+    /// Some time later: half of all correspondents are others, and hosts have
+    /// changed hands. What told ham from spam by its host now misleads.
+    pub(super) fn change(&mut self, random: &mut Random) {
+        for ((_, language), people) in LANGUAGES.iter().zip(&mut self.people) {
+            let n = people.len() / 2;
+            people
+                .iter_mut()
+                .take(n)
+                .for_each(|known| *known = person(language, random));
+            random.shuffle(people);
+        }
+        let mut given_up = std::mem::take(&mut self.spam_hosts);
+        for brands in &mut self.brands {
+            let n = brands.len() / 2;
+            for known in brands.iter_mut().take(n) {
+                let fallen = std::mem::replace(known, brand(random)).domain;
+                self.spam_hosts.push(fallen);
+                if let Some(host) = given_up.pop() {
+                    known.domain = host;
+                }
+            }
+            random.shuffle(brands);
+        }
+        while self.spam_hosts.len() < N_SPAM_HOSTS {
+            self.spam_hosts.push(domain(random));
+        }
+        random.shuffle(&mut self.spam_hosts);
+        self.spam_hosts.truncate(N_SPAM_HOSTS);
+    }
+}
+
+const N_SPAM_HOSTS: usize = 18;
 
 /// A person nobody has heard of yet.
 pub(super) fn person(language: &Language, random: &mut Random) -> Correspondent {

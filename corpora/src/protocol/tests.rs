@@ -148,6 +148,7 @@ fn each_fold_is_classified_once_by_one_that_did_not_see_it() {
     let mut generated: Vec<Message> = crate::generate::Generator::new(&crate::generate::Options {
         seed: 1,
         n_messages: 60,
+        ..Default::default()
     })
     .collect();
     generated.truncate(60);
@@ -191,4 +192,25 @@ fn orders_differ_by_number_and_repeat_by_seed() {
     assert_eq!(order(None), (0..50).collect::<Vec<_>>());
     assert_eq!(order(Some(1)), order(Some(1)));
     assert_ne!(order(Some(1)), order(Some(2)));
+}
+
+/// On its own after the first messages: it learns what it said, and a mistake
+/// that is seen is told as what it is.
+#[test]
+fn own_verdicts_are_learned_by_their_rule() {
+    let mut collection = collection(40, |_| Role::ClassifyAndTrain);
+    collection.messages[25].bytes = vec![0]; // Spam that it takes for ham.
+    for (rule, expected) in [
+        (OwnVerdicts::Full, ["train Ham 25", "retrain Spam 25"]),
+        (OwnVerdicts::None, ["train Spam 19", "train Spam 25"]),
+    ] {
+        let protocol = Protocol {
+            own_verdicts: rule,
+            ..Protocol::online(1, Feedback::OwnVerdicts(100.0))
+        };
+        let (_, told) = told(&collection, &protocol);
+        let lines = expected.map(|line| told.iter().filter(|told| *told == line).count());
+        assert_eq!(lines, [1, 1], "{rule:?} {told:?}");
+        assert_eq!(told.len(), if rule == OwnVerdicts::None { 21 } else { 41 });
+    }
 }

@@ -118,6 +118,7 @@ impl Arguments {
                 let options = Options {
                     seed: 1,
                     n_messages: 3000,
+                    ..Options::default()
                 };
                 let messages = Generator::new(&options).collect();
                 Ok(Collection::new("generated".to_owned(), messages))

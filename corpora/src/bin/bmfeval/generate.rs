@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use corpora::generate::{Generator, Options, write_collection};
+use corpora::generate::{Code, Generator, Options, write_collection};
 
 /// Write a synthetic collection: DIR/index and DIR/data/*.eml.
 #[derive(clap::Args)]
@@ -13,14 +13,29 @@ pub(crate) struct Arguments {
     /// How many messages.
     #[arg(long, default_value_t = 1500)]
     messages: usize,
+    /// Only mail of this language, by its two letters.
+    #[arg(long, value_name = "CODE", value_parser = language)]
+    language: Option<Code>,
+    /// After so many messages senders, hosts and campaigns have changed.
+    #[arg(long, value_name = "MESSAGES", value_parser = clap::value_parser!(u64).range(1..))]
+    changes_after: Option<u64>,
     /// Where to; must not hold a collection yet.
     dir: PathBuf,
+}
+
+fn language(letters: &str) -> Result<Code, String> {
+    Code::parse(letters).ok_or_else(|| {
+        let all: Vec<_> = Code::all().map(Code::letters).collect();
+        format!("there are {}", all.join(", "))
+    })
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let generator = Generator::new(&Options {
         seed: arguments.seed,
         n_messages: arguments.messages,
+        language: arguments.language,
+        changes_after: arguments.changes_after.map(|n| n as usize),
     });
     Ok(write_collection(&arguments.dir, generator)?)
 }

@@ -9,6 +9,7 @@ mod compare;
 mod fetch;
 mod generate;
 mod jig;
+mod languages;
 mod replay;
 mod run;
 
@@ -25,6 +26,7 @@ struct Arguments {
 enum Command {
     Run(Box<run::Arguments>),
     Attack(attack::Arguments),
+    Languages(languages::Arguments),
     Compare(compare::Arguments),
     Replay(replay::Arguments),
     Generate(generate::Arguments),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             done => done.map(|_| ()),
         },
+        Command::Languages(arguments) => languages::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use corpora::experiment::{Experiment, Report};
 use corpora::filter::FilterSpec;
-use corpora::protocol::{Feedback, Protocol};
+use corpora::protocol::{Feedback, OwnVerdicts, Protocol};
 use corpora::read::{self, Strip};
 use corpora::{Collection, report};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -35,9 +35,14 @@ pub(crate) struct Arguments {
     #[arg(long)]
     skip_missing: bool,
     /// When the filter is told the truth: immediate, first:N (then never
-    /// again), partial:PERCENT, active:BUDGET, folds:K.
+    /// again), partial:PERCENT, active:BUDGET, folds:K, or own:PERCENT (it
+    /// learns its own verdicts, and PERCENT of its mistakes are put right).
     #[arg(long, default_value = "immediate", value_parser = feedback)]
     feedback: Feedback,
+    /// With own:PERCENT, what it learns of its own verdicts: full, sure (only
+    /// what it does not call unsure), none, or the share of a person's word.
+    #[arg(long, default_value = "sure", value_name = "RULE", value_parser = own_verdicts)]
+    own_verdicts: OwnVerdicts,
     /// Of a hundred labels, how many are told wrongly.
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = percent)]
     wrong: f64,
@@ -89,14 +94,28 @@ fn feedback(text: &str) -> Result<Feedback, String> {
         "immediate" if value.is_empty() => Feedback::Immediate,
         "first" => Feedback::First(count()?),
         "partial" => Feedback::Partial(percent(value)?),
+        "own" => Feedback::OwnVerdicts(percent(value)?),
         "active" => Feedback::Active(count()?),
         "folds" => match count()? {
             0 | 1 => return Err("at least two folds".to_owned()),
             n => Feedback::Folds(n),
         },
         _ => {
-            return Err("immediate, first:N, partial:PERCENT, active:BUDGET or folds:K".to_owned());
+            let all = "immediate, first:N, partial:PERCENT, active:BUDGET, folds:K or own:PERCENT";
+            return Err(all.to_owned());
         }
+    })
+}
+
+fn own_verdicts(text: &str) -> Result<OwnVerdicts, String> {
+    Ok(match text {
+        "full" => OwnVerdicts::Full,
+        "sure" => OwnVerdicts::Sure,
+        "none" => OwnVerdicts::None,
+        share => match share.parse() {
+            Ok(share) if share > 0.0 && share <= 1.0 => OwnVerdicts::Weighted(share),
+            _ => return Err("full, sure, none or a share such as 0.3".to_owned()),
+        },
     })
 }
 
@@ -124,6 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             feedback: arguments.feedback,
             wrong_percent: arguments.wrong,
             corrected_after: arguments.corrected_after,
+            own_verdicts: arguments.own_verdicts,
         },
         results: arguments.results.clone(),
     };
