@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use classifier::Error;
+use classifier::modern::Base;
 use classifier::store::Durability;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, ReadOptions, WriteBatch, WriteOptions};
@@ -60,6 +61,7 @@ impl HostStore {
             names: RwLock::new(()),
             locks: Locks::default(),
             cache: Cache::new(options.model_cache_bytes),
+            base: options.base.clone(),
         };
         shared.check_version()?;
         shared.clear_filling()?;
@@ -197,6 +199,8 @@ pub(crate) struct Shared {
     names: RwLock<()>,
     pub(crate) locks: Locks,
     pub(crate) cache: Cache,
+    /// What each model begins with.
+    pub(crate) base: Option<Arc<Base>>,
 }
 
 impl Shared {

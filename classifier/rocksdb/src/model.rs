@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use classifier::Error;
-use classifier::modern::{Digest, Features, Params, Stored, Verdict, score};
+use classifier::modern::{Base, Digest, Features, Params, Stored, Verdict, score};
 use classifier::store::Durability;
 use classifier::store::model::{Bytes, ModelChanges, ModelStore, ModelView};
 use rocksdb::{ReadOptions, Snapshot, WriteBatch};
@@ -53,7 +53,7 @@ impl UserModel {
     }
 
     fn nobody(&self) -> Result<Held, Error> {
-        Stored::load(&Nobody(self.shared.path()))
+        Stored::load(&Nobody(&self.shared))
     }
 
     /// As [`ModelStore::change`] for a user whom the host does not know yet.
@@ -63,7 +63,7 @@ impl UserModel {
         durability: Durability,
         plan: &mut dyn FnMut(&dyn ModelView) -> Result<ModelChanges, Error>,
     ) -> Result<Option<()>, Error> {
-        let changes = plan(&Nobody(self.shared.path()))?;
+        let changes = plan(&Nobody(&self.shared))?;
         if changes.is_empty() {
             return Ok(Some(()));
         }
@@ -90,7 +90,7 @@ impl ModelStore for UserModel {
                 id,
                 snapshot: Some(&snapshot),
             }),
-            None => look(&Nobody(self.shared.path())),
+            None => look(&Nobody(&self.shared)),
         }
     }
 
@@ -255,6 +255,10 @@ impl ModelView for OnDisk<'_> {
         })
     }
 
+    fn base(&self) -> Option<&Arc<Base>> {
+        self.shared.base.as_ref()
+    }
+
     fn path(&self) -> &Path {
         self.shared.path()
     }
@@ -286,13 +290,17 @@ impl ModelView for Warm<'_> {
         self.ledger.entries_by_age(visit)
     }
 
+    fn base(&self) -> Option<&Arc<Base>> {
+        self.ledger.base()
+    }
+
     fn path(&self) -> &Path {
         self.ledger.path()
     }
 }
 
 /// The model of a user whom the host does not know.
-struct Nobody<'a>(&'a Path);
+struct Nobody<'a>(&'a Shared);
 
 impl ModelView for Nobody<'_> {
     fn state(&self) -> Result<Option<Bytes<'_>>, Error> {
@@ -311,7 +319,11 @@ impl ModelView for Nobody<'_> {
         Ok(())
     }
 
+    fn base(&self) -> Option<&Arc<Base>> {
+        self.0.base.as_ref()
+    }
+
     fn path(&self) -> &Path {
-        self.0
+        self.0.path()
     }
 }

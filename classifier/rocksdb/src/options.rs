@@ -1,5 +1,8 @@
 //! What an admin may choose, and RocksDB's own options made of it.
 
+use std::sync::Arc;
+
+use classifier::modern::Base;
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, LogLevel,
     SliceTransform,
@@ -23,6 +26,9 @@ pub struct Options {
     /// and training; one takes up to 4 MiB, about 1 MiB after 1,000 messages.
     /// Another one costs reading it. Default 256 MiB.
     pub model_cache_bytes: usize,
+    /// The model that all users begin with, to which their own is added.
+    /// Default: none.
+    pub base: Option<Arc<Base>>,
     /// Tables that are kept open. Default 256, a quarter of the usual limit
     /// of a process.
     pub max_open_files: u16,
@@ -34,6 +40,7 @@ impl Default for Options {
             cache_bytes: 64 << 20,
             write_buffer_bytes: 8 << 20,
             model_cache_bytes: 256 << 20,
+            base: None,
             max_open_files: 256,
         }
     }

@@ -1,31 +1,41 @@
-//! The state of a model and the entries of its ledger, byte by byte. Numbers
-//! are little-endian.
+//! The state of a model, its log, and the entries of its ledger, byte by
+//! byte. Numbers are little-endian.
 //!
 //! *State*, [`State::LEN`] bytes: 0-3 version; 4-7 how often all sums were
 //! halved; 8-11 ham, 12-15 spam that the sums hold; 16-23 bytes of the
 //! ledger's entries; 24-31 number of entries that have expired; then the
-//! calibration, 64 counts of 4 bytes for ham and as many for spam.
+//! calibration, 64 counts of 4 bytes for ham and as many for spam; 8 bytes,
+//! slots that were ever logged; 4 bytes, number of the next record of the log;
+//! then for each [group](N_GROUPS) of pages the number of the first record of the
+//! log that it does not hold, 4 bytes each, and for each how often its sums
+//! were halved, 4 bytes each.
 //!
-//! *Entry*: 8 bytes, seconds since 1970 when it was entered; then the steps
-//! that the message made, one after another: 1 byte label (0 ham, 1 spam);
-//! 1 byte calibration bin (255: none); 4 bytes how often all sums had been
-//! halved; and for each view 2 bytes, its gradient, which is followed, unless
-//! it is 0, by the number of slots and the slots in ascending order, each as
-//! what it adds to the one before. These are numbers of 7 bits a byte, the
-//! lowest first; bit 7 is set in all but the last.
+//! *Log*: moves, one after another, each 4 bytes, how often all sums had been
+//! halved; 1 byte, by how many halvings the steps are older, plus 128 where
+//! they are taken back; then the steps.
 //!
-//! Gaps between slots are random: a general compressor finds nothing in them.
+//! *Entry*: 8 bytes, seconds since 1970 when it was entered; then what the
+//! message added, one after another: 1 byte label (0 ham, 1 spam); 1 byte
+//! calibration bin (255: none); 4 bytes how often all sums had been halved;
+//! then the steps.
+//!
+//! *Steps*: for each view 2 bytes, its gradient, which is followed, unless it
+//! is 0, by its slots (`bits.rs`).
 
 use std::path::Path;
 
+use super::bits::{push_slots, slots};
 use super::calibration::{Calibration, N_BINS};
-use super::model::{Record, Slot};
+use super::model::{Move, Record, Steps};
 use super::stored::damaged;
 use crate::{Error, Label, TrainedMessages};
 
 /// The version of all that a model keeps, and of the features that it was
 /// trained on. A model of an older version is of no use to other features.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+
+/// Pages are brought up to date by groups, one after another.
+pub(super) const N_GROUPS: usize = 32;
 
 /// All of a model but its buckets.
 #[derive(Clone, Debug, Default)]
@@ -35,10 +45,31 @@ pub(super) struct State {
     pub(super) entry_bytes: u64,
     pub(super) n_expired: u64,
     pub(super) calibration: Calibration,
+    pub(super) log: LogState,
+}
+
+/// How far the pages lag behind the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LogState {
+    /// Slots that were ever logged.
+    pub(super) n_slots: u64,
+    /// Number of the next record.
+    pub(super) next: u32,
+    pub(super) groups: [Group; N_GROUPS],
+}
+
+/// A group of pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Group {
+    /// Number of the first record of the log that its pages do not hold.
+    pub(super) from: u32,
+    /// How often its sums were halved.
+    pub(super) age: u32,
 }
 
 impl State {
-    const LEN: usize = 32 + 2 * N_BINS * 4;
+    const LEN: usize = 44 + 2 * N_BINS * 4 + 8 * N_GROUPS;
+    const LOG_AT: usize = 32 + 2 * N_BINS * 4;
 
     pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Error> {
         let u32_at = |at: usize| {
@@ -64,6 +95,15 @@ impl State {
         if found < VERSION || bytes.len() != Self::LEN {
             return Err(damaged(path, "the state of its model makes no sense"));
         }
+        // No user's mail counts so far, and nothing overflows by what is added.
+        const MOST: u32 = 1 << 31;
+        let calibration = (0..2 * N_BINS).map(|n| 32 + 4 * n);
+        let mut counts = [4, 8, 12, 20, 28, Self::LOG_AT + 4, Self::LOG_AT + 8]
+            .into_iter()
+            .chain(calibration);
+        if counts.any(|at| u32_at(at).is_none_or(|count| count >= MOST)) {
+            return Err(damaged(path, "the counts of its model make no sense"));
+        }
         let counts = (0..2 * N_BINS).map(|n| u32_at(32 + 4 * n).unwrap_or(0));
         Ok(Self {
             age: u32_at(4).unwrap_or(0),
@@ -74,6 +114,14 @@ impl State {
             entry_bytes: u64_at(16).unwrap_or(0),
             n_expired: u64_at(24).unwrap_or(0),
             calibration: Calibration::from_counts(counts),
+            log: LogState {
+                n_slots: u64_at(Self::LOG_AT).unwrap_or(0),
+                next: u32_at(Self::LOG_AT + 8).unwrap_or(0),
+                groups: std::array::from_fn(|n| Group {
+                    from: u32_at(Self::LOG_AT + 12 + 4 * n).unwrap_or(0),
+                    age: u32_at(Self::LOG_AT + 12 + 4 * (N_GROUPS + n)).unwrap_or(0),
+                }),
+            },
         })
     }
 
@@ -87,8 +135,52 @@ impl State {
         for count in self.calibration.counts() {
             out.extend_from_slice(&count.to_le_bytes());
         }
+        let LogState {
+            n_slots,
+            next,
+            groups,
+        } = &self.log;
+        out.extend_from_slice(&n_slots.to_le_bytes());
+        let from = groups.iter().map(|group| group.from);
+        let ages = groups.iter().map(|group| group.age);
+        for number in std::iter::once(*next).chain(from).chain(ages) {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
         out
     }
+}
+
+/// A move, and how often all sums had been halved when it was made.
+pub(super) type Logged = (u32, Move);
+
+const TAKES_BACK: u8 = 128;
+
+/// A record of the log.
+pub(super) fn push_move(out: &mut Vec<u8>, (age, step): &Logged) {
+    out.extend_from_slice(&age.to_le_bytes());
+    out.push(step.halvings | if step.takes_back { TAKES_BACK } else { 0 });
+    push_steps(out, &step.steps);
+}
+
+/// The moves of a record of the log. `None`: it makes no sense.
+pub(super) fn parse_moves(mut rest: &[u8]) -> Option<Vec<Logged>> {
+    let mut moves = Vec::new();
+    while !rest.is_empty() {
+        let (age, after) = rest.split_first_chunk()?;
+        let (kind, after) = after.split_first()?;
+        rest = after;
+        let halvings = kind & !TAKES_BACK;
+        if halvings > 16 {
+            return None;
+        }
+        let step = Move {
+            takes_back: kind & TAKES_BACK != 0,
+            halvings,
+            steps: parse_steps(&mut rest)?,
+        };
+        moves.push((u32::from_le_bytes(*age), step));
+    }
+    Some(moves)
 }
 
 /// What the ledger knows of a message.
@@ -102,7 +194,7 @@ pub(super) struct Entry {
 
 const NO_BIN: u8 = u8::MAX;
 /// A gradient of 1 in units of the table.
-const MAX_GRADIENT: u16 = 256;
+pub(super) const MAX_GRADIENT: u16 = 256;
 
 impl Entry {
     pub(super) fn label(&self) -> Option<Label> {
@@ -135,19 +227,34 @@ fn push_record(out: &mut Vec<u8>, record: &Record) {
     out.push(u8::from(record.label == Label::Spam));
     out.push(record.bin.unwrap_or(NO_BIN));
     out.extend_from_slice(&record.age.to_le_bytes());
-    for (gradient, slots) in &record.steps {
+    push_steps(out, &record.steps);
+}
+
+fn push_steps(out: &mut Vec<u8>, steps: &Steps) {
+    for (gradient, slots) in steps {
         out.extend_from_slice(&gradient.to_le_bytes());
         if *gradient != 0 {
-            let mut slots: Vec<u32> = slots.iter().map(|slot| slot.0).collect();
+            let mut slots = slots.clone();
             slots.sort_unstable();
-            push_number(out, slots.len() as u32);
-            let mut last = 0;
-            for slot in slots {
-                push_number(out, slot - last);
-                last = slot;
-            }
+            push_slots(out, &slots);
         }
     }
+}
+
+fn parse_steps(rest: &mut &[u8]) -> Option<Steps> {
+    let mut steps = Steps::default();
+    for (gradient, view) in &mut steps {
+        let (bytes, after) = rest.split_first_chunk()?;
+        *gradient = i16::from_le_bytes(*bytes);
+        if gradient.unsigned_abs() > MAX_GRADIENT {
+            return None;
+        }
+        *rest = after;
+        if *gradient != 0 {
+            *view = slots(rest)?;
+        }
+    }
+    Some(steps)
 }
 
 fn parse_record(rest: &mut &[u8]) -> Option<Record> {
@@ -159,28 +266,11 @@ fn parse_record(rest: &mut &[u8]) -> Option<Record> {
         1 => Label::Spam,
         _ => return None,
     };
-    let mut steps: [(i16, Vec<Slot>); 3] = Default::default();
-    for (gradient, slots) in &mut steps {
-        let (bytes, after) = rest.split_first_chunk()?;
-        *gradient = i16::from_le_bytes(*bytes);
-        if gradient.unsigned_abs() > MAX_GRADIENT {
-            return None;
-        }
-        *rest = after;
-        if *gradient != 0 {
-            let n_slots = number(rest)?;
-            let mut last = 0u32;
-            for _ in 0..n_slots {
-                last = last.checked_add(number(rest)?)?;
-                slots.push(Slot::stored(last)?);
-            }
-        }
-    }
     Some(Record {
         label,
         age: u32::from_le_bytes(*age),
         bin: (*bin != NO_BIN).then_some(*bin),
-        steps,
+        steps: parse_steps(rest)?,
     })
 }
 
@@ -227,6 +317,28 @@ mod tests {
     }
 
     #[test]
+    fn the_log_is_read_back() {
+        let model = Model::default();
+        let mail = features(b"Subject: a\n\nb c d e f g\n");
+        let steps = Record::new(&mail, Label::Spam, &model).steps;
+        let moves: Vec<Logged> = [(false, 0), (true, 3)]
+            .map(|(takes_back, halvings)| {
+                let steps = steps.clone();
+                let step = Move {
+                    takes_back,
+                    halvings,
+                    steps,
+                };
+                (7, step)
+            })
+            .into();
+        let mut bytes = Vec::new();
+        moves.iter().for_each(|step| push_move(&mut bytes, step));
+        assert_eq!(parse_moves(&bytes), Some(moves));
+        assert_eq!(parse_moves(&bytes[..bytes.len() - 1]), None);
+    }
+
+    #[test]
     fn state_is_read_back_and_a_newer_one_refused() {
         let path = Path::new("model");
         let mut bytes = State {
@@ -235,13 +347,21 @@ mod tests {
             entry_bytes: 1 << 33,
             n_expired: 5,
             calibration: Calibration::from_counts(0..),
+            log: LogState {
+                n_slots: 1 << 34,
+                next: 9,
+                groups: std::array::from_fn(|n| Group {
+                    from: n as u32,
+                    age: 3 * n as u32,
+                }),
+            },
         }
         .to_bytes();
         assert_eq!(bytes.len(), State::LEN);
         assert_eq!(State::parse(&bytes, path).unwrap().to_bytes(), bytes);
         bytes[0] += 1;
         let newer = State::parse(&bytes, path);
-        assert!(matches!(newer, Err(Error::NewerFormat { found: 2, .. })));
+        assert!(matches!(newer, Err(Error::NewerFormat { found, .. }) if found == VERSION + 1));
         let short = State::parse(&bytes[..30], path);
         assert!(short.is_err());
     }
@@ -250,6 +370,7 @@ mod tests {
         #[test]
         fn any_bytes_will_do(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             Entry::parse(&bytes);
+            parse_moves(&bytes);
             drop(State::parse(&bytes, Path::new("model")));
         }
     }

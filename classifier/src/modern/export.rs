@@ -3,7 +3,7 @@
 //! Words are parted by single blanks, lines ended by LF; numbers are decimal.
 //!
 //! ```text
-//! postern-model 1
+//! postern-model 2
 //! state AGE HAM SPAM EXPIRED
 //! calibration COUNT...            128 counts: 64 of ham, 64 of spam
 //! bucket INDEX Z Q                ascending, those that are not 0
@@ -15,12 +15,13 @@
 //! The steps after an entry, until the next one, are its. What the numbers
 //! mean stands in docs/modern-engine.md.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
 use super::calibration::Calibration;
 use super::canonical::Digest;
-use super::encode::{Entry, State, VERSION};
+use super::encode::{Entry, MAX_GRADIENT, State, VERSION};
 use super::ledger::cost;
 use super::model::{Model, N_BUCKETS, Record, Slot};
 use super::stored::{Stored, damaged, note_model};
@@ -154,7 +155,24 @@ impl Exported {
                 return Err(damaged(path, &detail));
             }
         }
-        Ok(exported)
+        match exported.is_complete() {
+            true => Ok(exported),
+            false => Err(damaged(
+                path,
+                "a part of an entry is missing, or there twice",
+            )),
+        }
+    }
+
+    /// Whether each entry is of another message and has whole steps.
+    fn is_complete(&self) -> bool {
+        let digests: BTreeSet<_> = self.entries.iter().map(|(digest, _)| digest).collect();
+        let is_whole = |record: &Record| record.steps.iter().all(|(g, _)| *g != UNREAD);
+        digests.len() == self.entries.len()
+            && self
+                .entries
+                .iter()
+                .all(|(_, entry)| !entry.records.is_empty() && entry.records.iter().all(is_whole))
     }
 
     /// `None`: the line makes no sense.
@@ -212,9 +230,16 @@ impl Exported {
                 self.entries.last_mut()?.1.records.push(record);
             }
             "view" => {
-                let gradient = parsed(words)?;
+                let gradient: i16 = parsed(words)?;
+                if gradient.unsigned_abs() > MAX_GRADIENT {
+                    return None;
+                }
                 let slot = |word: &str| word.parse().ok().and_then(Slot::stored);
-                let slots = words.map(slot).collect::<Option<Vec<_>>>()?;
+                let mut slots = words.map(slot).collect::<Option<Vec<_>>>()?;
+                if gradient == 0 && !slots.is_empty() {
+                    return None;
+                }
+                slots.sort_unstable();
                 let step = self.entries.last_mut()?.1.records.last_mut()?;
                 let view = step.steps.iter_mut().find(|(g, _)| *g == UNREAD)?;
                 *view = (gradient, slots);
@@ -324,11 +349,24 @@ mod tests {
             copy.change(Durability::Relaxed, &mut |view| exported.replacing(view))
                 .unwrap();
             assert_eq!(text(&copy), text(&store));
-            assert_eq!(copy.state().unwrap(), store.state().unwrap());
-            assert_eq!(
-                copy.pages(0..u32::MAX).unwrap(),
-                store.pages(0..u32::MAX).unwrap()
-            );
+        }
+    }
+
+    #[test]
+    fn half_an_entry_is_refused() {
+        let digest = "00112233445566778899aabbccddeeff";
+        let entry = format!("entry {digest} 9\n");
+        let step = "step ham 1 0\nview 5 1 3\nview 0\nview -7 2\n";
+        let head = "postern-model 2\nstate 0 1 0 0\n";
+        assert!(read(&[head, &entry, step].concat()).is_ok());
+        let short = "step ham 1 0\nview 5 1 3\nview 0\n";
+        for rest in [
+            entry.clone(),
+            [&entry, short].concat(),
+            [&entry, step, &entry, step].concat(),
+        ] {
+            let error = read(&[head, &rest].concat()).unwrap_err().to_string();
+            assert!(error.contains("a part of an entry"), "{error}");
         }
     }
 
@@ -337,14 +375,18 @@ mod tests {
         for (text, line) in [
             ("", 1),
             ("# bogofilter wordlist\n", 1),
-            ("postern-model 1\nbucket 960000 1 1\n", 2),
-            ("postern-model 1\nstate 0 0 0 0\nstep ham 1 0\n", 3),
-            ("postern-model 1\n\n", 2),
+            ("postern-model 2\nbucket 960000 1 1\n", 2),
+            ("postern-model 2\nstate 0 0 0 0\nstep ham 1 0\n", 3),
+            ("postern-model 2\n\n", 2),
+            (
+                "postern-model 2\nentry 00112233445566778899aabbccddeeff 9\nstep ham 1 0\nview 257 1\n",
+                4,
+            ),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(&format!("line {line} is none")), "{error}");
         }
-        let newer = read("postern-model 2\n");
+        let newer = read("postern-model 3\n");
         assert!(matches!(newer, Err(Error::NewerFormat { .. })));
     }
 }

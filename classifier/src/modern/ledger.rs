@@ -10,9 +10,10 @@
 use std::collections::BTreeMap;
 
 use super::canonical::{Canonical, Digest};
+use super::changing::Changing;
 use super::encode::Entry;
-use super::model::{Model, Record};
-use super::stored::{Stored, damaged, note_model};
+use super::model::{Learner, Record};
+use super::stored::damaged;
 use super::{Class, Features, Params, Verdict, features, score};
 use crate::store::Durability;
 use crate::store::model::{ModelChanges, ModelStore, ModelView};
@@ -59,7 +60,7 @@ impl Lesson {
 pub struct Keep {
     /// Longest age of an entry, in seconds.
     pub seconds: u64,
-    /// Most bytes of all entries.
+    /// Most bytes of all entries, as they take them on disk.
     pub bytes: u64,
 }
 
@@ -72,10 +73,6 @@ impl Default for Keep {
         }
     }
 }
-
-/// What an entry takes beside its own bytes: its key, and its place in the
-/// order of age.
-const ENTRY_OVERHEAD: u64 = 80;
 
 /// Most steps with which a correction outweighs what cannot be taken back.
 const MAX_STEPS: usize = 6;
@@ -96,23 +93,19 @@ pub struct Learned {
 /// # Errors
 /// When the store cannot be read or is damaged.
 pub fn learned(view: &dyn ModelView, digest: &Digest) -> Result<Option<Learned>, Error> {
-    let entry = entry(view, digest)?;
-    Ok(entry.and_then(|entry| {
-        let first = entry.records.first()?;
-        Some(Learned {
-            label: first.label(),
-            own_verdict: first.bin.is_none(),
-        })
-    }))
-}
-
-fn entry(view: &dyn ModelView, digest: &Digest) -> Result<Option<Entry>, Error> {
     let Some(bytes) = view.entry(digest)? else {
         return Ok(None);
     };
-    let entry = Entry::parse(&bytes).filter(|entry| !entry.records.is_empty());
-    let no_sense = || damaged(view.path(), "an entry of its ledger makes no sense");
-    entry.map(Some).ok_or_else(no_sense)
+    let entry = parse(&bytes, view)?;
+    Ok(entry.records.first().map(|first| Learned {
+        label: first.label(),
+        own_verdict: first.bin.is_none(),
+    }))
+}
+
+fn parse(entry: &[u8], view: &dyn ModelView) -> Result<Entry, Error> {
+    let entry = Entry::parse(entry).filter(|entry| !entry.records.is_empty());
+    entry.ok_or_else(|| damaged(view.path(), "an entry of its ledger makes no sense"))
 }
 
 /// Does what `lessons` say, in order and in one change of `store`. `now` is in
@@ -144,9 +137,7 @@ pub fn learn(
 struct Learning<'v> {
     view: &'v dyn ModelView,
     now: u64,
-    model: Model,
-    entry_bytes: u64,
-    n_expired: u64,
+    model: Changing<'v>,
     /// What becomes of the entries of messages that were worked on.
     touched: BTreeMap<Digest, Touched>,
 }
@@ -154,18 +145,17 @@ struct Learning<'v> {
 struct Touched {
     /// Time and cost of the stored entry.
     stored: Option<(u64, u64)>,
+    /// `None`: there will be none.
     entry: Option<Entry>,
+    is_changed: bool,
 }
 
 impl<'v> Learning<'v> {
     fn begin(view: &'v dyn ModelView, now: u64) -> Result<Self, Error> {
-        let stored = Stored::open(view)?;
         Ok(Self {
             view,
             now,
-            model: stored.to_model(),
-            entry_bytes: stored.state().entry_bytes,
-            n_expired: stored.state().n_expired,
+            model: Changing::begin(view)?,
             touched: BTreeMap::new(),
         })
     }
@@ -181,15 +171,15 @@ impl<'v> Learning<'v> {
             Act::Forget => {
                 if let Some(entry) = known {
                     self.take_back(&entry);
-                    self.touch(digest, None)?;
+                    self.enter(digest, None);
                 }
             }
             Act::OwnVerdict => {
                 let verdict = score(features, &self.model, &Params::default());
                 if let (None, Some(label)) = (known, sure_label(&verdict)) {
                     let record = Record::new(features, label, &self.model);
-                    let entry = self.add(vec![record.uncalibrated()]);
-                    self.touch(digest, Some(entry))?;
+                    let entry = self.add(record.uncalibrated());
+                    self.enter(digest, Some(entry));
                 }
                 return Ok(Some(verdict));
             }
@@ -197,36 +187,46 @@ impl<'v> Learning<'v> {
                 if known.as_ref().and_then(Entry::label) == Some(*label) {
                     return Ok(None);
                 }
-                let outweighs =
-                    known.is_none() && self.n_expired > 0 && matches!(act, Act::Correct(_));
+                let has_expired = self.model.state_mut().n_expired > 0;
+                let outweighs = known.is_none() && has_expired && matches!(act, Act::Correct(_));
                 if let Some(entry) = &known {
                     self.take_back(entry);
                 }
-                let record = Record::new(features, *label, &self.model);
-                let mut entry = self.add(vec![record]);
+                let mut entry = self.add(Record::new(features, *label, &self.model));
                 if outweighs {
                     self.outweigh(features, *label, &mut entry);
                 }
-                self.touch(digest, Some(entry))?;
+                self.enter(digest, Some(entry));
             }
         }
         Ok(None)
     }
 
-    fn known(&self, digest: &Digest) -> Result<Option<Entry>, Error> {
+    /// The entry of a message, as it is by now.
+    fn known(&mut self, digest: &Digest) -> Result<Option<Entry>, Error> {
         if let Some(touched) = self.touched.get(digest) {
             return Ok(touched.entry.clone());
         }
-        entry(self.view, digest)
+        let bytes = self.view.entry(digest)?;
+        let entry = match &bytes {
+            None => None,
+            Some(bytes) => Some(parse(bytes, self.view)?),
+        };
+        let len = bytes.map_or(0, |bytes| bytes.len() as u64);
+        let touched = Touched {
+            stored: entry.as_ref().map(|entry| (entry.time, cost(len))),
+            entry: entry.clone(),
+            is_changed: false,
+        };
+        self.touched.insert(*digest, touched);
+        Ok(entry)
     }
 
-    fn add(&mut self, mut records: Vec<Record>) -> Entry {
-        for record in &mut records {
-            self.model.add(record);
-        }
+    fn add(&mut self, mut record: Record) -> Entry {
+        self.model.add(&mut record);
         Entry {
             time: self.now,
-            records,
+            records: vec![record],
         }
     }
 
@@ -249,45 +249,35 @@ impl<'v> Learning<'v> {
         }
     }
 
-    fn touch(&mut self, digest: &Digest, entry: Option<Entry>) -> Result<(), Error> {
+    /// Replaces the entry of a message that is known.
+    fn enter(&mut self, digest: &Digest, entry: Option<Entry>) {
         if let Some(touched) = self.touched.get_mut(digest) {
             touched.entry = entry;
-            return Ok(());
+            touched.is_changed = true;
         }
-        let stored = match self.view.entry(digest)? {
-            None => None,
-            Some(bytes) => Entry::parse(&bytes).map(|entry| (entry.time, cost(bytes.len() as u64))),
-        };
-        self.touched.insert(*digest, Touched { stored, entry });
-        Ok(())
     }
 
     /// What the store is to do.
     fn end(mut self, keep: &Keep) -> Result<ModelChanges, Error> {
         let mut changes = ModelChanges::default();
+        self.touched.retain(|_, touched| touched.is_changed);
         if self.touched.is_empty() {
             return Ok(changes);
         }
-        for (digest, Touched { stored, entry }) in &self.touched {
+        let entry_bytes = &mut self.model.state_mut().entry_bytes;
+        for (digest, Touched { stored, entry, .. }) in &self.touched {
             if let Some((time, cost)) = stored {
                 changes.expire.push((*time, *digest));
-                self.entry_bytes = self.entry_bytes.saturating_sub(*cost);
+                *entry_bytes = entry_bytes.saturating_sub(*cost);
             }
             if let Some(entry) = entry {
                 let bytes = entry.to_bytes();
-                self.entry_bytes += cost(bytes.len() as u64);
+                *entry_bytes += cost(bytes.len() as u64);
                 changes.enter.push((entry.time, *digest, bytes));
             }
         }
         self.expire(keep, &mut changes)?;
-        let Self {
-            view,
-            model,
-            entry_bytes,
-            n_expired,
-            ..
-        } = self;
-        note_model(view, &model, entry_bytes, n_expired, &mut changes)?;
+        self.model.note(&mut changes)?;
         Ok(changes)
     }
 
@@ -297,29 +287,41 @@ impl<'v> Learning<'v> {
         let Self {
             view,
             now,
-            entry_bytes,
-            n_expired,
+            model,
             touched,
-            ..
         } = self;
+        let state = model.state_mut();
         view.entries_by_age(&mut |time, digest, len| {
             let is_old = time.saturating_add(keep.seconds) < *now;
-            if !is_old && *entry_bytes <= keep.bytes {
+            if !is_old && state.entry_bytes <= keep.bytes {
                 return false;
             }
             if !touched.contains_key(digest) {
                 changes.expire.push((time, *digest));
-                *entry_bytes = entry_bytes.saturating_sub(cost(u64::from(len)));
-                *n_expired += 1;
+                let cost = cost(u64::from(len));
+                state.entry_bytes = state.entry_bytes.saturating_sub(cost);
+                state.n_expired += 1;
             }
             true
         })
     }
 }
 
-/// What an entry of so many bytes counts.
+/// What an entry of so many bytes takes on disk, as the dearest store keeps
+/// it, LMDB: whole parts have pages of their own, and so has the rest unless
+/// it shares one that is two thirds full. Its place in the order of age comes
+/// on top.
 pub(super) fn cost(bytes: u64) -> u64 {
-    bytes + ENTRY_OVERHEAD
+    const PART: u64 = 4_080;
+    const PAGE: u64 = 4_096;
+    const LONGEST_SHORT: u64 = 2_000;
+    const KEY: u64 = 32;
+    const PLACE: u64 = 72;
+    let rest = match bytes % PART {
+        rest @ ..=LONGEST_SHORT => (rest + KEY) * 3 / 2,
+        _ => PAGE + KEY * 3 / 2,
+    };
+    PLACE + bytes / PART * (PAGE + KEY * 3 / 2) + rest
 }
 
 fn sure_label(verdict: &Verdict) -> Option<Label> {
@@ -332,6 +334,7 @@ fn sure_label(verdict: &Verdict) -> Option<Label> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Stored, export};
     use super::*;
     use crate::store::MemoryModel;
 
@@ -349,12 +352,11 @@ mod tests {
         score(&features(raw), &stored, &Params::default()).log_odds
     }
 
-    fn dump(store: &MemoryModel) -> (Vec<u8>, Vec<(u32, Vec<u8>)>) {
-        let pages = store.pages(0..u32::MAX).unwrap();
-        (
-            store.state().unwrap().unwrap().to_vec(),
-            pages.into_iter().map(|(n, p)| (n, p.to_vec())).collect(),
-        )
+    /// All that is known, wherever it lies.
+    fn text(store: &MemoryModel) -> String {
+        let mut text = Vec::new();
+        export(store, &mut text, "text".as_ref()).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     #[test]
@@ -375,7 +377,7 @@ mod tests {
             teach(&mut store, &raw, act, 3, &keep);
         }
         teach(&mut right, &raw, Act::Learn(Label::Spam), 3, &keep);
-        assert_eq!(dump(&store), dump(&right));
+        assert!(text(&store) == text(&right));
         teach(&mut store, &raw, Act::Forget, 4, &keep);
         teach(&mut store, &mail(1, "lunch"), Act::Forget, 4, &keep);
         assert!(store.pages(0..u32::MAX).unwrap().is_empty());
@@ -388,10 +390,10 @@ mod tests {
         let mut store = MemoryModel::default();
         let raw = mail(1, "lunch");
         teach(&mut store, &raw, Act::Learn(Label::Ham), 1, &keep);
-        let before = dump(&store);
+        let before = text(&store);
         let arrived = [b"Received: from x\nX-Spam-Status: No\n", &raw[..]].concat();
         teach(&mut store, &arrived, Act::Learn(Label::Ham), 2, &keep);
-        assert_eq!(dump(&store), before);
+        assert!(text(&store) == before);
         teach(&mut store, &arrived, Act::Forget, 3, &keep);
         assert!(store.pages(0..u32::MAX).unwrap().is_empty());
     }
@@ -505,12 +507,52 @@ mod tests {
                 &keep,
             );
         }
-        let before = dump(&store);
+        let before = text(&store);
         let new = mail(50, "lunch");
         teach(&mut store, &new, Act::OwnVerdict, 2, &keep);
-        let after = dump(&store);
-        assert_ne!(after.0, before.0);
+        let after = text(&store);
+        assert!(after != before);
         teach(&mut store, &new, Act::Forget, 2, &keep);
-        assert_eq!(dump(&store), before);
+        assert!(text(&store) == before);
+    }
+
+    /// Sums are halved when they are full; what is forgotten leaves nothing
+    /// all the same, in whichever order, under whichever label.
+    #[test]
+    fn a_model_that_forgot_all_is_as_new_though_its_sums_were_halved() {
+        const MESSAGES: u32 = 700;
+        let keep = Keep::default();
+        let mut store = MemoryModel::default();
+        let label = |n: u32| [Label::Ham, Label::Spam][(n * n / 3 % 2) as usize];
+        let raw = |n: u32| mail(n, "the same words under both labels");
+        let mut teach_all = |act: &dyn Fn(u32) -> Act, factor: u32| {
+            let lessons = (0..MESSAGES).map(|n| n * factor % MESSAGES);
+            let lessons: Vec<_> = lessons.map(|n| Lesson::new(&raw(n), act(n))).collect();
+            for (now, lessons) in (1..).zip(lessons.chunks(7)) {
+                learn(&mut store, lessons, now, &keep, Durability::Relaxed).unwrap();
+            }
+            Stored::open(&store).unwrap().state().clone()
+        };
+        let state = teach_all(&|n| Act::Learn(label(n)), 1);
+        assert!(state.age > 0, "no sum was full");
+        teach_all(
+            &|n| {
+                if n % 3 == 0 {
+                    Act::Correct(label(n).other())
+                } else {
+                    Act::OwnVerdict
+                }
+            },
+            11,
+        );
+        let state = teach_all(&|_| Act::Forget, 13);
+        assert_eq!((state.entry_bytes, state.n_expired), (0, 0));
+        assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+        let probe = [features(&raw(3)), features(&raw(MESSAGES + 1))];
+        let judged = store.judge(&probe, &Params::default()).unwrap();
+        let new = MemoryModel::default()
+            .judge(&probe, &Params::default())
+            .unwrap();
+        assert_eq!(judged, new);
     }
 }

@@ -26,8 +26,11 @@
 //! assert_eq!((verdict.class, verdict.probability), (Class::Unsure, 0.5));
 //! ```
 
+mod base;
+mod bits;
 mod calibration;
 mod canonical;
+mod changing;
 mod encode;
 mod explain;
 mod export;
@@ -36,9 +39,11 @@ mod header;
 mod ledger;
 mod model;
 mod page;
+mod recent;
 mod stored;
 mod text;
 
+pub use base::Base;
 pub use calibration::{Calibration, Cutoffs, Params};
 pub use canonical::{Canonical, Digest};
 pub use explain::{Evidence, Explanation, explain};

@@ -1,28 +1,46 @@
 //! A model as it lies in a store, for scoring and for changing.
+//!
+//! A message's features are spread over the whole table, so that a change
+//! written to the pages would rewrite them all. Instead its moves are written
+//! behind each other to a log, which readers add to what the pages hold, and
+//! with each so many slots that are logged one group of pages after another is
+//! brought up to date. A record of the log that all groups hold is deleted.
+//!
+//! Records of the log are pages to the store, numbered from [`LOG_FIRST`].
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::base::Base;
 use super::calibration::Calibration;
-use super::encode::State;
-use super::model::{Bucket, Model, Weights};
-use super::page::{N_PAGES, PAGE_BUCKETS, Page, encode};
+use super::encode::{Group, LogState, N_GROUPS, State};
+use super::model::{Bucket, Model, Weights, saturate};
+use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode};
+use super::recent::{GROUP_PAGES, Recent, group_of, halved};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, TrainedMessages};
+
+/// Number of the first record of the log, among those of pages.
+pub(super) const LOG_FIRST: u32 = 1 << 16;
 
 /// The model of a store, read where it lies. `B` is what holds the bytes of
 /// a page.
 #[derive(Clone, Debug)]
 pub struct Stored<B> {
     /// By number; each can be parsed.
-    pages: Vec<Option<B>>,
-    state: State,
+    pub(super) pages: Vec<Option<B>>,
+    /// Records of the log by number.
+    pub(super) log: BTreeMap<u32, B>,
+    pub(super) state: State,
+    pub(super) recent: Recent,
+    base: Option<Arc<Base>>,
 }
 
 impl<'a> Stored<Bytes<'a>> {
     /// The model that `view` shows; a new one where nothing was learned yet.
-    /// Cost: a look at the first byte of each page.
+    /// Cost: a look at the first byte of each page, and reading the log.
     ///
     /// # Errors
     /// When it cannot be read, is damaged, or was written by a newer program.
@@ -42,11 +60,13 @@ impl Stored<Arc<[u8]>> {
 
     /// The pages of these numbers, as [`ModelView::pages`] gives them.
     pub fn pages(&self, numbers: Range<u32>) -> Vec<(u32, Bytes<'_>)> {
-        let places = numbers.start as usize..self.pages.len().min(numbers.end as usize);
-        let pages = self.pages.get(places).unwrap_or_default();
-        let pages = (numbers.start..).zip(pages);
+        let pages = (0..).zip(&self.pages);
+        let pages = pages.filter_map(|(number, page)| Some((number, page.as_ref()?)));
+        let log = self.log.iter().map(|(n, record)| (LOG_FIRST + n, record));
         pages
-            .filter_map(|(number, page)| Some((number, Bytes::Borrowed(&**page.as_ref()?))))
+            .chain(log)
+            .filter(|(number, _)| numbers.contains(number))
+            .map(|(number, page)| (number, Bytes::Borrowed(&**page)))
             .collect()
     }
 
@@ -55,16 +75,21 @@ impl Stored<Arc<[u8]>> {
     /// # Errors
     /// When the changes make no sense; errors name `path`.
     pub fn changed(&self, changes: &ModelChanges, path: &Path) -> Result<Self, Error> {
-        let mut changed = self.clone();
+        let mut changed = Self {
+            pages: self.pages.clone(),
+            log: self.log.clone(),
+            state: self.state.clone(),
+            recent: Recent::default(),
+            base: self.base.clone(),
+        };
         for (number, page) in &changes.pages {
-            let page = page.as_deref();
-            let page = page.map(|page| parsed(*number, page, path).map(|()| page.into()));
-            let place = changed.pages.get_mut(*number as usize);
-            *place.ok_or_else(|| no_page(*number, path))? = page.transpose()?;
+            let page = page.as_deref().map(Arc::from);
+            changed.put(*number, page, path)?;
         }
         if let Some(state) = &changes.state {
             changed.state = State::parse(state, path)?;
         }
+        changed.recent = Recent::of(&changed.log, &changed.state.log, path)?;
         Ok(changed)
     }
 
@@ -72,9 +97,12 @@ impl Stored<Arc<[u8]>> {
     pub fn n_bytes(&self) -> usize {
         // Two counts before the bytes, and what the allocator adds.
         const PAGE_OVERHEAD: usize = 32;
-        let pages = self.pages.iter().flatten();
-        let pages: usize = pages.map(|page| page.len() + PAGE_OVERHEAD).sum();
-        pages + size_of::<Self>() + self.pages.len() * size_of::<Option<Arc<[u8]>>>()
+        let records = self.pages.iter().flatten().chain(self.log.values());
+        let records: usize = records.map(|page| page.len() + PAGE_OVERHEAD).sum();
+        records
+            + size_of::<Self>()
+            + self.pages.len() * size_of::<Option<Arc<[u8]>>>()
+            + self.recent.n_bytes()
     }
 }
 
@@ -84,21 +112,46 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
             Some(bytes) => State::parse(&bytes, view.path())?,
             None => State::default(),
         };
-        let mut pages: Vec<_> = (0..N_PAGES).map(|_| None).collect();
+        let mut stored = Self {
+            pages: (0..N_PAGES).map(|_| None).collect(),
+            log: BTreeMap::new(),
+            state,
+            recent: Recent::default(),
+            base: view.base().cloned(),
+        };
         for (number, bytes) in view.pages(0..u32::MAX)? {
-            parsed(number, &bytes, view.path())?;
-            let place = pages.get_mut(number as usize);
-            *place.ok_or_else(|| no_page(number, view.path()))? = Some(held(bytes));
+            stored.put(number, Some(held(bytes)), view.path())?;
         }
-        Ok(Self { pages, state })
+        stored.recent = Recent::of(&stored.log, &stored.state.log, view.path())?;
+        Ok(stored)
     }
 
-    /// How many bytes the ledger's entries take, and how many have expired.
+    /// Puts a page or a record of the log in its place, or removes it.
+    fn put(&mut self, number: u32, bytes: Option<B>, path: &Path) -> Result<(), Error> {
+        let no_sense = || damaged(path, &format!("page {number} of its model makes no sense"));
+        if number < LOG_FIRST
+            && bytes
+                .as_deref()
+                .is_some_and(|page| Page::parse(page).is_none())
+        {
+            return Err(no_sense());
+        }
+        match (number.checked_sub(LOG_FIRST), bytes) {
+            (Some(number), Some(record)) => drop(self.log.insert(number, record)),
+            (Some(number), None) => drop(self.log.remove(&number)),
+            (None, page) => {
+                let place = self.pages.get_mut(number as usize);
+                *place.ok_or_else(no_sense)? = page;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn state(&self) -> &State {
         &self.state
     }
 
-    /// A copy to change.
+    /// A copy in memory of what the user's messages made, without a base.
     pub fn to_model(&self) -> Model {
         let mut model = Model {
             trained: self.state.trained,
@@ -107,38 +160,86 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
             ..Model::default()
         };
         let buckets = model.buckets.chunks_mut(PAGE_BUCKETS);
-        for (page, buckets) in self.pages.iter().zip(buckets) {
-            if let Some(page) = page.as_deref().and_then(Page::parse) {
-                page.decode(buckets);
-            }
+        for (number, buckets) in (0..N_PAGES).zip(buckets) {
+            self.read_page(number, buckets);
+        }
+        for number in 0..N_GROUPS {
+            let first = number * GROUP_PAGES as usize * PAGE_BUCKETS;
+            let last = first + GROUP_PAGES as usize * PAGE_BUCKETS;
+            self.catch_up(number, &mut model.buckets[first..last]);
         }
         model
     }
-}
 
-fn parsed(number: u32, page: &[u8], path: &Path) -> Result<(), Error> {
-    match Page::parse(page) {
-        Some(_) => Ok(()),
-        None => Err(no_page(number, path)),
+    /// Writes what a page holds to `buckets`, which hold zeroes.
+    pub(super) fn read_page(&self, number: u32, buckets: &mut [Sums]) {
+        if let Some(page) = &self.pages[number as usize]
+            && let Some(page) = Page::parse(page)
+        {
+            page.decode(buckets);
+        }
+    }
+
+    /// Makes of what the pages of a group hold what the log makes of it.
+    pub(super) fn catch_up(&self, group: usize, buckets: &mut [Sums]) {
+        let first = (group * GROUP_PAGES as usize * PAGE_BUCKETS) as u32;
+        let mut age = self.state.log.groups[group].age;
+        let halve = |buckets: &mut [Sums], age: &mut u32, until: u32| {
+            let halvings = until.saturating_sub(*age);
+            *age = until.max(*age);
+            if halvings > 0 {
+                for (z, q) in buckets.iter_mut() {
+                    (*z, *q) = (halved(*z, halvings), halved(*q, halvings));
+                }
+            }
+        };
+        for (then, deltas) in &self.recent.0 {
+            halve(buckets, &mut age, *then);
+            for (bucket, delta) in deltas {
+                let at = bucket.wrapping_sub(first) as usize;
+                if let Some((z, q)) = buckets.get_mut(at) {
+                    *z = saturate(i32::from(*z) + delta.gradient);
+                    *q = saturate(i32::from(*q) + delta.squares);
+                }
+            }
+        }
+        halve(buckets, &mut age, self.state.age);
     }
 }
 
-fn no_page(number: u32, path: &Path) -> Error {
-    damaged(path, &format!("page {number} of its model makes no sense"))
+impl<B: Deref<Target = [u8]>> Stored<B> {
+    /// The sums of one bucket that the user's messages made.
+    pub(super) fn own(&self, index: u32) -> Bucket {
+        let (page, at) = (index as usize / PAGE_BUCKETS, index as usize % PAGE_BUCKETS);
+        let bytes = self.pages.get(page).and_then(Option::as_deref);
+        let sums = bytes.and_then(Page::parse).map(|page| page.bucket(at));
+        let group = &self.state.log.groups[group_of(index)];
+        self.recent
+            .bucket(index, sums.unwrap_or_default(), group.age, self.state.age)
+    }
 }
 
 impl<B: Deref<Target = [u8]>> Weights for Stored<B> {
     fn bucket(&self, index: u32) -> Bucket {
-        let (page, at) = (index as usize / PAGE_BUCKETS, index as usize % PAGE_BUCKETS);
-        let page = self.pages.get(page).and_then(Option::as_deref);
-        match page.and_then(Page::parse) {
-            Some(page) => page.bucket(at),
-            None => Bucket::default(),
+        let own = self.own(index);
+        let Some(base) = &self.base else {
+            return own;
+        };
+        let base = base.bucket(index);
+        Bucket {
+            gradient: own.gradient + base.gradient,
+            squares: own.squares + base.squares,
         }
     }
 
     fn trained(&self) -> TrainedMessages {
-        self.state.trained
+        let TrainedMessages { ham, spam } = self.state.trained;
+        let base = self.base.as_ref().map(|base| base.trained());
+        let base = base.unwrap_or_default();
+        TrainedMessages {
+            ham: ham.saturating_add(base.ham),
+            spam: spam.saturating_add(base.spam),
+        }
     }
 
     fn calibration(&self) -> &Calibration {
@@ -146,8 +247,7 @@ impl<B: Deref<Target = [u8]>> Weights for Stored<B> {
     }
 }
 
-/// Notes in `changes` what makes `model` of what `view` shows: the pages that
-/// differ, and the state with what the ledger will be.
+/// Notes in `changes` what makes `model` of what `view` shows.
 pub(super) fn note_model(
     view: &dyn ModelView,
     model: &Model,
@@ -155,22 +255,33 @@ pub(super) fn note_model(
     n_expired: u64,
     changes: &mut ModelChanges,
 ) -> Result<(), Error> {
-    let mut before = view.pages(0..u32::MAX)?.into_iter().peekable();
+    for (number, _) in view.pages(0..u32::MAX)? {
+        changes.pages.insert(number, None);
+    }
     for (number, buckets) in (0..).zip(model.buckets.chunks(PAGE_BUCKETS)) {
-        let stored = before.next_if(|(n, _)| *n == number).map(|(_, page)| page);
-        let page = encode(buckets);
-        if page.as_deref() != stored.as_deref() {
-            changes.pages.insert(number, page);
+        if let Some(page) = encode(buckets) {
+            changes.pages.insert(number, Some(page));
         }
     }
+    let group = Group {
+        from: 0,
+        age: model.age,
+    };
     let state = State {
         age: model.age,
         trained: model.trained,
         calibration: model.calibration.clone(),
         entry_bytes,
         n_expired,
+        log: LogState {
+            groups: [group; N_GROUPS],
+            ..LogState::default()
+        },
     };
-    changes.state = Some(state.to_bytes());
+    let state = state.to_bytes();
+    // What was read from text may hold numbers that no model has.
+    State::parse(&state, view.path())?;
+    changes.state = Some(state);
     Ok(())
 }
 

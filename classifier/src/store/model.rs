@@ -9,10 +9,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Durability;
 use crate::Error;
-use crate::modern::{Digest, Features, Params, Stored, Verdict, score};
+use crate::modern::{Base, Digest, Features, Params, Stored, Verdict, score};
 
 /// A record: where it lies, if that is memory, or a copy.
 pub type Bytes<'a> = Cow<'a, [u8]>;
@@ -45,6 +46,11 @@ pub trait ModelView {
     /// When the store cannot be read.
     fn entries_by_age(&self, visit: &mut dyn FnMut(u64, &Digest, u32) -> bool)
     -> Result<(), Error>;
+
+    /// What the user's sums are added to; `None`: nothing.
+    fn base(&self) -> Option<&Arc<Base>> {
+        None
+    }
 
     /// What error messages name.
     fn path(&self) -> &Path;
@@ -126,6 +132,17 @@ pub struct MemoryModel {
     pages: BTreeMap<u32, Vec<u8>>,
     entries: BTreeMap<Digest, Vec<u8>>,
     by_age: BTreeSet<(u64, Digest)>,
+    base: Option<Arc<Base>>,
+}
+
+impl MemoryModel {
+    /// A new model that begins with what `base` knows.
+    pub fn over(base: Arc<Base>) -> Self {
+        Self {
+            base: Some(base),
+            ..Self::default()
+        }
+    }
 }
 
 impl ModelView for MemoryModel {
@@ -153,6 +170,10 @@ impl ModelView for MemoryModel {
             }
         }
         Ok(())
+    }
+
+    fn base(&self) -> Option<&Arc<Base>> {
+        self.base.as_ref()
     }
 
     fn path(&self) -> &Path {

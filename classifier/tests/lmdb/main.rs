@@ -16,6 +16,7 @@ mod concurrency;
 mod damage;
 mod limits;
 mod model;
+mod size;
 
 use std::path::Path;
 use std::process::{Command, Output};

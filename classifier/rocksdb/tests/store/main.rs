@@ -23,7 +23,8 @@ fn options() -> Options {
     Options {
         cache_bytes: 1 << 20,
         write_buffer_bytes: 64 << 10,
-        model_cache_bytes: 4 << 20,
+        model_cache_bytes: 1 << 20,
+        base: None,
         max_open_files: 32,
     }
 }

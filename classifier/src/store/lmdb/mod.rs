@@ -44,6 +44,10 @@
 //! | NUL `entry`, 16 bytes: digest of a message | what it added |
 //! | NUL `age`, 8 bytes: seconds since 1970, big-endian, 16 bytes: digest | length of its entry, 4 bytes |
 //!
+//! Of a page or an entry longer than 4,080 bytes these are the first ones; the
+//! next ones are under the same key and 2 bytes, number of the part from 1 on,
+//! big-endian, until one is shorter.
+//!
 //! A token is 1 to 511 bytes and does not begin with NUL, so that the two
 //! records about the database come first and collide with no token.
 //!
@@ -58,13 +62,14 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use self::environment::Environment;
 use self::transaction::{Fault, Reading, Writing};
 use super::{Durability, Entry, TokenLookup, TokenStore, lock};
+use crate::modern::Base;
 use crate::{Changes, Error, Listed, Token, TokenCounts, TrainedMessages};
 
 mod environment;
@@ -134,6 +139,7 @@ pub struct Lmdb {
     /// Locked exclusively only to map a file anew that outgrew its map.
     /// `None`: there is no database, and we may not make one.
     environment: RwLock<Option<Environment>>,
+    base: Option<Arc<Base>>,
 }
 
 impl Lmdb {
@@ -162,6 +168,7 @@ impl Lmdb {
             path,
             options: options.clone(),
             environment: RwLock::new(environment),
+            base: None,
         };
         if !options.other_engines.is_empty() {
             store.options.engine = store
@@ -174,6 +181,11 @@ impl Lmdb {
         }
         store.is_new()?;
         Ok(store)
+    }
+
+    /// Lets the model begin with what `base` knows.
+    pub fn set_base(&mut self, base: Arc<Base>) {
+        self.base = Some(base);
     }
 
     /// The engine that the database was made for, or will be.
@@ -253,7 +265,10 @@ impl Lmdb {
                 let environment = self.environment.read();
                 match &*environment.unwrap_or_else(PoisonError::into_inner) {
                     None => return Ok(T::default()),
-                    Some(environment) => transaction::read(environment, &self.path, &mut look),
+                    Some(environment) => {
+                        let base = self.base.as_ref();
+                        transaction::read(environment, &self.path, base, &mut look)
+                    }
                 }
             };
             match outcome {
@@ -291,6 +306,7 @@ impl Lmdb {
                 let target = transaction::Target {
                     environment,
                     path: &self.path,
+                    base: self.base.as_ref(),
                     engine: self.options.engine,
                     syncs_folder: self.options.syncs,
                 };

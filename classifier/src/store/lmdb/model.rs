@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Lmdb;
-use super::record;
+use super::record::{self, PART_BYTES};
 use super::transaction::{Fault, Reading, Writing};
 use crate::Error;
-use crate::modern::Digest;
+use crate::modern::{Base, Digest};
 use crate::store::Durability;
 use crate::store::model::{Bytes, ModelChanges, ModelStore, ModelView};
 
@@ -22,7 +23,10 @@ impl ModelStore for Lmdb {
         // There is no file yet.
         match was_called {
             true => Ok(()),
-            false => look(&Nothing(&self.path)),
+            false => look(&Nothing {
+                path: &self.path,
+                base: self.base.as_ref(),
+            }),
         }
     }
 
@@ -45,20 +49,70 @@ fn apply(writing: &mut Writing<'_, '_>, changes: &ModelChanges) -> Result<(), Fa
     for (number, page) in &changes.pages {
         let key = record::page_key(*number);
         match page {
-            Some(page) => writing.put_bytes(&key, page)?,
-            None => writing.delete(&key)?,
+            Some(page) => put_long(writing, &key, page)?,
+            None => delete_long(writing, &key)?,
         }
     }
     for (time, digest) in &changes.expire {
-        writing.delete(&record::entry_key(digest))?;
+        delete_long(writing, &record::entry_key(digest))?;
         writing.delete(&record::age_key(*time, digest))?;
     }
     for (time, digest, entry) in &changes.enter {
         let len = (entry.len() as u32).to_le_bytes();
-        writing.put_bytes(&record::entry_key(digest), entry)?;
+        put_long(writing, &record::entry_key(digest), entry)?;
         writing.put_bytes(&record::age_key(*time, digest), &len)?;
     }
     Ok(())
+}
+
+/// Writes a value in as many parts as it needs, in place of any other.
+fn put_long(writing: &mut Writing<'_, '_>, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+    let mut next = 0;
+    for part in value.chunks(PART_BYTES) {
+        writing.put_bytes(&record::part_key(key, next), part)?;
+        next += 1;
+    }
+    delete_parts(writing, key, next)
+}
+
+fn delete_long(writing: &mut Writing<'_, '_>, key: &[u8]) -> Result<(), Fault> {
+    delete_parts(writing, key, 0)
+}
+
+fn delete_parts(writing: &mut Writing<'_, '_>, key: &[u8], from: u16) -> Result<(), Fault> {
+    for n in from..=u16::MAX {
+        let key = record::part_key(key, n);
+        let len = writing.reading().bytes(&key)?.map(<[u8]>::len);
+        if len.is_some() {
+            writing.delete(&key)?;
+        }
+        if len != Some(PART_BYTES) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Where a value lies, or its parts put together.
+fn long<'a>(reading: &'a Reading<'_>, key: &[u8]) -> Result<Option<Bytes<'a>>, Fault> {
+    let Some(first) = reading.bytes(key)? else {
+        return Ok(None);
+    };
+    let mut value = Cow::Borrowed(first);
+    let mut len = first.len();
+    for n in 1..=u16::MAX {
+        if len != PART_BYTES {
+            break;
+        }
+        let part = reading
+            .bytes(&record::part_key(key, n))?
+            .unwrap_or_default();
+        if !part.is_empty() {
+            value.to_mut().extend_from_slice(part);
+        }
+        len = part.len();
+    }
+    Ok(Some(value))
 }
 
 impl ModelView for Reading<'_> {
@@ -68,11 +122,15 @@ impl ModelView for Reading<'_> {
 
     fn pages(&self, numbers: Range<u32>) -> Result<Vec<(u32, Bytes<'_>)>, Error> {
         self.model_record(|reading| {
-            let mut pages = Vec::new();
+            let mut pages: Vec<(u32, Bytes<'_>)> = Vec::new();
             let keys = record::page_key(numbers.start)..record::page_key(numbers.end);
             reading.each_within(&keys, |key, page| {
-                if let Some(number) = record::parse_page_key(key) {
-                    pages.push((number, Cow::Borrowed(page)));
+                match (record::parse_page_key(key), pages.last_mut()) {
+                    (Some(number), Some((last, pages))) if number == *last => {
+                        pages.to_mut().extend_from_slice(page);
+                    }
+                    (Some(number), _) => pages.push((number, Cow::Borrowed(page))),
+                    (None, _) => {}
                 }
                 true
             })?;
@@ -81,10 +139,7 @@ impl ModelView for Reading<'_> {
     }
 
     fn entry(&self, digest: &Digest) -> Result<Option<Bytes<'_>>, Error> {
-        self.model_record(|reading| {
-            let entry = reading.bytes(&record::entry_key(digest))?;
-            Ok(entry.map(Cow::Borrowed))
-        })
+        self.model_record(|reading| long(reading, &record::entry_key(digest)))
     }
 
     fn entries_by_age(
@@ -98,6 +153,10 @@ impl ModelView for Reading<'_> {
                 record::parse_age_key(key).is_none_or(|(time, digest)| visit(time, &digest, len))
             })
         })
+    }
+
+    fn base(&self) -> Option<&Arc<Base>> {
+        Reading::base(self)
     }
 
     fn path(&self) -> &Path {
@@ -115,7 +174,10 @@ impl Reading<'_> {
 }
 
 /// What a database that is not there holds.
-struct Nothing<'a>(&'a Path);
+struct Nothing<'a> {
+    path: &'a Path,
+    base: Option<&'a Arc<Base>>,
+}
 
 impl ModelView for Nothing<'_> {
     fn state(&self) -> Result<Option<Bytes<'_>>, Error> {
@@ -134,7 +196,11 @@ impl ModelView for Nothing<'_> {
         Ok(())
     }
 
+    fn base(&self) -> Option<&Arc<Base>> {
+        self.base
+    }
+
     fn path(&self) -> &Path {
-        self.0
+        self.path
     }
 }

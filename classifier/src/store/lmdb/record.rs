@@ -1,5 +1,6 @@
 //! What stands in the database, byte by byte. The module above says why.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 
 use crate::modern::Digest;
@@ -51,10 +52,24 @@ pub(super) fn page_key(number: u32) -> Vec<u8> {
     [PAGE_PREFIX, &number.to_be_bytes()].concat()
 }
 
-/// `None`: not what [`page_key`] makes.
+/// The number of a page, whatever part of it this is the key of. `None`: not
+/// what [`page_key`] and [`part_key`] make.
 pub(super) fn parse_page_key(key: &[u8]) -> Option<u32> {
-    let number = key.strip_prefix(PAGE_PREFIX)?;
-    Some(u32::from_be_bytes(number.try_into().ok()?))
+    let number = key.strip_prefix(PAGE_PREFIX)?.first_chunk()?;
+    Some(u32::from_be_bytes(*number))
+}
+
+/// Longer values of a model are kept in parts, each of which fits a page of
+/// LMDB without its head. LMDB would look for pages beside each other, find
+/// few among those that it freed, and let the file grow.
+pub(super) const PART_BYTES: usize = 4_080;
+
+/// The key of a part of a long value: of the first one `key` itself.
+pub(super) fn part_key(key: &[u8], part: u16) -> Cow<'_, [u8]> {
+    match part {
+        0 => key.into(),
+        _ => [key, &part.to_be_bytes()].concat().into(),
+    }
 }
 
 /// The key of a message in the ledger.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::{Bound, Range};
 use std::path::Path;
+use std::sync::Arc;
 
 use heed::types::Bytes;
 use heed::{Database, MdbError, PutFlags, RoTxn, RwTxn};
@@ -10,6 +11,7 @@ use heed::{Database, MdbError, PutFlags, RoTxn, RwTxn};
 use super::environment::{self, Environment};
 use super::fault;
 use super::record;
+use crate::modern::Base;
 use crate::store::Durability;
 use crate::{Error, Listed, TrainedMessages};
 
@@ -73,6 +75,7 @@ type Table = Database<Bytes, Bytes>;
 pub(super) fn read<T>(
     environment: &Environment,
     path: &Path,
+    base: Option<&Arc<Base>>,
     look: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
 ) -> Result<Option<T>, Fault> {
     let env = &environment.env;
@@ -97,6 +100,7 @@ pub(super) fn read<T>(
         table: environment.table,
         txn: &txn,
         path,
+        base,
         is_certain: environment.is_shared,
     });
     fault::set_certain(true);
@@ -111,6 +115,7 @@ pub(super) struct Reading<'t> {
     table: Table,
     txn: &'t RoTxn<'t>,
     path: &'t Path,
+    base: Option<&'t Arc<Base>>,
     is_certain: bool,
 }
 
@@ -118,6 +123,11 @@ impl Reading<'_> {
     /// Whether no writer can disturb what is read.
     pub(super) fn is_certain(&self) -> bool {
         self.is_certain
+    }
+
+    /// What a model begins with.
+    pub(super) fn base(&self) -> Option<&Arc<Base>> {
+        self.base
     }
 
     /// The database's file.
@@ -226,6 +236,8 @@ impl Reading<'_> {
 pub(super) struct Target<'a> {
     pub(super) environment: &'a Environment,
     pub(super) path: &'a Path,
+    /// What a model begins with.
+    pub(super) base: Option<&'a Arc<Base>>,
     /// The engine that writes.
     pub(super) engine: &'a str,
     /// Whether the folder is synced before a new database is first committed.
@@ -292,6 +304,7 @@ impl Writing<'_, '_> {
             table: self.table,
             txn: self.txn,
             path: self.target.path,
+            base: self.target.base,
             is_certain: true,
         }
     }

@@ -1,0 +1,100 @@
+//! What the log of a model adds to its pages.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
+use std::path::Path;
+
+use super::encode::{LogState, N_GROUPS, parse_moves};
+use super::model::{Bucket, Delta, Move, saturate};
+use super::page::{N_PAGES, PAGE_BUCKETS};
+use super::stored::{LOG_FIRST, damaged};
+use crate::Error;
+
+/// Pages of a group.
+pub(super) const GROUP_PAGES: u32 = N_PAGES / N_GROUPS as u32;
+const _: () = assert!(GROUP_PAGES * N_GROUPS as u32 == N_PAGES && N_PAGES < LOG_FIRST);
+
+/// The group that holds a bucket.
+pub(super) fn group_of(bucket: u32) -> usize {
+    (bucket / PAGE_BUCKETS as u32 / GROUP_PAGES) as usize % N_GROUPS
+}
+
+/// What the log adds to the pages, by how often all sums had been halved
+/// then; seldom more than one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recent(pub(super) Vec<(u32, Deltas)>);
+
+pub(super) type Deltas = HashMap<u32, Delta, foldhash::fast::RandomState>;
+
+impl Recent {
+    pub(super) fn of<B: Deref<Target = [u8]>>(
+        log: &BTreeMap<u32, B>,
+        state: &LogState,
+        path: &Path,
+    ) -> Result<Self, Error> {
+        let mut recent = Self::default();
+        for (number, record) in log {
+            let moves = parse_moves(record).ok_or_else(|| {
+                let detail = format!("record {number} of its model's log makes no sense");
+                damaged(path, &detail)
+            })?;
+            for (age, step) in moves {
+                let lags = |bucket| state.groups[group_of(bucket)].from <= *number;
+                recent.add(age, &step, lags);
+            }
+        }
+        Ok(recent)
+    }
+
+    /// Ages never fall.
+    pub(super) fn add(&mut self, age: u32, step: &Move, is_missing: impl Fn(u32) -> bool) {
+        if self.0.last().is_none_or(|(last, _)| *last < age) {
+            self.0.push((age, Deltas::default()));
+        }
+        let Some((_, deltas)) = self.0.last_mut() else {
+            return;
+        };
+        deltas.reserve(step.n_slots());
+        step.each(|bucket, added| {
+            if is_missing(bucket) {
+                let delta = deltas.entry(bucket).or_default();
+                delta.gradient = delta.gradient.saturating_add(added.gradient);
+                delta.squares = delta.squares.saturating_add(added.squares);
+            }
+        });
+    }
+
+    /// What the log makes of `sums`, which were halved until `age`.
+    #[inline]
+    pub(super) fn bucket(&self, index: u32, sums: Bucket, mut age: u32, now: u32) -> Bucket {
+        let mut z = sums.gradient as i16;
+        let mut q = sums.squares as u16;
+        for (then, deltas) in &self.0 {
+            z = halved(z, then.saturating_sub(age));
+            q = halved(q, then.saturating_sub(age));
+            age = age.max(*then);
+            if let Some(delta) = deltas.get(&index) {
+                z = saturate(i32::from(z) + delta.gradient);
+                q = saturate(i32::from(q) + delta.squares);
+            }
+        }
+        Bucket {
+            gradient: halved(z, now.saturating_sub(age)).into(),
+            squares: halved(q, now.saturating_sub(age)).into(),
+        }
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        let entry = size_of::<(u32, Delta)>() + 1;
+        self.0
+            .iter()
+            .map(|(_, deltas)| deltas.capacity() * entry)
+            .sum()
+    }
+}
+
+/// As so many halvings one after another, each rounded towards 0.
+pub(super) fn halved<T: TryFrom<i32> + Into<i32> + Default>(sum: T, halvings: u32) -> T {
+    let halved = sum.into() / (1 << halvings.min(16));
+    T::try_from(halved).unwrap_or_default()
+}
