@@ -41,6 +41,7 @@ faults: build rocksdb peers ## 500 kills in the middle of training, for each kin
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test killed -- --nocapture
 	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test killed -- --nocapture
 
 # On a quiet machine; some ten minutes.
 attacks: build ## hostile mail against the modern engine; fails when it stands worse than before

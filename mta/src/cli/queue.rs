@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -90,7 +90,9 @@ pub fn run(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let queue = Queue::new(Folder::open(&places.queue())?);
+    let folder = Folder::open(&places.queue());
+    let folder = folder.with_context(|| format!("cannot open {}", places.queue().display()))?;
+    let queue = Queue::new(folder);
     match command {
         Command::List { json } => list(&queue, json, out),
         Command::Show { id, raw } => show(&queue, &id, raw, out),

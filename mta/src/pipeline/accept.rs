@@ -173,7 +173,15 @@ impl Inner {
         let mut known: HashMap<String, usize> = HashMap::new();
         for (n, recipient) in incoming.envelope.recipients.iter().enumerate() {
             let mailbox = self.mailbox(&recipient.forward_path)?;
-            let plan = self.resolve(&mailbox)?;
+            let plan = self.resolve(&mailbox).map_err(|refused| {
+                // One who has just gone must not cost the others theirs.
+                let is_alone = incoming.envelope.recipients.len() == 1;
+                if is_alone {
+                    refused
+                } else {
+                    refusal(trouble(), refused.reason)
+                }
+            })?;
             for dead in &plan.dead {
                 warn!(alias = %mailbox, target = %dead, "an alias names nobody");
             }
@@ -288,7 +296,8 @@ impl Inner {
     }
 
     /// Delivers to all, and queues it for those who failed, unless they are
-    /// all that one reply is for: then that reply is the failure.
+    /// all that one reply is for: then that reply is the failure. Should the
+    /// queue fail here, the client sends again, and who had it gets it twice.
     fn deliver_all(&self, incoming: &Incoming<'_>, content: &Content) -> Result<Answer, Refusal> {
         let targets = incoming.targets.iter();
         let results: Vec<Result<Delivered, Reply>> = targets

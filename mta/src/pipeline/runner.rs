@@ -48,7 +48,7 @@ impl Agenda {
     }
 
     /// Takes what is due; or says when something will be.
-    pub(super) fn next(&self, now: u64) -> Result<String, Option<u64>> {
+    fn next(&self, now: u64) -> Result<String, Option<u64>> {
         let mut state = self.state();
         let Some((due, _)) = state.by_time.first() else {
             return Err(None);
@@ -63,7 +63,7 @@ impl Agenda {
     }
 
     /// It is worked on no more.
-    pub(super) fn done(&self, id: &str, due: Option<u64>) {
+    fn done(&self, id: &str, due: Option<u64>) {
         let mut state = self.state();
         state.busy.remove(id);
         if let Some(due) = due {
@@ -160,23 +160,33 @@ impl Postern {
         }
     }
 
+    /// Works on what is due, one message after the other, until nothing is.
+    pub async fn run_due(&self) {
+        while let Ok(id) = self.inner.agenda.next(seconds(SystemTime::now())) {
+            let due = try_once(&self.inner, &id).await;
+            self.inner.agenda.done(&id, due);
+        }
+    }
+
     async fn spawn_attempt(&self, id: String, permits: &Arc<Semaphore>) {
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
             return;
         };
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            let due = match attempt(&inner, &id).await {
-                Ok(due) => due,
-                Err(error) => {
-                    error!(queue_id = id, %error, "an attempt came to nothing");
-                    Some(seconds(SystemTime::now()) + PAUSE)
-                }
-            };
+            let due = try_once(&inner, &id).await;
             inner.agenda.done(&id, due);
             drop(permit);
         });
     }
+}
+
+/// An attempt, and when the next one is due.
+async fn try_once(inner: &Arc<Inner>, id: &str) -> Option<u64> {
+    attempt(inner, id).await.unwrap_or_else(|error| {
+        error!(queue_id = id, %error, "an attempt came to nothing");
+        Some(seconds(SystemTime::now()) + PAUSE)
+    })
 }
 
 #[cfg(test)]

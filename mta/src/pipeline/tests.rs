@@ -6,7 +6,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::attempt::attempt;
 use super::verdict::Models;
@@ -178,7 +178,7 @@ impl Test {
 
     async fn send_as(&self, envelope: Envelope, text: &[u8]) -> String {
         let answer = self.host.commit(envelope, self.message(text)).await;
-        self.run().await;
+        self.host.run_due().await;
         match answer {
             Answer::All(reply) => reply.to_string().split(" ok ").next().unwrap().to_owned(),
             Answer::Each(replies) => replies
@@ -186,14 +186,6 @@ impl Test {
                 .map(|reply| reply.code.to_string())
                 .collect::<Vec<_>>()
                 .join(" "),
-        }
-    }
-
-    async fn run(&self) {
-        let now = seconds(SystemTime::now());
-        while let Ok(id) = self.host.inner.agenda.next(now) {
-            let due = attempt(&self.host.inner, &id).await.unwrap();
-            self.host.inner.agenda.done(&id, due);
         }
     }
 
@@ -546,7 +538,7 @@ async fn what_is_deferred_waits_and_is_given_up_when_it_is_too_old() {
         .unwrap();
     assert_eq!(attempt(&test.host.inner, id).await.unwrap(), None);
     assert_eq!(test.n_queued(), 1, "the report");
-    test.run().await;
+    test.host.run_due().await;
     let report = &test.mail("anna", "")[0];
     assert!(
         report.contains("451 4.4.1 no answer (tried until it was too old)"),

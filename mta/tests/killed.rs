@@ -1,0 +1,301 @@
+//! The host killed at any file-changing call between the end of data and the
+//! removal from the queue: what was answered 250 is there after the next
+//! start, whole, and at most once more.
+//!
+//! strace delivers SIGKILL in place of the n-th call of a name, so that a
+//! moment is a number and comes again. 20 moments by seed are tried, and the
+//! first call of each name; with `POSTERN_FAULTS` all there are.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use mta::accounts::{Accounts, Address, Domain, Homes, User, UserSettings};
+use mta::handover::{Answer, Host};
+use mta::message::Message;
+use mta::pipeline::verdict::LmdbModels;
+use mta::pipeline::{Postern, Settings};
+use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, ReversePath};
+use tests::programs::peer;
+use trainer::database::Databases;
+
+/// Calls that change a folder or a file.
+const CHANGING: &str = "open,openat,openat2,creat,write,writev,pwrite64,pwritev,pwritev2,ftruncate,truncate,\
+    fallocate,fsync,fdatasync,sync_file_range,msync,link,linkat,symlink,symlinkat,rename,renameat,renameat2,\
+    unlink,unlinkat,rmdir,mkdir,mkdirat,chmod,fchmod,fchmodat,chown,fchown,fchownat,utimensat,\
+    copy_file_range,sendfile,splice";
+
+/// Those that the way of a message consists of.
+const KNOWN: [&str; 15] = [
+    "open",
+    "openat",
+    "openat2",
+    "write",
+    "pwrite64",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "linkat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "fchmod",
+    "fchown",
+];
+
+/// Says to the test binary that it is the process to be killed.
+const DATA: &str = "POSTERN_KILLED_DATA";
+const N_MESSAGES: &str = "POSTERN_KILLED_MESSAGES";
+
+fn open(data: &Path) -> Postern {
+    let accounts =
+        Accounts::open(&data.join("accounts.db"), Homes::new(data.join("mail"))).unwrap();
+    let databases = Databases::parse(&format!("{}/models/*", data.display())).unwrap();
+    let models = Box::new(LmdbModels::new(databases));
+    let settings = Settings::new("mx.example.org");
+    Postern::open(data, Arc::new(accounts), models, None, settings).unwrap()
+}
+
+/// The process that is killed: hands messages over and says which were kept.
+#[test]
+fn child() {
+    let Some(data) = env::var_os(DATA) else {
+        return;
+    };
+    let n: usize = env::var(N_MESSAGES).unwrap().parse().unwrap();
+    let host = open(Path::new(&data));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for number in 0..n {
+        let mut message = Message::new(&data);
+        message.write(text(number).as_bytes()).unwrap();
+        let to = if number % 2 == 0 {
+            "anna@example.org"
+        } else {
+            "bob@example.org"
+        };
+        let answer = runtime.block_on(host.commit(envelope(to), message));
+        if matches!(answer, Answer::All(reply) if reply.code.is_positive()) {
+            println!("kept {number}");
+        }
+    }
+    runtime.block_on(host.run_due());
+}
+
+fn text(number: usize) -> String {
+    format!("Subject: {number}\n\n{}the end\n", "a line\n".repeat(600))
+}
+
+fn envelope(to: &str) -> Envelope {
+    Envelope {
+        reverse_path: ReversePath::parse(b"x@example.net").unwrap(),
+        recipients: vec![Recipient {
+            forward_path: ForwardPath::parse(to.as_bytes()).unwrap(),
+            notify: None,
+            orcpt: None,
+        }],
+        body: Body::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        client: Client {
+            peer: None,
+            helo: None,
+            protocol: Protocol::Local,
+            tls: None,
+            may_relay: false,
+        },
+    }
+}
+
+/// A host with anna, whose mail goes straight to her mailbox, and bob, who
+/// keeps a copy and forwards to carol, through the queue.
+fn furnish(data: &Path) {
+    fs::create_dir_all(data.join("mail")).unwrap();
+    let accounts =
+        Accounts::open(&data.join("accounts.db"), Homes::new(data.join("mail"))).unwrap();
+    accounts
+        .change(|change| {
+            change.put_domain(&Domain {
+                name: "example.org".into(),
+                ..Domain::default()
+            })?;
+            for name in ["anna", "bob", "carol"] {
+                let settings = UserSettings {
+                    filter: false,
+                    ..UserSettings::default()
+                };
+                let address = Address::new(name, "example.org");
+                accounts.homes().mailbox(&address)?;
+                change.put_user(&User { address, settings })?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let bob = accounts
+        .homes()
+        .home(&Address::new("bob", "example.org"))
+        .unwrap();
+    fs::write(bob.join(".qmail"), "./Maildir/\n&carol@example.org\n").unwrap();
+}
+
+fn child_of(mut command: Command, data: &Path, n: usize) -> String {
+    command
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(DATA, data)
+        .env(N_MESSAGES, n.to_string())
+        .env_remove("RUST_BACKTRACE");
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn traced(log: &Path, expressions: &[&str]) -> Command {
+    let mut strace = peer("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(log);
+    for expression in expressions {
+        strace.args(["-e", expression]);
+    }
+    strace.arg(env::current_exe().unwrap());
+    strace
+}
+
+fn kept(output: &str) -> Vec<usize> {
+    let numbers = output.lines().filter_map(|line| line.split("kept ").nth(1));
+    numbers
+        .filter_map(|number| number.trim().parse().ok())
+        .collect()
+}
+
+/// How often each message lies in a mailbox; all must be whole.
+fn found(data: &Path, user: &str) -> BTreeMap<usize, usize> {
+    let mut found = BTreeMap::new();
+    for file in fs::read_dir(data.join("mail/example.org").join(user).join("Maildir/new")).unwrap()
+    {
+        let mail = fs::read_to_string(file.unwrap().path()).unwrap();
+        let number = mail
+            .split("\nSubject: ")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap();
+        let number: usize = number.parse().unwrap();
+        assert!(
+            mail.ends_with(&text(number)),
+            "{user} got a part of {number}"
+        );
+        *found.entry(number).or_insert(0) += 1;
+    }
+    found
+}
+
+const MESSAGES: usize = 4;
+
+#[test]
+fn what_was_answered_250_survives_a_kill_at_any_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+
+    // A whole run shows which calls there are.
+    let whole = dir.path().join("whole");
+    furnish(&whole);
+    let output = child_of(
+        traced(&log, &[&format!("trace={CHANGING}")]),
+        &whole,
+        MESSAGES,
+    );
+    assert_eq!(kept(&output), [0, 1, 2, 3], "{output}");
+    let mut calls: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for line in fs::read_to_string(&log).unwrap().lines() {
+        let Some((process, call)) = line.split_once(' ') else {
+            continue;
+        };
+        let Some((name, _)) = call
+            .trim()
+            .split_once('(')
+            .filter(|(name, _)| !name.contains(' '))
+        else {
+            continue;
+        };
+        assert!(
+            KNOWN.contains(&name),
+            "a step that is not on the list: {call}"
+        );
+        *calls
+            .entry(name.to_owned())
+            .or_default()
+            .entry(process.to_owned())
+            .or_default() += 1;
+    }
+    let mut moments: Vec<(String, usize)> = Vec::new();
+    for (name, by_process) in &calls {
+        let most = by_process.values().copied().max().unwrap_or(0);
+        moments.extend((1..=most).map(|nth| (name.clone(), nth)));
+    }
+    for name in ["fsync", "linkat", "renameat2", "unlinkat"] {
+        assert!(calls.contains_key(name), "no {name} in {calls:?}");
+    }
+
+    let n_all = moments.len();
+    if env::var_os("POSTERN_FAULTS").is_none() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut chosen: BTreeSet<(String, usize)> = moments
+            .iter()
+            .filter(|(_, nth)| *nth == 1)
+            .cloned()
+            .collect();
+        chosen.extend((0..20).filter_map(|_| random.choice(&moments).cloned()));
+        moments = chosen.into_iter().collect();
+    }
+    let mut n_repeated = 0;
+    for (name, nth) in &moments {
+        let moment = format!("killed at {name} number {nth}");
+        let data = dir.path().join("killed");
+        furnish(&data);
+        let inject = format!("inject={name}:signal=SIGKILL:when={nth}");
+        let output = child_of(
+            traced(&log, &[&format!("trace={name}"), &inject]),
+            &data,
+            MESSAGES,
+        );
+        let kept = kept(&output);
+        // The next start goes on.
+        child_of(Command::new(env::current_exe().unwrap()), &data, 0);
+        let (anna, bob, carol) = (
+            found(&data, "anna"),
+            found(&data, "bob"),
+            found(&data, "carol"),
+        );
+        for number in kept {
+            if number % 2 == 0 {
+                assert!(anna.contains_key(&number), "{moment}: {number} is lost");
+            } else {
+                assert!(bob.contains_key(&number), "{moment}: {number} is lost");
+                assert!(
+                    carol.contains_key(&number),
+                    "{moment}: the forward of {number} is lost"
+                );
+            }
+        }
+        let all = anna.values().chain(bob.values()).chain(carol.values());
+        let repeated = all.filter(|n| **n > 1).count();
+        // One message was being delivered; its forward may be doubled too.
+        assert!(repeated <= 2, "{moment}: {repeated} came twice");
+        n_repeated += repeated;
+        let left = fs::read_dir(data.join("queue")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{moment}: something is left in the queue");
+        fs::remove_dir_all(&data).unwrap();
+    }
+    println!(
+        "{} of {n_all} moments, {n_repeated} deliveries repeated",
+        moments.len()
+    );
+}
