@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::features::{Origin, visit};
-use super::model::{Slot, Weights, scales};
+use super::model::{Slot, Weights, worth};
 use super::{View, features};
 
 /// Something that stood in the message and spoke for one class.
@@ -12,7 +12,7 @@ pub struct Evidence {
     /// Where it stood: "header", "text", "subject", "link", or the name of a
     /// header field in lower case.
     pub place: String,
-    /// The word, the pair of words ("…" for a word between), or the piece of
+    /// The word, the pair of words, or the piece of
     /// text as it was read.
     pub what: String,
     /// What it adds to the log-odds: positive speaks for spam.
@@ -33,14 +33,14 @@ pub struct Explanation {
 /// words, not fragments.
 /// Cost: some milliseconds, only paid when somebody asks.
 pub fn explain(raw: &[u8], weights: &impl Weights, n: usize) -> Explanation {
-    let scales = scales(&features(raw));
+    let worth = worth(&features(raw), weights);
     let mut sums: HashMap<(String, String), f64> = HashMap::new();
     let mut seen = HashSet::new();
     visit(raw, |view, hash, origin| {
         if !seen.insert((view as usize, hash)) {
             return;
         }
-        let weight = Slot::new(hash).weight(weights) * scales[view as usize];
+        let weight = Slot::new(hash).weight(weights) * worth[view as usize];
         if weight != 0.0 {
             *sums.entry(name(view, origin)).or_default() += f64::from(weight);
         }
@@ -68,14 +68,7 @@ pub fn explain(raw: &[u8], weights: &impl Weights, n: usize) -> Explanation {
 fn name(view: View, origin: Origin<'_>) -> (String, String) {
     let (place, what) = match origin {
         Origin::Word { place, word } => (place, word.to_owned()),
-        Origin::Pair {
-            first,
-            second,
-            between,
-        } => {
-            let gap = if between == 0 { " " } else { " … " };
-            ("text", format!("{first}{gap}{second}"))
-        }
+        Origin::Pair { first, second } => ("text", format!("{first} {second}")),
         Origin::Gram { text, at } => {
             let place = if view == View::HeaderGrams {
                 "header"

@@ -7,6 +7,7 @@
 use mail_parser::{HeaderName, MessageParser, MimeHeaders, PartType};
 
 use super::canonical::Canonical;
+use super::charset;
 use super::text::{self, Text};
 
 /// What a feature was made of.
@@ -55,12 +56,8 @@ pub(super) enum Origin<'a> {
     Gram { text: &'a [u8], at: usize },
     /// A word, and the place that it is told apart by.
     Word { place: &'a str, word: &'a str },
-    /// Two words of the text, with this many others between them.
-    Pair {
-        first: &'a str,
-        second: &'a str,
-        between: usize,
-    },
+    /// Two words of the text, side by side.
+    Pair { first: &'a str, second: &'a str },
 }
 
 /// Bytes of a gram. 3 to 6 were measured; 5 is best where header and text
@@ -68,7 +65,8 @@ pub(super) enum Origin<'a> {
 pub(super) const GRAM: usize = 5;
 /// Header sections and texts are read up to here: long enough for what is
 /// pitched, short enough that padding after it counts for nothing.
-const MAX_GRAM_BYTES: usize = 4_000;
+const MAX_HEADER_BYTES: usize = 4_000;
+const MAX_TEXT_BYTES: usize = 6_000;
 /// Words of the text beyond this many are not read.
 const MAX_WORDS: usize = 2_000;
 /// Header fields beyond this many are not read, nor words of one field.
@@ -86,16 +84,28 @@ pub(super) fn visit(raw: &[u8], mut sink: impl FnMut(View, u32, Origin<'_>)) {
         .parse(canonical.as_bytes());
 
     let header = without_random_runs(canonical.header_section());
-    grams(View::HeaderGrams, &header, &mut sink);
+    grams(
+        View::HeaderGrams,
+        &header,
+        MAX_HEADER_BYTES,
+        u8::clone,
+        &mut sink,
+    );
 
     let mut text = Text::default();
     let mut subject = String::new();
     if let Some(message) = &parsed {
-        text::fold(message.subject().unwrap_or_default(), &mut subject);
+        let bytes = canonical.as_bytes();
+        match message.subject() {
+            Some(decoded) if decoded.contains('\u{fffd}') => {
+                text::fold(&raw_subject(&canonical), &mut subject);
+            }
+            decoded => text::fold(decoded.unwrap_or_default(), &mut subject),
+        }
         for part in &message.parts {
             match &part.body {
-                PartType::Text(plain) => text.push_plain(plain),
-                PartType::Html(html) => text.push_html(html),
+                PartType::Text(plain) => text.push_plain(&charset::repaired(bytes, part, plain)),
+                PartType::Html(html) => text.push_html(&charset::repaired(bytes, part, html)),
                 _ => {}
             }
             mime(part, &mut sink);
@@ -112,7 +122,8 @@ pub(super) fn visit(raw: &[u8], mut sink: impl FnMut(View, u32, Origin<'_>)) {
     read.push('\n');
     let body_at = read.len();
     text::fold(&text.visible, &mut read);
-    grams(View::TextGrams, read.as_bytes(), &mut sink);
+    let bytes = read.as_bytes();
+    grams(View::TextGrams, bytes, MAX_TEXT_BYTES, any_digit, &mut sink);
     words_at("text", &read[body_at..], &mut sink);
     pairs(&read, &mut sink);
 
@@ -129,14 +140,36 @@ pub(super) fn visit(raw: &[u8], mut sink: impl FnMut(View, u32, Origin<'_>)) {
     }
 }
 
-fn grams(view: View, text: &[u8], sink: &mut impl FnMut(View, u32, Origin<'_>)) {
-    let text = &text[..text.len().min(MAX_GRAM_BYTES)];
-    for (at, gram) in text.windows(GRAM).enumerate() {
-        let word = u64::from(u32::from_le_bytes([gram[0], gram[1], gram[2], gram[3]]))
-            | u64::from(gram[4]) << 32
-            | (view as u64) << 40;
-        sink(view, mix(word), Origin::Gram { text, at });
+/// The subject as it stands, for one of bytes that no encoded word announces.
+fn raw_subject(canonical: &Canonical) -> String {
+    let mut fields = canonical.fields();
+    let subject = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"Subject"));
+    subject.map_or_else(String::new, |(_, body)| charset::guess(body))
+}
+
+fn grams(
+    view: View,
+    text: &[u8],
+    max_bytes: usize,
+    fold: impl Fn(&u8) -> u8,
+    sink: &mut impl FnMut(View, u32, Origin<'_>),
+) {
+    const MASK: u64 = (1 << (8 * GRAM)) - 1;
+    let text = &text[..text.len().min(max_bytes)];
+    let mut gram = 0u64;
+    for (end, byte) in text.iter().enumerate() {
+        gram = (gram << 8 | u64::from(fold(byte))) & MASK;
+        if let Some(at) = (end + 1).checked_sub(GRAM) {
+            let hash = mix(gram | (view as u64) << (8 * GRAM));
+            sink(view, hash, Origin::Gram { text, at });
+        }
     }
+}
+
+/// One digit for all: in a text, what a number is says less than that there
+/// is one, and prices, dates and telephone numbers are new in each message.
+fn any_digit(byte: &u8) -> u8 {
+    if byte.is_ascii_digit() { b'0' } else { *byte }
 }
 
 /// Runs of 32 and more letters and digits are signatures, keys and queue
@@ -145,9 +178,9 @@ fn grams(view: View, text: &[u8], sink: &mut impl FnMut(View, u32, Origin<'_>)) 
 fn without_random_runs(header: &[u8]) -> Vec<u8> {
     const MIN_RUN: usize = 32;
     let is_run = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'_');
-    let mut out = Vec::with_capacity(MAX_GRAM_BYTES.min(header.len()));
+    let mut out = Vec::with_capacity(MAX_HEADER_BYTES.min(header.len()));
     let mut rest = header;
-    while !rest.is_empty() && out.len() < MAX_GRAM_BYTES {
+    while !rest.is_empty() && out.len() < MAX_HEADER_BYTES {
         let run = rest.iter().take_while(|b| is_run(b)).count();
         let end = run + rest[run..].iter().take_while(|b| !is_run(b)).count();
         if run < MIN_RUN {
@@ -176,33 +209,22 @@ fn words_at(place: &str, folded: &str, sink: &mut impl FnMut(View, u32, Origin<'
     });
 }
 
-/// Neighbouring words, and words with one other between them. Wider windows
-/// were measured: they help a little where the model may grow without bound,
-/// and within 4 MiB they cost more by collisions than they give.
+/// Neighbouring words. Pairs with others between them were measured: within
+/// 4 MiB they cost more by collisions than they give.
 fn pairs(folded: &str, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
-    let mut last: [(u64, &str); 2] = [(0, ""); 2];
+    let (mut first_code, mut first) = (0u64, "");
     let mut n = 0;
-    text::words(folded, |word, _| {
+    text::words(folded, |second, _| {
         n += 1;
         if n > MAX_WORDS {
             return;
         }
-        let code = hash(7, word.as_bytes());
-        for (between, (first_code, first)) in last.into_iter().enumerate() {
-            if !first.is_empty() {
-                let both = first_code.rotate_left(17 + 8 * between as u32) ^ code;
-                sink(
-                    View::Words,
-                    mix(both),
-                    Origin::Pair {
-                        first,
-                        second: word,
-                        between,
-                    },
-                );
-            }
+        let code = hash(7, second.as_bytes());
+        if !first.is_empty() {
+            let both = first_code.rotate_left(17) ^ code;
+            sink(View::Words, mix(both), Origin::Pair { first, second });
         }
-        last = [(code, word), last[0]];
+        (first_code, first) = (code, second);
     });
 }
 
@@ -216,7 +238,7 @@ fn feature(seed: u64, place: &str, word: &str, sink: &mut impl FnMut(View, u32, 
 
 /// Field names as written, and the words of field bodies by field. Of fields
 /// that are new in each message only what repeats: the zone of a date, the
-/// domain and the shape of a message identifier.
+/// route without its times, the domain and the shape of a message identifier.
 fn header_words(canonical: &Canonical, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
     for (name, body) in canonical.fields().take(MAX_FIELDS) {
         let name = String::from_utf8_lossy(name);
@@ -225,6 +247,12 @@ fn header_words(canonical: &Canonical, sink: &mut impl FnMut(View, u32, Origin<'
         let body = String::from_utf8_lossy(body);
         match place.as_str() {
             "subject" => {}
+            "received" | "x-received" => {
+                let (route, date) = body.rsplit_once(';').unwrap_or((&body, ""));
+                field_words(&place, route, sink);
+                let zone = date.find(['+', '-']).map_or("", |at| &date[at..]);
+                field_words(&place, zone, sink);
+            }
             "date" => field_words(&place, body.get(17..).unwrap_or_default(), sink),
             "message-id" => {
                 let (left, domain) = body.split_once('@').unwrap_or((&body, ""));
@@ -349,13 +377,7 @@ mod tests {
         let mut all = Vec::new();
         visit(raw.as_bytes(), |_, _, origin| match origin {
             Origin::Word { place, word } => all.push(format!("{place}:{word}")),
-            Origin::Pair {
-                first,
-                second,
-                between,
-            } => {
-                all.push(format!("{first}{}{second}", "_".repeat(between + 1)));
-            }
+            Origin::Pair { first, second } => all.push(format!("{first}_{second}")),
             Origin::Gram { .. } => {}
         });
         all
@@ -392,6 +414,19 @@ mod tests {
             sent.replace('\n', "\r\n")
         );
         assert_eq!(features(sent.as_bytes()), features(arrived.as_bytes()));
+    }
+
+    #[test]
+    fn bytes_without_a_character_set_are_told_apart() {
+        let mail = |text: &[u8]| {
+            let mut raw = b"Subject: ".to_vec();
+            raw.extend_from_slice(text);
+            raw.extend_from_slice(b"\nContent-Type: text/plain; charset=us-ascii\n\n");
+            raw.extend_from_slice(text);
+            features(&raw).views
+        };
+        let (one, other) = (mail(b"\xc3\xe2\xb7\xd1"), mail(b"\xbb\xfa\xbb\xe1"));
+        assert!(one[1] != other[1] && one[2] != other[2]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod bits;
 mod calibration;
 mod canonical;
 mod changing;
+mod charset;
 mod encode;
 mod explain;
 mod export;
@@ -94,12 +95,7 @@ pub fn probability(log_odds: f64) -> f64 {
 /// Judges a message by what `weights` have learned. Without a message of each
 /// class there is nothing to compare with, and the answer is unsure.
 pub fn score(features: &Features, weights: &impl Weights, params: &Params) -> Verdict {
-    let trained = weights.trained();
-    let views = if trained.ham == 0 || trained.spam == 0 {
-        [0.0; 3]
-    } else {
-        model::log_odds(features, weights)
-    };
+    let views = model::believed(model::log_odds(features, weights), weights);
     let log_odds: f64 = views.iter().sum();
     let cutoffs = weights.calibration().cutoffs(params);
     Verdict {
