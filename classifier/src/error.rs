@@ -57,6 +57,22 @@ pub enum Error {
         /// Who holds it, where that is known.
         owner: Option<String>,
     },
+    /// The daemon has taken the database over; a copy to read is left.
+    #[error("{} was handed over to bmfd, which alone writes to it since; leave out -d, so that it is asked", path.display())]
+    HandedOver {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The daemon that owns the database does not do what was asked.
+    #[error("bmfd at {}: {reason}", socket.display())]
+    Daemon {
+        /// Where it listens.
+        socket: PathBuf,
+        /// What it says, or that it does not answer.
+        reason: String,
+        /// Whether it may do so later.
+        is_transient: bool,
+    },
     /// Something that this program does not do.
     #[error("{what} is not offered: {instead}")]
     NotOffered {
@@ -81,6 +97,13 @@ impl Error {
     /// Whether the same call may succeed later without anybody mending
     /// anything.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Locked { .. })
+        matches!(
+            self,
+            Self::Locked { .. }
+                | Self::Daemon {
+                    is_transient: true,
+                    ..
+                }
+        )
     }
 }

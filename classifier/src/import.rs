@@ -13,6 +13,8 @@ use crate::store::lmdb::{Access, Lmdb, Options};
 use crate::store::{Entry, Memory, Text, TokenStore, berkeley};
 use crate::{Changes, Error, Label, Listed, Token, TrainedMessages};
 
+mod exchange;
+
 /// All that a database holds, in memory.
 #[derive(Clone, Debug)]
 pub struct Lists {
@@ -235,7 +237,7 @@ pub fn into(lmdb: Lmdb, dir: &Path, options: &Options) -> Result<Opened, Error> 
         ..options.clone()
     };
     match Lmdb::open(dir, &writes).and_then(|lmdb| take_over(lmdb, lists.clone())) {
-        Err(Error::Io { source, .. }) if is_read_only(&source) => {
+        Err(error) if is_not_to_be_written(&error) => {
             let mut memory = Memory::default();
             memory.replace(lists.trained, &mut lists.entries())?;
             Ok(Opened {
@@ -255,7 +257,15 @@ fn take_over(mut lmdb: Lmdb, lists: Lists) -> Result<Opened, Error> {
     })
 }
 
-fn is_read_only(error: &io::Error) -> bool {
+/// Whether the folder is only to be read, for whatever reason.
+fn is_not_to_be_written(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => is_read_only(source),
+        error => matches!(error, Error::HandedOver { .. }),
+    }
+}
+
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
     use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::daemon;
 use crate::turn::Subject;
 
+mod admin;
 mod check;
 mod once;
 mod rotate;
@@ -48,6 +49,9 @@ enum Command {
     /// SIGHUP reads the configuration again, SIGTERM and SIGINT end it when
     /// what was begun is done.
     Serve,
+    Status(admin::StatusArgs),
+    User(admin::UserArgs),
+    Backup(admin::BackupArgs),
 }
 
 /// How it went.
@@ -76,6 +80,9 @@ pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
     let config = Config::read(&args.config)?;
     match &args.command {
         Command::Check(args) => check::run(args, &config, out),
+        Command::Status(args) => admin::status(args, &config, now, out),
+        Command::User(args) => admin::user(args, &config, now, out),
+        Command::Backup(args) => admin::backup(args, &config, now),
         Command::Once(args) => once::run(args, &config, now, out),
         Command::Rotate(args) => rotate::run(args, &config, now, out),
         Command::Serve => {

@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::decision::Role;
 use crate::pattern::{Pattern, Place};
 use crate::roles::Roles;
 use crate::rotation::Quota;
+use crate::socket::Limits;
 
 mod raw;
 
@@ -38,13 +40,34 @@ pub struct Config {
     pub patterns: Vec<Pattern>,
     /// Users whose mailbox is named, with its absolute path.
     pub named: BTreeMap<String, PathBuf>,
-    /// Where each user's database is.
+    /// What all users taught.
     pub databases: Databases,
+    /// Who may ask, and where.
+    pub listening: Listening,
     /// How changes are noticed.
     pub watching: Watching,
     host: Settings,
     /// Users for whom something else is said.
     users: BTreeMap<String, Settings>,
+}
+
+/// Where the daemon listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// For `bmf`, and for administrators.
+    pub socket: PathBuf,
+    /// May name any user, as may the superuser.
+    pub mail_user: Option<String>,
+    /// For each connection, on whichever socket.
+    pub limits: Limits,
+    /// The spamd protocol on a Unix socket.
+    pub spamd_socket: Option<PathBuf>,
+    /// The spamd protocol over TCP.
+    pub spamd: Option<SocketAddr>,
+    /// Whether it learns what is told over TCP.
+    pub tell_over_tcp: bool,
+    /// Counters for Prometheus.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// How a daemon notices changes.
@@ -166,10 +189,8 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         .mailboxes
         .layout
         .unwrap_or(raw::Layout::MaildirPlusPlus);
-    let databases = match &file.databases {
-        None => Databases::parse(DATABASES).expect("the default path has a *"),
-        Some(text) => Databases::parse(text.get_ref()).map_err(Wrong::at(text))?,
-    };
+    let databases = databases(&file.database)?;
+    let listening = listening(&file.service, &file.spamd, &file.metrics)?;
     let host = settings(layout, &file.folders, file.learning, &[&file.rotation])?;
     let (mut named, mut users) = (BTreeMap::new(), BTreeMap::new());
     for (name, user) in file.users {
@@ -200,9 +221,55 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         patterns,
         named,
         databases,
+        listening,
         watching: watching(&file.watching),
         host,
         users,
+    })
+}
+
+fn databases(said: &raw::Database) -> Result<Databases, Wrong> {
+    let default = || Spanned::new(0..0, DATABASE.into());
+    let path = said.path.clone().unwrap_or_else(default);
+    let cache_bytes = said.model_cache_bytes.unwrap_or(256 << 20);
+    Databases::new(path.get_ref(), cache_bytes).map_err(Wrong::at(&path))
+}
+
+fn listening(
+    service: &raw::Service,
+    spamd: &raw::Spamd,
+    metrics: &raw::Metrics,
+) -> Result<Listening, Wrong> {
+    let number =
+        |said: Option<NonZeroU64>, default| said.map_or(default, |n| u64::from(n) as usize);
+    let address = |said: &Option<Spanned<String>>| {
+        let parsed = said.as_ref().map(|text| {
+            let address: Result<SocketAddr, _> = text.get_ref().parse();
+            let reason = |_| format!("{:?} is no address such as 127.0.0.1:783", text.get_ref());
+            let address = address.map_err(reason).map_err(Wrong::at(text))?;
+            match address.ip().is_loopback() {
+                true => Ok(address),
+                false => Err(Wrong::at(text)(format!(
+                    "{address} is no loopback address: whoever reaches it may ask about any user"
+                ))),
+            }
+        });
+        parsed.transpose()
+    };
+    let path = |said: &Option<Spanned<PathBuf>>| said.as_ref().map(absolute).transpose();
+    Ok(Listening {
+        socket: path(&service.socket)?.unwrap_or_else(|| SOCKET.into()),
+        mail_user: service.mail_user.clone().filter(|user| !user.is_empty()),
+        limits: Limits {
+            message_bytes: number(service.max_message_bytes, 64 << 20).min(256 << 20),
+            connections: number(service.max_connections, 256),
+            connections_per_user: number(service.max_connections_per_user, 64),
+            patience: Duration::from_secs(service.patience_seconds.map_or(30, u64::from)),
+        },
+        spamd_socket: path(&spamd.socket)?,
+        spamd: address(&spamd.listen)?,
+        tell_over_tcp: spamd.tell_over_tcp.unwrap_or(false),
+        metrics: address(&metrics.listen)?,
     })
 }
 
@@ -293,14 +360,15 @@ fn checked_quota(quota: &raw::Quota) -> Quota {
 fn absolute(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
     let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
     if !path.get_ref().is_absolute() || !path.get_ref().components().all(plain) {
-        let reason = "the path of a mailbox begins with / and has no ..";
+        let reason = "a path begins with / and has no ..";
         return Err(Wrong::at(path)(reason.to_owned()));
     }
     Ok(path.get_ref().clone())
 }
 
 const PATTERNS: [&str; 2] = ["/var/mail/*/Maildir", "/home/*/Maildir"];
-const DATABASES: &str = "/var/lib/bmfd/*";
+const DATABASE: &str = "/var/lib/bmfd/database";
+const SOCKET: &str = "/run/bmfd/socket";
 const SPAM: &[&str] = &["Junk", "Spam"];
 const LEARNED: &str = "Junk.Learned";
 const ARCHIVE: &[&str] = &["Archive"];

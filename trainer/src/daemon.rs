@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info};
 
 use crate::config::Config;
+use crate::listeners;
 
 mod job;
 mod keeper;
@@ -36,8 +37,8 @@ pub struct Context {
 
 /// The tasks that run beside the watching: each ends soon after
 /// [`Context::stopping`] has turned to true. An error ends the daemon.
-fn listeners(_context: &Context) -> JoinSet<anyhow::Result<()>> {
-    JoinSet::new()
+fn listeners(context: &Context) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    listeners::start(&context.config.borrow(), &context.stopping)
 }
 
 /// Runs until a signal says to end. `path` is read again on SIGHUP.
@@ -62,14 +63,15 @@ async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     let mut listeners = listeners(&Context {
         config: configs,
         stopping,
-    });
+    })?;
     let mut keeper = Keeper::new(config)?;
     loop {
         tokio::select! {
             () = either(&mut end) => break,
             Some(ended) = listeners.join_next() => ended.context("a listener ended")??,
             _ = hangup.recv() => match Config::read(path) {
-                Ok(config) => {
+                Ok(mut config) => {
+                    config.databases.continue_from(&new_config.borrow().databases);
                     let config = Arc::new(config);
                     new_config.send_replace(Arc::clone(&config));
                     keeper.reload(config);

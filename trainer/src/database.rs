@@ -1,85 +1,161 @@
-//! Where what a user taught is kept: one database for each, in a folder of
-//! the daemon's own.
+//! Where what all users taught is kept: one database, in a folder of the
+//! daemon's own, which one process at a time has open.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use classifier::store::lmdb::{Access, Lmdb, Options};
+use classifier::modern::{Features, Params, Verdict};
+use classifier::store::lmdb::Access;
+use classifier::store::model::{ModelChanges, ModelView};
+use classifier::store::{Durability, MemoryModel, ModelStore};
+use classifier_rocksdb::{HostStore, Options, UserModel};
 
 use crate::Error;
 
-/// The folder of each user's database: `/var/lib/bmfd/*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The database: `/var/lib/bmfd`. Opened when it is first asked, and shared by
+/// clones from then on.
+#[derive(Clone)]
 pub struct Databases {
-    before: PathBuf,
-    after: PathBuf,
+    path: PathBuf,
+    model_cache_bytes: usize,
+    opened: Arc<Mutex<Option<HostStore>>>,
 }
 
 impl Databases {
-    /// Understands a path in which one part is `*`, for the user's name.
+    /// The database in the folder `path`.
     ///
     /// # Errors
-    /// With the reason when it is none.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (before, after) = text
-            .split_once("/*")
-            .filter(|(_, after)| after.is_empty() || after.starts_with('/'))
-            .filter(|(before, after)| !before.contains('*') && !after.contains('*'))
-            .ok_or_else(|| format!("{text:?} needs one part that is *, for the user's name"))?;
-        if !before.starts_with('/') {
-            return Err(format!("{text:?} does not begin with /"));
+    /// With the reason when that is no absolute path.
+    pub fn new(path: &Path, model_cache_bytes: usize) -> Result<Self, String> {
+        if !path.is_absolute() {
+            return Err(format!("{path:?} does not begin with /"));
         }
         Ok(Self {
-            before: before.into(),
-            after: after.trim_start_matches('/').into(),
+            path: path.into(),
+            model_cache_bytes,
+            opened: Arc::default(),
         })
     }
 
-    /// The folder of a user's database.
-    pub fn folder(&self, user: &str) -> PathBuf {
-        let folder = self.before.join(user);
-        if self.after.as_os_str().is_empty() {
-            folder
-        } else {
-            folder.join(&self.after)
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Goes on with what `before` has open, if that is the same database: it
+    /// cannot be opened twice.
+    pub fn continue_from(&mut self, before: &Self) {
+        if self.path == before.path {
+            self.opened = Arc::clone(&before.opened);
         }
     }
 
-    /// Opens a user's database; to read only, a missing one is empty.
+    /// The open database.
     ///
     /// # Errors
-    /// When it cannot be opened, is of another engine, or its folder is not
-    /// ours: whose it is could plant links in it.
-    pub fn open(&self, user: &str, access: Access) -> Result<Lmdb, Error> {
-        let folder = self.folder(user);
-        must_be_ours(&folder)?;
+    /// When it cannot be opened, another process has it open, or its folder is
+    /// not ours: whose it is could plant links in it.
+    pub fn host(&self) -> Result<HostStore, Error> {
+        // What it guards is set as a whole.
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = &*opened {
+            return Ok(host.clone());
+        }
+        must_be_ours(&self.path)?;
         let options = Options {
-            access,
-            lock_wait: LOCK_WAIT,
-            engine: "modern",
+            model_cache_bytes: self.model_cache_bytes,
             ..Options::default()
         };
-        Ok(Lmdb::open(&folder, &options)?)
+        let host = HostStore::open(&self.path, &options)?;
+        *opened = Some(host.clone());
+        Ok(host)
+    }
+
+    /// What `user` taught; to read only, a missing database is empty and not
+    /// made.
+    ///
+    /// # Errors
+    /// As [`host`](Self::host).
+    pub fn open(&self, user: &str, access: Access) -> Result<Taught, Error> {
+        if access == Access::ReadOnly && !self.path.exists() {
+            return Ok(Taught::Nothing(MemoryModel::default()));
+        }
+        Ok(Taught::Model(self.host()?.model(user)))
     }
 }
 
-/// Longer than any `bmf` holds the lock.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+impl PartialEq for Databases {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.model_cache_bytes == other.model_cache_bytes
+    }
+}
+
+impl Eq for Databases {}
+
+impl fmt::Debug for Databases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Databases({})", self.path.display())
+    }
+}
+
+/// What one user taught.
+pub enum Taught {
+    /// There is no database yet.
+    Nothing(MemoryModel),
+    /// In the host's database.
+    Model(UserModel),
+}
+
+impl Taught {
+    fn store(&self) -> &dyn ModelStore {
+        match self {
+            Self::Nothing(model) => model,
+            Self::Model(model) => model,
+        }
+    }
+}
+
+impl ModelStore for Taught {
+    fn look(
+        &self,
+        look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
+    ) -> Result<(), classifier::Error> {
+        self.store().look(look)
+    }
+
+    fn change(
+        &mut self,
+        durability: Durability,
+        plan: &mut dyn FnMut(&dyn ModelView) -> Result<ModelChanges, classifier::Error>,
+    ) -> Result<(), classifier::Error> {
+        match self {
+            Self::Nothing(model) => model.change(durability, plan),
+            Self::Model(model) => model.change(durability, plan),
+        }
+    }
+
+    fn judge(
+        &self,
+        messages: &[Features],
+        params: &Params,
+    ) -> Result<Vec<Verdict>, classifier::Error> {
+        self.store().judge(messages, params)
+    }
+}
 
 fn must_be_ours(folder: &Path) -> Result<(), Error> {
     let owner = match fs::symlink_metadata(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         metadata => metadata.map_err(Error::io("examine", folder))?.uid(),
     };
-    // The owner of a process's files there is its effective user.
-    let process = fs::metadata("/proc/self").map_err(Error::io("examine", "/proc/self"))?;
-    if owner == process.uid() {
+    let uid = rustix::process::geteuid().as_raw();
+    if owner == uid {
         return Ok(());
     }
-    let uid = process.uid();
     let reason = format!("it belongs to uid {owner}, and bmfd runs as uid {uid}");
     Err(Error::io("use", folder)(io::Error::other(reason)))
 }
@@ -89,30 +165,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_the_database_of_a_user_is() {
-        let folder = |text| Databases::parse(text).unwrap().folder("anna@example.org");
-        let anna = Path::new("/var/lib/bmfd/anna@example.org");
-        assert_eq!(folder("/var/lib/bmfd/*"), anna);
-        assert_eq!(folder("/var/lib/bmfd/*/.bmf"), anna.join(".bmf"));
-        for text in [
-            "/var/lib/bmfd",
-            "/var/*/x/*",
-            "/var/a*",
-            "/var/*a",
-            "x/*",
-            "",
-        ] {
-            assert!(Databases::parse(text).is_err(), "{text}");
-        }
+    fn a_missing_one_reads_as_empty_and_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("database");
+        let databases = Databases::new(&path, 1 << 20).unwrap();
+        databases.open("anna", Access::ReadOnly).unwrap();
+        assert!(!path.exists());
+        databases.open("anna", Access::ReadWrite).unwrap();
+        assert!(path.exists());
+        assert!(Databases::new(Path::new("lib"), 1).is_err());
     }
 
     #[test]
-    fn a_missing_one_reads_as_empty_and_is_not_made() {
+    fn is_opened_once_also_after_a_reload() {
         let dir = tempfile::tempdir().unwrap();
-        let databases = Databases::parse(&format!("{}/*", dir.path().display())).unwrap();
-        databases.open("anna", Access::ReadOnly).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        databases.open("anna", Access::ReadWrite).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let first = Databases::new(dir.path(), 1 << 20).unwrap();
+        first.host().unwrap();
+        let mut reloaded = Databases::new(dir.path(), 1 << 20).unwrap();
+        assert!(reloaded.host().is_err());
+        reloaded.continue_from(&first);
+        reloaded.host().unwrap();
     }
 }

@@ -12,22 +12,33 @@
 //! | [`pass`] | what is to be done in a mailbox now, and doing it |
 //! | [`turn`] | a pass, carried out and logged |
 //! | [`daemon`] | watching all mailboxes, until told to end |
+//! | [`socket`], [`spamd`] | who asks over a socket, and the bytes of it |
+//! | [`service`], [`users`] | whose model that one may use, and using it |
+//! | [`admin`], [`journal`], [`metrics`] | what an administrator asks for |
 //! | [`rotation`] | which messages of a folder go when a quota is reached |
 //!
 //! Decisions are pure functions over plain data; what was decided is then
 //! carried out. Knows nothing of SMTP.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod database;
 pub mod decision;
 mod error;
+pub mod journal;
+mod listeners;
+pub mod metrics;
 pub mod pass;
 pub mod pattern;
 pub mod roles;
 pub mod rotation;
+pub mod service;
+pub mod socket;
+pub mod spamd;
 pub mod turn;
+pub mod users;
 mod watch;
 
 pub use error::Error;

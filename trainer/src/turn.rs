@@ -1,7 +1,7 @@
 //! A mailbox's turn: what its user taught is learned, what was learned is
 //! moved on, each as one line of the log.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use classifier::store::lmdb::Access;
 use mailbox::Mailbox;
@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::Error;
 use crate::config::{Config, Settings};
 use crate::decision::Then;
+use crate::journal::{Event, Journal, What};
 use crate::pass::{Outcome, Pass, Step, look};
 
 /// A user's mailbox and what holds for it.
@@ -48,11 +49,14 @@ pub fn take(config: &Config, subject: &Subject<'_>, now: SystemTime) -> Result<T
         look(mailbox, settings, &store, now)?
     };
     let mut is_wrong = warn_unread(user, &pass);
+    let mut events = Vec::new();
     if !pass.steps.is_empty() {
         let mut store = config.databases.open(user, Access::ReadWrite)?;
         pass.carry_out(mailbox, settings, &mut store, now, |step, outcome| {
             is_wrong |= !log(user, step, outcome);
+            events.extend(event(step, outcome, now));
         })?;
+        Journal::of(&config.databases.host()?, user).add(&events)?;
     }
     Ok(Turn { pass, is_wrong })
 }
@@ -63,6 +67,18 @@ pub(crate) fn warn_unread(user: &str, pass: &Pass) -> bool {
         warn!(user, %error, "message left alone");
     }
     !pass.unread.is_empty()
+}
+
+/// What the status says of a step later.
+fn event(step: &Step, outcome: &Outcome, now: SystemTime) -> Option<Event> {
+    let label = step.decision.teaches();
+    let label = label.filter(|_| !matches!(outcome, Outcome::Changed))?;
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(Event {
+        time: since.as_secs(),
+        what: What::Learned(label),
+        from: step.folder.to_string(),
+    })
 }
 
 /// Whether it went well.

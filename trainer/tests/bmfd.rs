@@ -22,7 +22,7 @@ impl Host {
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();
         let patterns = format!("mailboxes.patterns = ['{}/*/Maildir']", home.display());
-        let databases = format!("databases = '{}/*'", dir.path().join("lib").display());
+        let databases = format!("database.path = '{}'", dir.path().join("lib").display());
         let config = [&databases, &patterns, config].join("\n");
         fs::write(dir.path().join("bmfd.toml"), config).unwrap();
         Self { dir }
@@ -229,7 +229,7 @@ fn check_says_what_there_is_and_what_is_wrong() {
 fn a_database_of_somebody_else_is_not_used() {
     let host = Host::new("");
     host.folders("anna", &["", ".Junk"]);
-    let lib = host.dir.path().join("lib/anna");
+    let lib = host.dir.path().join("lib");
     fs::create_dir_all(&lib).unwrap();
     if chown(&lib, Some(1), None).is_err() {
         eprintln!("skipped: only root can give folders away");

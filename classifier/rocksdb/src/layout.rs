@@ -25,6 +25,7 @@
 //! | user | 6 | digest of a message, 16 bytes | what it added to the counts |
 //! | user | 7 | seconds since 1970, 8 bytes; digest, 16 bytes | length of its entry, 4 bytes |
 //! | user | 8 | | entries of kind 6, 8 bytes; what they take, 8 bytes |
+//! | user | 9 | name, UTF-8 | a note of the daemon's, any bytes |
 //!
 //! What kind 6 holds stands in `ledger.rs`. What is in the values of a model stands in docs/modern-engine.md.
 //!
@@ -70,6 +71,7 @@ const KIND_AGE: u8 = 5;
 const KIND_COUNTED: u8 = 6;
 const KIND_COUNTED_AGE: u8 = 7;
 const KIND_LEDGER: u8 = 8;
+const KIND_NOTE: u8 = 9;
 
 /// A user's number in keys. Names are looked up once per call, so that a user
 /// is renamed by writing one record.
@@ -193,6 +195,11 @@ pub(crate) fn ledger_key(id: UserId) -> Vec<u8> {
     key(id.0, KIND_LEDGER, &[])
 }
 
+/// What the daemon notes of a user under a name.
+pub(crate) fn note_key(id: UserId, name: &str) -> Vec<u8> {
+    key(id.0, KIND_NOTE, name.as_bytes())
+}
+
 /// Everything of a user. Ids are counted up one by one and never reach the
 /// greatest number.
 pub(crate) fn owned_range(id: UserId) -> ([u8; 8], [u8; 8]) {
@@ -201,7 +208,7 @@ pub(crate) fn owned_range(id: UserId) -> ([u8; 8], [u8; 8]) {
 
 /// Whether a user has records of this kind.
 pub(crate) fn is_of_user(kind: u8) -> bool {
-    kind <= KIND_LEDGER
+    kind <= KIND_NOTE
 }
 
 /// The part of a key after owner and kind.

@@ -75,6 +75,33 @@ impl UserStore {
     }
 }
 
+impl UserStore {
+    /// What the daemon has noted of the user under `name`. It goes with the
+    /// user, where that one is deleted, renamed or exported.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(id) = self.shared.user_id(&self.name)? else {
+            return Ok(None);
+        };
+        let key = layout::note_key(id, name);
+        let value = self.shared.get(&key, &ReadOptions::default())?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    /// Notes something under `name`, in place of what was noted there.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn put_note(&self, name: &str, value: &[u8], durability: Durability) -> Result<(), Error> {
+        self.with_id(|id, mut batch| {
+            batch.put(layout::note_key(id, name), value);
+            self.shared.write(batch, durability)
+        })
+    }
+}
+
 impl TokenLookup for UserStore {
     fn lookup(
         &self,

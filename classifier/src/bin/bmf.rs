@@ -1,15 +1,19 @@
 //! `bmf`: scores mail, learns from it, marks it.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use classifier::cli::{self, Exit, Request};
 
 fn main() -> ExitCode {
     cli::share_heap();
-    let home = std::env::var_os("HOME").map(Into::into);
-    match cli::parse(std::env::args_os(), home) {
-        Request::Run(config) => cli::run(&config, &mut note).into(),
+    let home: Option<PathBuf> = std::env::var_os("HOME").map(Into::into);
+    match cli::parse(std::env::args_os(), home.clone()) {
+        Request::Run(mut config) => {
+            config.ask_daemon(std::env::var_os("BMF_SOCKET"), home.as_deref());
+            cli::run(&config, &mut note).into()
+        }
         Request::Print(outcome) => {
             let _ = std::io::stderr().write_all(outcome.stderr.as_bytes());
             match std::io::stdout().write_all(outcome.stdout.as_bytes()) {

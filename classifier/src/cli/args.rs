@@ -62,6 +62,9 @@ pub struct Args {
     /// Database folder [default: ~/.bmf]
     #[arg(short = 'd', value_name = "DIR", allow_hyphen_values = true)]
     dir: Option<PathBuf>,
+    /// Use this user's model; only the daemon's mail user may name another
+    #[arg(long, value_name = "NAME", conflicts_with = "dir")]
+    user: Option<String>,
     /// Read this file instead of standard input
     #[arg(short = 'i', value_name = "FILE", allow_hyphen_values = true)]
     input: Option<PathBuf>,
@@ -196,7 +199,10 @@ impl Args {
             passthrough: self.passthrough,
             format,
             engine: self.engine,
+            is_own_database: self.dir.is_none() && format == Format::Db,
             dir: self.dir.unwrap_or_else(in_home),
+            sockets: Vec::new(),
+            user: self.user.unwrap_or_default(),
             learn_folder: self.learn_folder,
             input: self.input,
             layout: self.layout,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Config, Engine, Format, Mode};
+use super::{Config, Engine, Format, Mode, client};
 use crate::Error;
 use crate::import::{self, Lists};
 use crate::store::lmdb::{self, Access, FaultGuard, Lmdb};
@@ -13,6 +13,10 @@ use crate::store::{Text, TokenStore};
 pub(super) enum Database {
     Classic(Guarded<Box<dyn TokenStore + Send + Sync>>),
     Modern(Guarded<Lmdb>),
+    /// The daemon owns it.
+    Daemon(client::Daemon),
+    /// The daemon owns it, and does not answer.
+    Copy(Arc<client::Copy>),
 }
 
 impl Database {
@@ -28,7 +32,7 @@ impl Database {
                 let store: Box<dyn TokenStore + Send + Sync> = Box::new(store);
                 Ok(Self::Classic(Guarded::new(store, None)))
             }
-            Format::Db => Self::open_lmdb(config, note),
+            Format::Db => client::open(config, note),
             Format::MySql => Err(Error::NotOffered {
                 what: "the mysql format",
                 instead: "export it with bmf's own `bmfconv -e -f mysql`, import the lists with `bmfconv -i`, and use `-f db`",
@@ -36,7 +40,8 @@ impl Database {
         }
     }
 
-    fn open_lmdb(config: &Config, note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
+    /// Opens the database in the folder that `config` names.
+    pub(super) fn open_lmdb(config: &Config, note: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         let guard = FaultGuard::new(&Lmdb::path(&config.dir))?;
         let dir = config.dir.clone();
         let options = lmdb::Options {

@@ -4,8 +4,10 @@
 //! A filter never eats mail: with `-p` a message is copied through whatever
 //! else goes wrong, without a verdict where there is none.
 
+pub mod answer;
 mod args;
 pub mod bmfconv;
+mod client;
 mod database;
 mod folder;
 mod memory;
@@ -13,9 +15,11 @@ mod model_text;
 mod modern;
 mod output;
 mod run;
+mod spool;
+pub mod wire;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -27,6 +31,7 @@ pub use run::{Exit, run};
 
 use crate::Label;
 use crate::classic::{Layout, Params};
+use crate::modern::Act;
 
 /// What `bmf` is to do.
 #[derive(Clone, Debug)]
@@ -44,8 +49,15 @@ pub struct Config {
     pub engine: Option<Engine>,
     /// The database's folder.
     pub dir: PathBuf,
+    /// Where the daemon may listen that may own the database; none: it is
+    /// not asked.
+    pub sockets: Vec<PathBuf>,
+    /// Whose model the daemon is to use; empty: one's own.
+    pub user: String,
     /// A folder or mbox to learn, instead of any input.
     pub learn_folder: Option<PathBuf>,
+    /// Whether `dir` is where a person's database is if nothing else is said.
+    pub is_own_database: bool,
     /// What to read; `None` is standard input.
     pub input: Option<PathBuf>,
     /// What the input is to be taken for; `None`: what it looks like.
@@ -60,6 +72,26 @@ pub struct Config {
     pub temp_fail: bool,
     /// Whether what was learned is on disk when `bmf` ends.
     pub syncs: bool,
+}
+
+impl Config {
+    /// Lets the daemon be asked where it is the one to know: about the
+    /// person's own database. `named` is what BMF_SOCKET says; when it is
+    /// empty nobody is asked.
+    pub fn ask_daemon(&mut self, named: Option<OsString>, home: Option<&Path>) {
+        if !self.is_own_database {
+            return;
+        }
+        self.sockets = match named {
+            Some(named) if named.is_empty() => Vec::new(),
+            Some(named) => vec![named.into()],
+            None => home
+                .map(|home| home.join(".bmf/socket"))
+                .into_iter()
+                .chain(["/run/bmfd/socket".into()])
+                .collect(),
+        };
+    }
 }
 
 /// What `bmf` learns from a message.
@@ -81,12 +113,24 @@ pub enum Mode {
 
 impl Mode {
     /// The label that the user gave.
-    fn label(self) -> Option<Label> {
+    pub fn label(self) -> Option<Label> {
         match self {
             Self::Register | Self::Test => None,
             Self::Ham | Self::ToHam => Some(Label::Ham),
             Self::Spam | Self::ToSpam => Some(Label::Spam),
         }
+    }
+
+    /// What the modern engine's ledger is told; `None`: nothing.
+    pub fn act(self) -> Option<Act> {
+        Some(match self {
+            Self::Register => Act::OwnVerdict,
+            Self::Test => return None,
+            Self::Ham => Act::Learn(Label::Ham),
+            Self::Spam => Act::Learn(Label::Spam),
+            Self::ToHam => Act::Correct(Label::Ham),
+            Self::ToSpam => Act::Correct(Label::Spam),
+        })
     }
 
     /// Whether a registration under the other label is taken back.

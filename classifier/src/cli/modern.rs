@@ -11,11 +11,12 @@ use serde::Serialize;
 use super::database::Guarded;
 use super::output::Answer;
 use super::run::{Batch, has_words};
+use super::wire::Ask;
 use super::{Config, Mode, Output};
 use crate::classic::Message;
 use crate::modern::{
-    Act, Calibration, Class, Evidence, Explanation, Keep, Lesson, Params, Stored, Verdict, explain,
-    features, header_fields, learn, probability, score,
+    Calibration, Class, Evidence, Explanation, Features, Keep, Lesson, Params, Stored, Verdict,
+    Weights, explain, features, header_fields, learn, probability, score,
 };
 use crate::store::lmdb::Lmdb;
 use crate::store::{Durability, ModelStore};
@@ -28,13 +29,8 @@ pub(super) fn answers(
     model: &Guarded<Lmdb>,
     durability: Durability,
 ) -> Result<Vec<Option<Answer>>, Error> {
-    let act = match config.mode {
-        Mode::Test => return test(batch, model, config.output),
-        Mode::Register => Act::OwnVerdict,
-        Mode::Ham => Act::Learn(Label::Ham),
-        Mode::Spam => Act::Learn(Label::Spam),
-        Mode::ToHam => Act::Correct(Label::Ham),
-        Mode::ToSpam => Act::Correct(Label::Spam),
+    let Some(act) = config.mode.act() else {
+        return test(batch, model, config.output);
     };
     let before = match (config.mode, config.output) {
         (Mode::Register, Output::Json | Output::Explanation) => {
@@ -54,17 +50,28 @@ pub(super) fn answers(
     if let Some(before) = before {
         return Ok(before);
     }
-    let told = config.mode.label();
-    let mut answers = verdicts.into_iter().map(|verdict| {
-        let judged = verdict.map(|verdict| Judged::new(verdict, None));
-        judged.or(told.map(Judged::told)).map(Answer::Modern)
-    });
+    let mut answers = verdicts
+        .into_iter()
+        .map(|verdict| learned_answer(config.mode, verdict));
     let answer = |is_lesson| if is_lesson { answers.next()? } else { None };
     Ok(is_lesson.into_iter().map(answer).collect())
 }
 
+/// The answer to a message that was learned, with the verdict that came first
+/// where that was its label.
+fn learned_answer(mode: Mode, verdict: Option<Verdict>) -> Option<Answer> {
+    let judged = verdict.map(|verdict| Judged::new(verdict, None));
+    let told = || mode.label().map(Judged::told);
+    judged.or_else(told).map(Answer::Modern)
+}
+
+/// What a person said of a message, without asking a model.
+pub(super) fn told(label: Label) -> Answer {
+    Answer::Modern(Judged::told(label))
+}
+
 /// Scores in one state of the model.
-fn test(
+pub(super) fn test(
     batch: &Batch,
     model: &Guarded<Lmdb>,
     output: Output,
@@ -81,16 +88,8 @@ fn test(
             let stored = Stored::open(view)?;
             answers.clear();
             for (message, features) in batch.iter().zip(&all) {
-                answers.push(features.as_ref().map(|features| {
-                    let verdict = score(features, &stored, &Params::default());
-                    let explanation = match output {
-                        Output::Nothing => None,
-                        // Nothing was compared.
-                        _ if verdict.views == [0.0; 3] => Some(Explanation::default()),
-                        _ => Some(explain(message, &stored, N_EVIDENCE)),
-                    };
-                    Answer::Modern(Judged::new(verdict, explanation))
-                }));
+                let features = features.as_ref();
+                answers.push(features.map(|features| judge(message, features, &stored, output)));
             }
             Ok(())
         })?;
@@ -98,10 +97,54 @@ fn test(
     })
 }
 
+fn judge(message: &[u8], features: &Features, weights: &impl Weights, output: Output) -> Answer {
+    let verdict = score(features, weights, &Params::default());
+    let explanation = match output {
+        Output::Nothing => None,
+        // Nothing was compared.
+        _ if verdict.views == [0.0; 3] => Some(Explanation::default()),
+        _ => Some(explain(message, weights, N_EVIDENCE)),
+    };
+    Answer::Modern(Judged::new(verdict, explanation))
+}
+
+/// Does what `ask` says with one message that has words.
+pub(super) fn answer(
+    ask: &Ask,
+    message: &[u8],
+    store: &mut dyn ModelStore,
+    now: u64,
+) -> Result<Option<Answer>, Error> {
+    let mut judged = None;
+    let judges = match (ask.mode, ask.output) {
+        (Mode::Test, _) | (Mode::Register, Output::Json | Output::Explanation) => true,
+        (_, _) => false,
+    };
+    if let (true, Output::Nothing) = (judges, ask.output) {
+        let verdicts = store.judge(&[features(message)], &Params::default())?;
+        let verdict = verdicts.into_iter().next();
+        judged = verdict.map(|verdict| Answer::Modern(Judged::new(verdict, None)));
+    } else if judges {
+        let features = features(message);
+        store.look(&mut |view| {
+            let stored = Stored::open(view)?;
+            judged = Some(judge(message, &features, &stored, ask.output));
+            Ok(())
+        })?;
+    }
+    let Some(act) = ask.mode.act() else {
+        return Ok(judged);
+    };
+    let lesson = Lesson::new(message, act);
+    let verdicts = learn(store, &[lesson], now, &Keep::default(), ask.durability())?;
+    let verdict = verdicts.into_iter().next().flatten();
+    Ok(judged.or_else(|| learned_answer(ask.mode, verdict)))
+}
+
 /// Pieces of evidence each way.
 const N_EVIDENCE: usize = 10;
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

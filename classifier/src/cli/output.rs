@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::modern::Judged;
+use super::wire::{self, Ask};
 use super::{Config, Output};
 use crate::classic::{Params, Score};
 
@@ -12,6 +13,8 @@ use crate::classic::{Params, Score};
 pub(super) enum Answer {
     Classic(Score),
     Modern(Judged),
+    /// Printed by the daemon.
+    Said(wire::Verdict),
 }
 
 impl Answer {
@@ -19,29 +22,49 @@ impl Answer {
         match self {
             Self::Classic(score) => score.is_spam(params),
             Self::Modern(judged) => judged.is_spam(),
+            Self::Said(verdict) => verdict.is_spam,
         }
     }
 
     /// The header fields of `-p`, each line ended by LF.
-    pub(super) fn header_fields(&self, params: &Params) -> String {
+    pub(super) fn header_fields(&self, params: &Params) -> Vec<u8> {
         match self {
-            Self::Classic(score) => score.header_fields(params),
-            Self::Modern(judged) => judged.header_fields(),
+            Self::Classic(score) => score.header_fields(params).into_bytes(),
+            Self::Modern(judged) => judged.header_fields().into_bytes(),
+            Self::Said(verdict) => verdict.header_fields.clone(),
+        }
+    }
+
+    /// All of it, to be sent to who has asked.
+    pub(super) fn to_verdict(&self, ask: &Ask) -> wire::Verdict {
+        let params = ask.params();
+        let mut printed = Vec::new();
+        let written = print(ask.output, &params, self, &mut printed);
+        written.expect("memory can be written to");
+        wire::Verdict {
+            is_spam: self.is_spam(&params),
+            header_fields: self.header_fields(&params),
+            printed,
         }
     }
 }
 
 /// Writes what `config` wants to know of `answer`.
 pub(super) fn write(config: &Config, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
+    print(config.output, &config.params, answer, out)
+}
+
+fn print(output: Output, params: &Params, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
     let score = match answer {
         Answer::Classic(score) => score,
-        Answer::Modern(judged) => return judged.write(config.output, out),
+        Answer::Modern(judged) => return judged.write(output, out),
+        Answer::Said(verdict) => return out.write_all(&verdict.printed),
     };
-    match config.output {
+    match output {
         Output::Nothing => Ok(()),
         Output::Report => score.write_report(out),
-        Output::Json => write_json(score, &config.params, out),
-        Output::Explanation => write_explanation(score, &config.params, out),
+        Output::Json => write_json(score, params, out),
+        Output::Explanation => write_explanation(score, params, out),
     }
 }
 

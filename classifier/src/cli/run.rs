@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::database::{Database, Guarded};
 use super::folder::{self, MailFile};
 use super::output::Answer;
-use super::{Config, Mode, modern, output};
+use super::{Config, Mode, client, modern, output};
 use crate::classic::{self, Layout, Lexer, Message, MessageReader, Score, Scorer};
 use crate::store::{Durability, Pending, TokenStore};
 use crate::{Changes, Error, Label};
@@ -241,6 +241,11 @@ impl Filter<'_> {
             Some(Database::Modern(model)) => {
                 modern::answers(self.config, batch, model, self.durability())
             }
+            Some(Database::Daemon(_)) => self.ask(batch),
+            Some(Database::Copy(copy)) => {
+                let copy = Arc::clone(copy);
+                self.answers_of_copy(batch, &copy)
+            }
             Some(Database::Classic(counts)) => {
                 let counts = counts.clone();
                 self.scores(batch, &counts)
@@ -250,6 +255,46 @@ impl Filter<'_> {
             self.fail(&error.into());
             batch.iter().map(|_| None).collect()
         })
+    }
+
+    /// The daemon's answers. Should it go away, those that can be given
+    /// without it; what it has already learned of this batch it knows.
+    fn ask(&mut self, batch: &Batch) -> Result<Vec<Option<Answer>>, Error> {
+        let Some(Database::Daemon(daemon)) = &mut self.database else {
+            return Ok(Vec::new());
+        };
+        let unanswered = match daemon.answers(self.config, batch) {
+            Err(client::Failure::Unanswered(reason)) => reason,
+            Err(client::Failure::Refused(error)) => return Err(error),
+            Ok(answers) => return Ok(answers),
+        };
+        let copy = Arc::new(client::copy(self.config, &unanswered, self.note)?);
+        let answers = self.answers_of_copy(batch, &copy);
+        self.database = Some(Database::Copy(copy));
+        answers
+    }
+
+    /// Answers by what was left when the daemon took the database over; what
+    /// there is to learn waits for it.
+    fn answers_of_copy(
+        &mut self,
+        batch: &Batch,
+        copy: &client::Copy,
+    ) -> Result<Vec<Option<Answer>>, Error> {
+        for message in batch.iter().filter(|message| has_words(message)) {
+            copy.put_by(self.config, message)?;
+        }
+        let told =
+            |label, message: &Message| has_words(message).then(|| copy.told(self.config, label));
+        match (self.config.mode.label(), &*copy.database) {
+            (Some(label), _) => Ok(batch.iter().map(|message| told(label, message)).collect()),
+            (None, Database::Modern(model)) => modern::test(batch, model, self.config.output),
+            (None, Database::Classic(counts)) => {
+                let scores = self.test(batch, counts)?.into_iter();
+                Ok(scores.map(|score| score.map(Answer::Classic)).collect())
+            }
+            (None, _) => Ok(batch.iter().map(|_| None).collect()),
+        }
     }
 
     fn scores(&mut self, batch: &Batch, counts: &Counts) -> Result<Vec<Option<Answer>>, Error> {
@@ -267,10 +312,6 @@ impl Filter<'_> {
 
     /// Registers under the user's label. Words are found side by side.
     fn learn(&mut self, batch: &Batch, label: Label) -> Vec<Option<Score>> {
-        let hits = match label {
-            Label::Ham => 0.0,
-            Label::Spam => 1.0,
-        };
         let learned =
             |message: &Message| has_words(message).then(|| classic::message_tokens(message));
         let tokens: Vec<_> = match batch.as_slice() {
@@ -283,10 +324,7 @@ impl Filter<'_> {
             if takes_back {
                 self.pending.unlearn(label.other(), &tokens);
             }
-            Score {
-                hits,
-                evidence: Vec::new(),
-            }
+            told(label)
         };
         tokens.into_iter().map(|t| t.map(&mut learn)).collect()
     }
@@ -359,14 +397,14 @@ impl Filter<'_> {
         answer: Option<Answer>,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let mut fields = String::new();
+        let mut fields = Vec::new();
         if let Some(answer) = answer {
             self.last = Some(answer.is_spam(&self.config.params));
             output::write(self.config, &answer, out)?;
             fields = answer.header_fields(&self.config.params);
         }
         if self.config.passthrough {
-            classic::passthrough(message, fields.as_bytes(), out)?;
+            classic::passthrough(message, &fields, out)?;
         }
         Ok(())
     }
@@ -419,6 +457,17 @@ impl Filter<'_> {
             (None, Some(true)) => Exit::Spam,
             (None, _) => Exit::Ham,
         }
+    }
+}
+
+/// What a person said, as bmf prints it.
+pub(super) fn told(label: Label) -> Score {
+    Score {
+        hits: match label {
+            Label::Ham => 0.0,
+            Label::Spam => 1.0,
+        },
+        evidence: Vec::new(),
     }
 }
 

@@ -15,7 +15,7 @@
 //! The steps after an entry, until the next one, are its. What the numbers
 //! mean stands in docs/modern-engine.md.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
@@ -247,6 +247,41 @@ impl Exported {
             _ => return None,
         }
         Some(())
+    }
+
+    /// The change that adds this to what `view` shows: of the two models the
+    /// one that holds more messages, with what the other one's ledger says that
+    /// it learned besides. What both know counts once, so that adding the same
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn merging(&self, view: &dyn ModelView) -> Result<ModelChanges, Error> {
+        let mut text = Vec::new();
+        export(view, &mut text, view.path())?;
+        let there = Self::read(&mut &*text, view.path())?;
+        let n = |exported: &Self| {
+            let TrainedMessages { ham, spam } = exported.model.trained;
+            u64::from(ham) + u64::from(spam)
+        };
+        match n(self) > n(&there) {
+            true => self.clone().with(&there).replacing(view),
+            false => there.with(self).replacing(view),
+        }
+    }
+
+    fn with(mut self, other: &Self) -> Self {
+        let known: HashSet<_> = self.entries.iter().map(|(digest, _)| *digest).collect();
+        for (digest, entry) in &other.entries {
+            if !known.contains(digest) {
+                let mut entry = entry.clone();
+                for record in &mut entry.records {
+                    self.model.add(record);
+                }
+                self.entries.push((*digest, entry));
+            }
+        }
+        self
     }
 
     /// The change that makes this of what `view` shows.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Locks `file`, which gives the lock back when it is dropped. `None`: it was
 /// not to be had within `wait`.
-pub(super) fn within(wait: Duration, file: File) -> io::Result<Option<File>> {
+pub(crate) fn within(wait: Duration, file: File) -> io::Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => return Ok(Some(file)),
         Err(TryLockError::Error(error)) => return Err(error),

@@ -11,7 +11,7 @@ pub mod conformance;
 #[cfg(feature = "lmdb")]
 pub mod lmdb;
 #[cfg(any(feature = "lmdb", feature = "text"))]
-mod lock;
+pub(crate) mod lock;
 mod memory;
 pub mod model;
 mod pending;

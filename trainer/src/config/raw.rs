@@ -14,7 +14,10 @@ pub(super) struct File {
     pub(super) mailboxes: Mailboxes,
     pub(super) folders: Folders,
     pub(super) learning: Learning,
-    pub(super) databases: Option<Spanned<String>>,
+    pub(super) database: Database,
+    pub(super) service: Service,
+    pub(super) spamd: Spamd,
+    pub(super) metrics: Metrics,
     pub(super) rotation: Rotation,
     pub(super) watching: Watching,
     pub(super) users: BTreeMap<Spanned<String>, User>,
@@ -27,6 +30,38 @@ pub(super) struct Watching {
     pub(super) poll_seconds: Option<NonZeroU64>,
     pub(super) only_poll: Option<bool>,
     pub(super) max_watches: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Database {
+    pub(super) path: Option<Spanned<PathBuf>>,
+    pub(super) model_cache_bytes: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Service {
+    pub(super) socket: Option<Spanned<PathBuf>>,
+    pub(super) mail_user: Option<String>,
+    pub(super) max_message_bytes: Option<NonZeroU64>,
+    pub(super) max_connections: Option<NonZeroU64>,
+    pub(super) max_connections_per_user: Option<NonZeroU64>,
+    pub(super) patience_seconds: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Spamd {
+    pub(super) socket: Option<Spanned<PathBuf>>,
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) tell_over_tcp: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -21,6 +21,7 @@
 //! | `bmf.mdb` | the database |
 //! | `bmf.mdb-lock` | LMDB's table of readers; may be deleted when no process runs |
 //! | `bmf.mdb-writer` | locked (`flock`) by the one process that writes; holds the number of the last one |
+//! | `bmf.mdb-moved` | the daemon has taken the database over, and nobody writes here any more: `moving` or `moved`, a blank, seconds since 1970, LF |
 //!
 //! # Layout, version 1
 //!
@@ -75,10 +76,12 @@ use crate::{Changes, Error, Listed, Token, TokenCounts, TrainedMessages};
 mod environment;
 mod fault;
 mod model;
+mod moved;
 mod record;
 mod transaction;
 
 pub use self::fault::FaultGuard;
+pub use self::moved::Moved;
 
 /// What a process wants of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +299,9 @@ impl Lmdb {
             return refused(ErrorKind::PermissionDenied);
         }
         let _writer = self.lock_writer()?;
+        if let Some(moved) = Moved::of(&self.path)? {
+            return Err(moved.refusal(&self.path));
+        }
         loop {
             let (outcome, grown) = {
                 let environment = self.environment.read();

@@ -1,0 +1,339 @@
+//! `bmf` and `bmfd` together: what is printed, what is learned, and what
+//! happens when one of them is not there.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tests::programs::built;
+use tests::run::{Input, Outcome, run, scratch};
+
+/// A host with a daemon, and a user with a home folder.
+struct Host {
+    dir: TempDir,
+    daemon: Option<Child>,
+}
+
+impl Host {
+    fn new(config: &str) -> Self {
+        let dir = scratch();
+        let path = dir.path().display();
+        let all = format!(
+            "mailboxes.patterns = ['{path}/mail/*/Maildir']\n\
+             database.path = '{path}/database'\nservice.socket = '{path}/socket'\n{config}"
+        );
+        fs::create_dir(dir.path().join("mail")).unwrap();
+        fs::write(dir.path().join("bmfd.toml"), all).unwrap();
+        Self { dir, daemon: None }
+    }
+
+    fn started(config: &str) -> Self {
+        let mut host = Self::new(config);
+        host.start();
+        host
+    }
+
+    fn bmfd(&self) -> Command {
+        let mut command = Command::new(built("bmfd"));
+        command.arg("--config").arg(self.path("bmfd.toml"));
+        command
+    }
+
+    fn admin(&self, args: &str) -> Outcome {
+        run(self.bmfd().args(args.split(' ')), Input::Empty)
+    }
+
+    fn start(&mut self) {
+        let mut command = self.bmfd();
+        command.arg("serve").stderr(Stdio::null());
+        self.daemon = Some(command.spawn().unwrap());
+        let begun = Instant::now();
+        while UnixStream::connect(self.path("socket")).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no socket");
+            std::thread::yield_now();
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
+    /// In the home folder `home`, asking the daemon.
+    fn bmf(&self, home: &str, args: &str, input: &[u8]) -> Outcome {
+        let mut command = bmf_in(&self.home(home), args);
+        command.env("BMF_SOCKET", self.path("socket"));
+        run(&mut command, Input::Bytes(input))
+    }
+
+    /// Without the daemon.
+    fn alone(&self, home: &str, args: &str, input: &[u8]) -> Outcome {
+        let mut command = bmf_in(&self.home(home), args);
+        command.env("BMF_SOCKET", "");
+        run(&mut command, Input::Bytes(input))
+    }
+
+    fn status(&self) -> String {
+        self.admin("status --json").stdout_text()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn bmf_in(home: &Path, args: &str) -> Command {
+    let mut command = Command::new(built("bmf"));
+    command.args(args.split_whitespace()).env("HOME", home);
+    command
+}
+
+fn mail(n: usize, words: &str) -> Vec<u8> {
+    format!("From: a{n}@example.org\nSubject: {words} {n}\n\n{words} number {n} of many\n")
+        .into_bytes()
+}
+
+fn mbox(words: &str, n: usize) -> Vec<u8> {
+    let one = |n| {
+        [
+            b"From a@b Thu Jan  1 00:00:00 1970\n",
+            &*mail(n, words),
+            b"\n",
+        ]
+        .concat()
+    };
+    (0..n).flat_map(one).collect()
+}
+
+/// The same to the byte through the socket and without a daemon.
+#[test]
+fn prints_what_bmf_alone_prints() {
+    for engine in ["classic", "modern"] {
+        let host = Host::started("");
+        let steps: &[(&str, Vec<u8>)] = &[
+            ("-s", mbox("cheap watches", 12)),
+            ("-n", mbox("lunch tomorrow", 12)),
+            ("-t", mail(50, "cheap watches")),
+            ("-p", mail(51, "cheap watches")),
+            ("-p", mail(52, "lunch tomorrow")),
+            ("-p -t", mbox("lunch", 3)),
+            ("-S", mail(52, "lunch tomorrow")),
+            ("-N -p", mail(51, "cheap watches")),
+            ("--json -t", mail(53, "watches for lunch")),
+            ("--json", mail(54, "watches for lunch")),
+            ("--explain -t", mbox("cheap lunch", 2)),
+            ("", mail(55, "lunch")),
+            ("-t", Vec::new()),
+            ("-p", b"\n".to_vec()),
+            ("-t -v", mail(1, "\u{e4}\u{f6}")),
+        ];
+        for (n, (args, input)) in steps.iter().enumerate() {
+            let args = format!("--engine {engine} {args}");
+            let through = host.bmf("with", &args, input);
+            let alone = host.alone("without", &args, input);
+            assert_eq!(through, alone, "step {n}: {args}");
+        }
+    }
+}
+
+#[test]
+fn a_database_is_taken_over_once() {
+    for engine in ["classic", "modern"] {
+        let host = Host::started("");
+        host.alone(
+            "home",
+            &format!("--engine {engine} -s"),
+            &mbox("cheap watches", 12),
+        );
+        host.alone("home", "-n", &mbox("lunch tomorrow", 12));
+        let before = host.alone("home", "-t", &mail(40, "cheap watches"));
+        let taken = host.bmf("home", "-t", &mail(40, "cheap watches"));
+        assert_eq!(taken.stdout, before.stdout, "{engine}");
+        assert!(taken.stderr.contains("handed"), "{}", taken.stderr);
+        let again = host.bmf("home", "-t", &mail(40, "cheap watches"));
+        assert_eq!((again.stdout, again.stderr.as_str()), (before.stdout, ""));
+        let status = host.status();
+        assert!(status.contains("\"ham\":12,\"spam\":12"), "{status}");
+        assert!(
+            status.contains(&format!("\"engine\":\"{engine}\"")),
+            "{status}"
+        );
+        // What was left is read and not written.
+        let dir = host.home("home").join(".bmf");
+        let refused = host.alone("home", &format!("-s -d {}", dir.display()), &mail(1, "x"));
+        assert_eq!(refused.code(), 2);
+        assert!(refused.stderr.contains("handed over"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn what_was_learned_without_the_daemon_waits_and_counts_once() {
+    for engine in ["classic", "modern"] {
+        let mut host = Host::started("");
+        host.bmf(
+            "home",
+            &format!("--engine {engine} -s"),
+            &mbox("cheap watches", 12),
+        );
+        host.bmf("home", "-n", &mbox("lunch tomorrow", 12));
+        host.kill();
+        let learned = host.bmf("home", "-s", &mail(70, "new pills"));
+        assert_eq!(learned.code(), 0, "{}", learned.stderr);
+        assert!(
+            learned.stderr.contains("does not answer"),
+            "{}",
+            learned.stderr
+        );
+        let passed = host.bmf("home", "-p -n", &mail(71, "lunch"));
+        assert!(passed.stdout_text().contains("X-Spam-Status: No"));
+        let spool = host.home("home").join(".bmf/spool");
+        let kept: Vec<_> = fs::read_dir(&spool)
+            .unwrap()
+            .map(|f| f.unwrap().path())
+            .collect();
+        assert_eq!(kept.len(), 2);
+        let copies: Vec<_> = kept.iter().map(|file| fs::read(file).unwrap()).collect();
+        host.start();
+        host.bmf("home", "-t", &mail(1, "x"));
+        assert_eq!(fs::read_dir(&spool).unwrap().count(), 0);
+        let once = host.status();
+        assert!(once.contains("\"ham\":13,\"spam\":13"), "{once}");
+        // As after a kill between the daemon's reply and the removal.
+        for (path, bytes) in kept.iter().zip(copies) {
+            fs::write(path, bytes).unwrap();
+        }
+        host.bmf("home", "-t", &mail(1, "x"));
+        assert!(
+            host.status().contains("\"ham\":13,\"spam\":13"),
+            "{}",
+            host.status()
+        );
+    }
+}
+
+/// Each step of handing over, with the process killed after it: the steps are
+/// its system calls that change a file or send something.
+#[test]
+fn killed_while_handing_over() {
+    let steps = [
+        "rename",
+        "fsync",
+        "mkdir",
+        "connect",
+        "sendto,write",
+        "recvfrom,read",
+    ];
+    for engine in ["classic", "modern"] {
+        for step in steps {
+            for nth in 1..=4 {
+                let host = Host::started("");
+                host.alone(
+                    "home",
+                    &format!("--engine {engine} -s"),
+                    &mbox("cheap watches", 3),
+                );
+                let mut strace = tests::programs::peer("strace");
+                strace
+                    .args(["-qq", "-o", "/dev/null", "-e"])
+                    .arg(format!("inject={step}:signal=KILL:when={nth}"))
+                    .arg(built("bmf"))
+                    .arg("-s")
+                    .env("HOME", host.home("home"))
+                    .env("BMF_SOCKET", host.path("socket"));
+                run(&mut strace, Input::Bytes(&mail(9, "other pills")));
+                host.bmf("home", "-s", &mail(9, "other pills"));
+                let status = host.status();
+                assert!(
+                    status.contains("\"ham\":0,\"spam\":4"),
+                    "{engine} {step} {nth}: {status}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_clients_are_turned_away_and_others_served() {
+    let host = Host::started(
+        "service.max_connections_per_user = 8\nservice.patience_seconds = 1\nservice.max_message_bytes = 100000\n",
+    );
+    let connect = || UnixStream::connect(host.path("socket")).unwrap();
+    let said = |mut stream: UnixStream, bytes: &[u8]| {
+        let _ = stream.write_all(bytes);
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        String::from_utf8_lossy(&reply).into_owned()
+    };
+    assert!(said(connect(), b"GET / HTTP/1.0\r\n\r\n").contains("no frame"));
+    assert!(said(connect(), b"bmf\x02\x01\0\0\0\0\0\0\0").contains("version 2"));
+    assert!(said(connect(), b"bmf\x01\x01\0\0\0\xff\xff\xff\xff").contains("no more than"));
+    // One that says nothing and one that stops half-way are hung up on.
+    let silent = connect();
+    let mut slow = connect();
+    slow.write_all(b"bmf\x01\x01\0\0\0\0\0\x01\0half").unwrap();
+    let answered = host.bmf("home", "-t", &mail(1, "x"));
+    assert_eq!((answered.code(), answered.stderr.as_str()), (1, ""));
+    assert_eq!(said(silent, b""), "");
+    assert_eq!(said(slow, b""), "");
+    // Those beyond the limit get nothing.
+    let many: Vec<_> = (0..8).map(|_| connect()).collect();
+    assert_eq!(said(connect(), b""), "");
+    drop(many);
+    let long = host.bmf("home", "-p", &mail(1, &"word ".repeat(100_000)));
+    assert!(long.stderr.contains("no more than"), "{}", long.stderr);
+    assert!(long.stdout.len() > 100_000, "a filter never eats mail");
+    assert_eq!(host.bmf("home", "-t", &mail(1, "x")).code(), 1);
+}
+
+#[test]
+fn users_are_listed_moved_and_backed_up_while_it_runs() {
+    let mut host = Host::started("");
+    host.bmf("home", "-s", &mbox("cheap watches", 3));
+    let me = host.admin("user list").stdout_text().trim_end().to_owned();
+    assert_eq!(host.bmf("home", "--user other -s", &mail(1, "x")).code(), 0);
+    assert_eq!(host.admin("user list").stdout_text().lines().count(), 2);
+    let backup = host.path("backup");
+    assert_eq!(
+        host.admin(&format!("backup {}", backup.display())).code(),
+        0
+    );
+    let exported = host.admin(&format!("user export {me}"));
+    assert_eq!(host.admin(&format!("user remove {me}")).code(), 0);
+    assert_eq!(host.admin("user rename other third").code(), 0);
+    assert_eq!(host.admin("user list").stdout_text(), "third\n");
+    let mut import = host.bmfd();
+    import.args(["user", "import", "fourth"]);
+    assert_eq!(run(&mut import, Input::Bytes(&exported.stdout)).code(), 0);
+    assert!(
+        host.status()
+            .contains("\"user\":\"fourth\",\"engine\":\"modern\",\"ham\":0,\"spam\":3")
+    );
+    let human = host.admin("status fourth").stdout_text();
+    assert!(
+        human.starts_with("fourth: modern, 0 ham, 3 spam; last learned "),
+        "{human}"
+    );
+    // The same without a daemon, and from the backup put in its place.
+    host.kill();
+    assert_eq!(host.admin("user list").stdout_text(), "fourth\nthird\n");
+    fs::remove_dir_all(host.path("database")).unwrap();
+    fs::rename(&backup, host.path("database")).unwrap();
+    host.start();
+    assert!(host.status().contains(&format!("\"user\":\"{me}\"")));
+}

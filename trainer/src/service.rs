@@ -1,0 +1,326 @@
+//! What whoever asks may do with which model, and doing it.
+//!
+//! No sockets here: [`crate::socket`] and [`crate::spamd`] carry requests and
+//! answers. A call may wait for a disk, so that it belongs on a thread for
+//! such work.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use classifier::classic::{Params, Scorer};
+use classifier::cli::wire::{Ask, Refusal, Reply, Request};
+use classifier::cli::{Engine, Mode, Output, answer};
+use classifier::import::Lists;
+use classifier::modern::{self, Act, Canonical, Exported, Keep, Lesson};
+use classifier::store::{Durability, ModelStore, TokenLookup, TokenStore};
+use classifier::{Error, TrainedMessages};
+use classifier_rocksdb::HostStore;
+
+use crate::admin;
+use crate::journal::{Event, Journal, What};
+use crate::metrics::Metrics;
+use crate::users::{self, Peer};
+
+/// The models of all users, as those may use them who ask over a socket.
+pub struct Service {
+    host: HostStore,
+    /// May name any user, as may the superuser.
+    mail_user: Option<String>,
+    /// Counts what was done.
+    pub metrics: Metrics,
+    /// One database at a time is taken over: it is in memory meanwhile.
+    taking_over: Mutex<()>,
+}
+
+impl Service {
+    /// With the database of `host`.
+    pub fn new(host: HostStore, mail_user: Option<String>) -> Self {
+        Self {
+            host,
+            mail_user,
+            metrics: Metrics::default(),
+            taking_over: Mutex::new(()),
+        }
+    }
+
+    /// The database.
+    pub fn host(&self) -> &HostStore {
+        &self.host
+    }
+
+    /// Does what `peer` wants. `now` is in seconds since 1970.
+    pub fn answer(&self, peer: Peer, request: &Request<'_>, now: u64) -> Reply {
+        let outcome = match request {
+            Request::Message { ask, user, message } => {
+                self.metrics.messages.add();
+                self.whose(peer, user)
+                    .and_then(|user| Ok(self.message(&user, ask, message, now)?))
+            }
+            Request::TakeOver { engine, text } => self
+                .whose(peer, "")
+                .and_then(|user| Ok(self.take_over(&user, *engine, text, now)?)),
+            Request::Command { args, input } => {
+                let me = rustix::process::geteuid().as_raw();
+                match peer {
+                    Peer::Uid(uid) if uid == 0 || uid == me => {
+                        Ok(admin::answer(&self.host, args, input, now))
+                    }
+                    _ => Err(Refused::not_yours(
+                        "only root and bmfd's own user may".into(),
+                    )),
+                }
+            }
+        };
+        outcome.unwrap_or_else(|refused| {
+            self.metrics.refused.add();
+            Reply::Refused(refused.refusal, refused.reason)
+        })
+    }
+
+    /// Whose model `peer` means by `wanted`, if it may use that one; empty:
+    /// its own.
+    ///
+    /// # Errors
+    /// When it may not, or nobody knows who it is.
+    pub fn whose(&self, peer: Peer, wanted: &str) -> Result<String, Refused> {
+        let (own, may_name_others) = match peer {
+            Peer::Anybody => (None, true),
+            Peer::Uid(uid) => {
+                let own = users::name(uid).map_err(|error| Refused {
+                    refusal: Refusal::TryAgain,
+                    reason: format!("cannot look up uid {uid}: {error}"),
+                })?;
+                let is_mail_user = own.is_some() && own == self.mail_user;
+                (own, uid == 0 || is_mail_user)
+            }
+        };
+        match own {
+            Some(own) if wanted.is_empty() || wanted == own => Ok(own),
+            _ if wanted.is_empty() => Err(Refused::not_yours("nobody knows who is asking".into())),
+            _ if !users::is_name(wanted) => Err(Refused::not_yours(format!(
+                "{wanted:?} cannot be the name of a user"
+            ))),
+            _ if may_name_others => Ok(wanted.into()),
+            Some(own) => Err(Refused::not_yours(format!(
+                "{own} may not use the model of {wanted}"
+            ))),
+            None => Err(Refused::not_yours("nobody knows who is asking".into())),
+        }
+    }
+
+    /// Judges or learns a message, as `bmf` would.
+    ///
+    /// # Errors
+    /// When the database fails, or the model is of another engine.
+    pub fn message(&self, user: &str, ask: &Ask, message: &[u8], now: u64) -> Result<Reply, Error> {
+        let engine = self.engine(user)?;
+        if let (Some(wanted), Some(found)) = (ask.engine, engine)
+            && wanted != found
+        {
+            return Err(Error::OtherEngine {
+                path: format!("the model of {user}").into(),
+                found: found.name().into(),
+                wanted: wanted.name().into(),
+            });
+        }
+        if !answer::is_message(message) {
+            return Ok(Reply::NoWord);
+        }
+        let engine = match (engine, ask.engine) {
+            (Some(engine), _) => engine,
+            (None, Some(Engine::Classic)) if ask.mode != Mode::Test => {
+                self.make_classic(user)?;
+                Engine::Classic
+            }
+            (None, wanted) => wanted.unwrap_or(Engine::Modern),
+        };
+        let reply = match engine {
+            Engine::Classic => self.classic(user, ask, message, now)?,
+            Engine::Modern => answer::modern(ask, message, &mut self.host.model(user), now)?,
+        };
+        if let Reply::Verdict(verdict) = &reply {
+            self.metrics.verdict(ask.mode, verdict.is_spam);
+        }
+        if let Some(label) = ask.mode.label() {
+            self.note(user, What::Learned(label), "bmf", now);
+        }
+        Ok(reply)
+    }
+
+    /// Learns or forgets what `act` says; whether that changed anything.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was learned.
+    pub fn teach(&self, user: &str, act: Act, message: &[u8], now: u64) -> Result<bool, Error> {
+        let digest = Canonical::new(message).digest();
+        let keep = Keep::default();
+        let (before, after);
+        if self.engine(user)? == Some(Engine::Classic) {
+            let mut store = self.host.user(user);
+            before = store.learned(&digest)?;
+            store.learn(&[(message, act)], now, &keep, Durability::Synced)?;
+            after = store.learned(&digest)?;
+        } else {
+            let mut store = self.host.model(user);
+            before = learned(&store, &digest)?;
+            let lesson = Lesson::new(message, act);
+            modern::learn(&mut store, &[lesson], now, &keep, Durability::Synced)?;
+            after = learned(&store, &digest)?;
+        }
+        let is_changed = before != after;
+        if let (true, what) = (is_changed, after.map(|learned| learned.label)) {
+            let what = what.map_or(What::Forgotten, What::Learned);
+            self.note(user, what, "spamd", now);
+            self.metrics.learned.add();
+        }
+        Ok(is_changed)
+    }
+
+    /// The engine of a user's model; `None`: there is no model yet.
+    fn engine(&self, user: &str) -> Result<Option<Engine>, Error> {
+        if self.host.user(user).note(ENGINE)?.is_some() {
+            return Ok(Some(Engine::Classic));
+        }
+        let engines = self.host.engines(user)?;
+        Ok(engines.contains(&"modern").then_some(Engine::Modern))
+    }
+
+    fn make_classic(&self, user: &str) -> Result<(), Error> {
+        let store = self.host.user(user);
+        store.put_note(ENGINE, b"classic", Durability::Synced)
+    }
+
+    fn classic(&self, user: &str, ask: &Ask, message: &[u8], now: u64) -> Result<Reply, Error> {
+        let mut store = self.host.user(user);
+        // Asked before what it says is learned, with the constants of who asks.
+        let reply = answer::classic(ask, || {
+            Scorer::default().score(message, &store, &ask.params())
+        })?;
+        if let Some(act) = ask.mode.act() {
+            let keep = Keep::default();
+            store.learn(&[(message, act)], now, &keep, ask.durability())?;
+        }
+        Ok(reply)
+    }
+
+    /// Makes the database that a user had for himself his model here, once. A
+    /// model that is here already, from what he taught by moving mail, keeps
+    /// what it has learned.
+    fn take_over(&self, user: &str, engine: Engine, text: &[u8], now: u64) -> Result<Reply, Error> {
+        let _alone = self
+            .taking_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let source = Path::new("the database that was handed over");
+        match engine {
+            Engine::Modern => {
+                let exported = Exported::read(&mut &*text, source)?;
+                let mut store = self.host.model(user);
+                // What is known by its digest is not added again, so that a
+                // second time changes nothing.
+                store.change(Durability::Synced, &mut |view| exported.merging(view))?;
+            }
+            Engine::Classic => {
+                let lists = Lists::from_text(text, source)?;
+                if let Some(refused) = self.take_over_counts(user, &lists, text)? {
+                    return Ok(refused);
+                }
+            }
+        }
+        self.note(user, What::TakenOver, engine.name(), now);
+        self.metrics.taken_over.add();
+        Ok(Reply::Done)
+    }
+
+    /// Counts have no ledger of what was learned before: the digest of the
+    /// whole, noted before and after, tells a repetition from another one.
+    fn take_over_counts(
+        &self,
+        user: &str,
+        lists: &Lists,
+        text: &[u8],
+    ) -> Result<Option<Reply>, Error> {
+        let mut store = self.host.user(user);
+        let digest = Canonical::new(text).digest();
+        let trained = store.lookup(&[], &mut Vec::new())?;
+        let is_known = store.note(TAKING_OVER)?.as_deref() == Some(&digest);
+        if trained != TrainedMessages::default() {
+            let reason = format!("{user} has a model here already; `bmfd user remove` makes room");
+            return Ok((!is_known).then_some(Reply::Refused(Refusal::Failed, reason)));
+        }
+        // The counts are replaced wholly, and take the notes of before with
+        // them; so the engine is noted after them.
+        store.replace(lists.trained(), &mut lists.entries())?;
+        store.put_note(TAKING_OVER, &digest, Durability::Synced)?;
+        store.put_note(ENGINE, b"classic", Durability::Synced)?;
+        Ok(None)
+    }
+
+    /// What is not noted is missing in the status only.
+    fn note(&self, user: &str, what: What, from: &str, now: u64) {
+        let event = Event {
+            time: now,
+            what,
+            from: from.into(),
+        };
+        if let Err(error) = Journal::of(&self.host, user).add(&[event]) {
+            tracing::warn!(user, %error, "journal not written");
+        }
+    }
+}
+
+const ENGINE: &str = "engine";
+const TAKING_OVER: &str = "taken-over";
+
+fn learned(
+    store: &dyn ModelStore,
+    digest: &modern::Digest,
+) -> Result<Option<modern::Learned>, Error> {
+    let mut learned = None;
+    store.look(&mut |view| {
+        learned = modern::learned(view, digest)?;
+        Ok(())
+    })?;
+    Ok(learned)
+}
+
+/// How a message is asked about by who has no options to give.
+pub fn plain(mode: Mode, output: Output) -> Ask {
+    Ask {
+        mode,
+        output,
+        engine: None,
+        syncs: true,
+        n_extrema: Params::bmf().n_extrema as u32,
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub struct Refused {
+    /// Of which kind.
+    pub refusal: Refusal,
+    /// For people.
+    pub reason: String,
+}
+
+impl Refused {
+    fn not_yours(reason: String) -> Self {
+        Self {
+            refusal: Refusal::NotYours,
+            reason,
+        }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self {
+            refusal: match error.is_transient() {
+                true => Refusal::TryAgain,
+                false => Refusal::Failed,
+            },
+            reason: error.to_string(),
+        }
+    }
+}
