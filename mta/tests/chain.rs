@@ -13,7 +13,7 @@ use std::sync::Arc;
 use mta::accounts::{Accounts, Address, Domain, Homes, User, UserSettings};
 use mta::handover::{Answer, Host};
 use mta::message::Message;
-use mta::pipeline::verdict::LmdbModels;
+use mta::pipeline::verdict::HostModels;
 use mta::pipeline::{Postern, Settings};
 use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, ReversePath};
 use tests::programs::{built, peer};
@@ -229,8 +229,8 @@ fn the_chain_of_the_old_host_works_as_it_did() {
 
     let mut settings = Settings::new("mx.example.org");
     settings.programs.path = format!("{}:/usr/bin:/bin", bin.display());
-    let databases = Databases::parse(&format!("{}/models/*", data.display())).unwrap();
-    let models = Box::new(LmdbModels::new(databases));
+    let databases = Databases::new(&data.join("models"), 1 << 20).unwrap();
+    let models = Box::new(HostModels::new(databases));
     let host = Postern::open(data, Arc::new(accounts), models, None, settings).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use mta::accounts::{Accounts, Address, Domain, Homes, User, UserSettings};
 use mta::handover::{Answer, Host};
 use mta::message::Message;
-use mta::pipeline::verdict::LmdbModels;
+use mta::pipeline::verdict::HostModels;
 use mta::pipeline::{Postern, Settings};
 use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, ReversePath};
 use tests::programs::peer;
@@ -56,8 +56,8 @@ const N_MESSAGES: &str = "POSTERN_KILLED_MESSAGES";
 fn open(data: &Path) -> Postern {
     let accounts =
         Accounts::open(&data.join("accounts.db"), Homes::new(data.join("mail"))).unwrap();
-    let databases = Databases::parse(&format!("{}/models/*", data.display())).unwrap();
-    let models = Box::new(LmdbModels::new(databases));
+    let databases = Databases::new(&data.join("models"), 1 << 20).unwrap();
+    let models = Box::new(HostModels::new(databases));
     let settings = Settings::new("mx.example.org");
     Postern::open(data, Arc::new(accounts), models, None, settings).unwrap()
 }

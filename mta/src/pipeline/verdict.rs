@@ -2,14 +2,11 @@
 //!
 //! The message is turned into features once, however many users it has.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-
 use classifier::modern::{
     self, Class, Evidence, Features, Params, Stored, explain, header_fields, probability,
 };
 use classifier::store::ModelStore;
-use classifier::store::lmdb::{Access, Lmdb};
+use classifier::store::lmdb::Access;
 use classifier::store::model::ModelView;
 use trainer::database::Databases;
 
@@ -112,45 +109,28 @@ fn class_above(class: Class, is_above: bool) -> Class {
     }
 }
 
-/// A LMDB file for each user, as `bmfd` keeps them.
+/// The host's database, which `bmfd`'s part of the host has open too.
 #[derive(Debug)]
-pub struct LmdbModels {
+pub struct HostModels {
     databases: Databases,
-    /// A process may have each open only once; whoever needs one that is open
-    /// shares it.
-    open: Mutex<HashMap<String, Weak<Lmdb>>>,
 }
 
-impl LmdbModels {
+impl HostModels {
     /// The models in `databases`.
     pub fn new(databases: Databases) -> Self {
-        Self {
-            databases,
-            open: Mutex::default(),
-        }
-    }
-
-    fn open(&self, user: &str) -> Result<Arc<Lmdb>, String> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(model) = open.get(user).and_then(Weak::upgrade) {
-            return Ok(model);
-        }
-        open.retain(|_, model| model.strong_count() > 0);
-        let opened = self.databases.open(user, Access::ReadOnly);
-        let model = Arc::new(opened.map_err(|error| error.to_string())?);
-        open.insert(user.to_owned(), Arc::downgrade(&model));
-        Ok(model)
+        Self { databases }
     }
 }
 
-impl Models for LmdbModels {
+impl Models for HostModels {
     fn look(
         &self,
         user: &str,
         look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
     ) -> Result<(), String> {
-        let model = self.open(user)?;
-        model.look(look).map_err(|error| error.to_string())
+        let taught = self.databases.open(user, Access::ReadOnly);
+        let taught = taught.map_err(|error| error.to_string())?;
+        taught.look(look).map_err(|error| error.to_string())
     }
 }
 
@@ -175,8 +155,8 @@ mod tests {
         }
     }
 
-    fn models(dir: &std::path::Path) -> LmdbModels {
-        let databases = Databases::parse(&format!("{}/*", dir.display())).unwrap();
+    fn models(dir: &std::path::Path) -> HostModels {
+        let databases = Databases::new(&dir.join("models"), 1 << 20).unwrap();
         let mut anna = databases
             .open("anna@example.org", Access::ReadWrite)
             .unwrap();
@@ -194,7 +174,7 @@ mod tests {
                 .unwrap();
             }
         }
-        LmdbModels::new(databases)
+        HostModels::new(databases)
     }
 
     #[test]
