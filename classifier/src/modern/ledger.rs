@@ -520,7 +520,7 @@ mod tests {
     /// all the same, in whichever order, under whichever label.
     #[test]
     fn a_model_that_forgot_all_is_as_new_though_its_sums_were_halved() {
-        const MESSAGES: u32 = 700;
+        const MESSAGES: u32 = 2_800;
         let keep = Keep::default();
         let mut store = MemoryModel::default();
         let label = |n: u32| [Label::Ham, Label::Spam][(n * n / 3 % 2) as usize];

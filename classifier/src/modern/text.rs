@@ -148,9 +148,11 @@ fn is_styled_invisible(tag: &str) -> bool {
 fn is_white(style: &str) -> bool {
     let is = |name: &str| {
         ["#fff", "#fef", "#fdf", "white"].iter().any(|white| {
-            style
-                .match_indices(white)
-                .any(|(at, _)| style[..at].ends_with(name))
+            style.match_indices(white).any(|(at, _)| {
+                let before = style[..at].strip_suffix(name);
+                // Neither another colour, such as "border-color", nor "bgcolor".
+                before.is_some_and(|b| !b.ends_with(['-', 'g']))
+            })
         })
     };
     let ground = style.contains("background") || style.contains("bgcolor");
