@@ -55,14 +55,10 @@ fn a_full_model_and_ledger_stay_within_their_bounds() {
         bytes: MIB,
         ..Keep::default()
     };
-    let mut at_two_thirds = 0;
     for n in 0..1_500 {
         let label = [Label::Ham, Label::Spam][(n % 2) as usize];
         let lesson = Lesson::new(&mail(n), Act::Learn(label));
         learn(&mut store, &[lesson], n.into(), &keep, Durability::Relaxed).unwrap();
-        if n == 1_000 {
-            at_two_thirds = file_bytes(dir.path());
-        }
     }
     let (model, ledger) = sizes(&store).unwrap();
     assert!(model as u64 > 2 * MIB, "{model}: the table is not full");
