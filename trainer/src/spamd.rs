@@ -230,7 +230,8 @@ pub fn judged(command: Command, verdict: &Verdict, message: &[u8]) -> Vec<u8> {
         let at = fields
             .find(name)
             .map_or("0", |at| &fields[at + name.len()..]);
-        at.split_whitespace().next().unwrap_or("0").to_owned()
+        let word = at.split_whitespace().next().unwrap_or("0");
+        word.trim_end_matches(',').to_owned()
     };
     let body = match command {
         Command::Symbols => symbol(is_spam, &fields).into(),
