@@ -138,7 +138,7 @@ fn programs(folder: &Path, clamd: &Clamd) -> PathBuf {
 }
 
 fn train(bmf: &Path, home: &Path) {
-    for n in 0..20 {
+    for n in 0..60 {
         for (option, subject, text) in [
             ("-s", "Cheap watches", "Buy cheap watches now, click here"),
             ("-n", "Lunch", "Shall we meet tomorrow, Anna asks"),

@@ -210,12 +210,12 @@ fn a_full_disk_loses_neither_the_message_nor_the_database() {
                 if [ $format = text ]; then cp \"$mount\"/db/*list.txt .; else \"$bmfconv\" -e -d \"$mount/db\"; fi || exit 97
                 cd \"$mount\"
             }
-            printf \"$small\" | \"$bmf\" -f $format -d db -s || exit 96
+            printf \"$small\" | \"$bmf\" --engine classic -f $format -d db -s || exit 96
             lists before
-            \"$bmf\" -f $format -d db -p -s <\"$mail\" >\"$passed\"; [ $? = 2 ] || exit 95
+            \"$bmf\" --engine classic -f $format -d db -p -s <\"$mail\" >\"$passed\"; [ $? = 2 ] || exit 95
             lists after
             diff -r \"$mount.before\" \"$mount.after\" >&2 || exit 94
-            printf \"$small\" | \"$bmf\" -f $format -d db -t >/dev/null; [ $? -lt 2 ]";
+            printf \"$small\" | \"$bmf\" --engine classic -f $format -d db -t >/dev/null; [ $? -lt 2 ]";
         let mount = folder.path().join(format.name());
         fs::create_dir(&mount).unwrap();
         let passed = folder.path().join("passed");

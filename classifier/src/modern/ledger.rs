@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::canonical::{Canonical, Digest};
 use super::changing::Changing;
 use super::encode::Entry;
-use super::model::{Learner, Record};
+use super::model::{Learner, Record, Weights as _};
 use super::stored::damaged;
 use super::{Class, Features, Params, Verdict, features, score};
 use crate::store::Durability;
@@ -76,6 +76,13 @@ impl Default for Keep {
 
 /// Most steps with which a correction outweighs what cannot be taken back.
 const MAX_STEPS: usize = 6;
+
+/// So many waiting messages are learned with each one of the other class. Two
+/// leave too many of that class alone at the end, and its verdict to all mail.
+const WAITING_AT_ONCE: usize = 1;
+/// By so many seconds, so that waiting messages come first by age, also among
+/// those that are learned in the same second.
+const DATED_BACK: u64 = 24 * 60 * 60;
 
 /// What was learned of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,14 +199,58 @@ impl<'v> Learning<'v> {
                 if let Some(entry) = &known {
                     self.take_back(entry);
                 }
-                let mut entry = self.add(Record::new(features, *label, &self.model));
-                if outweighs {
+                let waits = match label {
+                    Label::Spam => self.model.trained().ham == 0,
+                    Label::Ham => self.model.trained().spam == 0,
+                };
+                let record = match waits {
+                    true => Record::waiting(features, *label),
+                    false => Record::new(features, *label, &self.model),
+                };
+                let mut entry = self.add(record);
+                if waits {
+                    entry.time = self.now.saturating_sub(DATED_BACK);
+                } else if outweighs {
                     self.outweigh(features, *label, &mut entry);
                 }
                 self.enter(digest, Some(entry));
+                if !waits {
+                    self.learn_waiting()?;
+                }
             }
         }
         Ok(None)
+    }
+
+    /// Learns some of the messages that came when there was nothing to compare
+    /// them with, so that a folder of spam and then a folder of ham teach what
+    /// they would have taught mixed. They are the oldest entries; one that is
+    /// learned gets the time of now.
+    fn learn_waiting(&mut self) -> Result<(), Error> {
+        let mut oldest = Vec::new();
+        let touched = &self.touched;
+        self.view.entries_by_age(&mut |_, digest, _| {
+            if !touched
+                .get(digest)
+                .is_some_and(|touched| touched.is_changed)
+            {
+                oldest.push(*digest);
+            }
+            oldest.len() < WAITING_AT_ONCE
+        })?;
+        for digest in oldest {
+            let Some(entry) = self.known(&digest)? else {
+                continue;
+            };
+            let [record] = &entry.records[..] else { break };
+            if !record.is_waiting() {
+                break;
+            }
+            self.take_back(&entry);
+            let entry = self.add(record.clone().awaited(&self.model));
+            self.enter(&digest, Some(entry));
+        }
+        Ok(())
     }
 
     /// The entry of a message, as it is by now.
@@ -385,6 +436,30 @@ mod tests {
     }
 
     #[test]
+    fn one_folder_after_the_other_teaches_as_much_as_mixed_mail() {
+        let lesson = |n: u32, label| {
+            let words = match label {
+                Label::Spam => "cheap watches and pills",
+                Label::Ham => "lunch and a meeting",
+            };
+            Lesson::new(&mail(n, words), Act::Learn(label))
+        };
+        for (first, second) in [(Label::Spam, Label::Ham), (Label::Ham, Label::Spam)] {
+            let mut store = MemoryModel::default();
+            for label in [first, second] {
+                for n in 0..40 {
+                    let lessons = [lesson(n, label)];
+                    let keep = Keep::default();
+                    learn(&mut store, &lessons, 100_000, &keep, Durability::Relaxed).unwrap();
+                }
+            }
+            let (spam, ham) = (mail(50, "cheap pills"), mail(51, "a meeting"));
+            assert!(log_odds(&store, &spam) > 1.0, "{first:?} first");
+            assert!(log_odds(&store, &ham) < -1.0, "{first:?} first");
+        }
+    }
+
+    #[test]
     fn delivery_does_not_make_another_message() {
         let keep = Keep::default();
         let mut store = MemoryModel::default();
@@ -439,10 +514,11 @@ mod tests {
         };
         let mut store = MemoryModel::default();
         for n in 0..30 {
+            let label = [Label::Ham, Label::Spam][n as usize % 2];
             teach(
                 &mut store,
-                &mail(n, "lunch"),
-                Act::Learn(Label::Ham),
+                &mail(n, label.name()),
+                Act::Learn(label),
                 n.into(),
                 &keep,
             );

@@ -56,6 +56,15 @@ const SQUARE_UNIT: f64 = 128.0;
 /// steps out of table and ledger.
 const MIN_GRADIENT: i16 = 8;
 
+/// The gradient of a message that waits, of 256: too small for a square, so
+/// that it gives no weight to a bucket that nothing else was added to.
+fn waiting_gradient(label: Label) -> i16 {
+    match label {
+        Label::Spam => 1,
+        Label::Ham => -1,
+    }
+}
+
 /// The sums of one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
@@ -113,30 +122,38 @@ impl Slot {
     }
 }
 
-/// What one unit of weight of a feature is worth to its view, by view: a long
-/// message says no more than a short one.
-fn scales(features: &Features) -> [f32; 3] {
-    std::array::from_fn(|view| {
-        let n = features.views[view].len().max(1);
-        RATES[view] / (n as f32).sqrt()
-    })
+/// What one unit of weight of a feature is worth to a view that has so many:
+/// a long message says no more than a short one.
+fn scale(view: usize, n_features: usize) -> f32 {
+    RATES[view] / (n_features.max(1) as f32).sqrt()
+}
+
+fn slots(features: &Features) -> [Vec<Slot>; 3] {
+    std::array::from_fn(|view| features.views[view].iter().map(|f| Slot::new(*f)).collect())
+}
+
+/// What a view with these slots says, in log-odds.
+fn sum(view: usize, slots: impl ExactSizeIterator<Item = Slot>, weights: &impl Weights) -> f64 {
+    let scale = scale(view, slots.len());
+    let sum: f64 = slots.map(|slot| f64::from(slot.weight(weights))).sum();
+    sum * f64::from(scale)
 }
 
 /// The weights of each view's features, in log-odds.
-fn sums(features: &Features, weights: &impl Weights) -> [f64; 3] {
-    let scales = scales(features);
-    std::array::from_fn(|view| {
-        let sum: f64 = features.views[view]
-            .iter()
-            .map(|feature| f64::from(Slot::new(*feature).weight(weights)))
-            .sum();
-        sum * f64::from(scales[view])
-    })
+fn sums(slots: &[Vec<Slot>; 3], weights: &impl Weights) -> [f64; 3] {
+    std::array::from_fn(|view| sum(view, slots[view].iter().copied(), weights))
 }
 
 /// What each view says: the log-odds that the message is spam.
 pub(super) fn log_odds(features: &Features, weights: &impl Weights) -> [f64; 3] {
-    sums(features, weights).map(|sum| sum.max(MIN_LOG_ODDS))
+    raw_log_odds(features, weights).map(|sum| sum.max(MIN_LOG_ODDS))
+}
+
+fn raw_log_odds(features: &Features, weights: &impl Weights) -> [f64; 3] {
+    std::array::from_fn(|view| {
+        let slots = features.views[view].iter().map(|f| Slot::new(*f));
+        sum(view, slots, weights)
+    })
 }
 
 /// What each view says as far as it is believed after so many messages; their
@@ -154,12 +171,12 @@ pub(super) fn believed(said: [f64; 3], weights: &impl Weights) -> [f64; 3] {
 /// What one unit of weight of a feature is worth in the message's log-odds, by
 /// view.
 pub(super) fn worth(features: &Features, weights: &impl Weights) -> [f32; 3] {
-    let sums = sums(features, weights);
+    let sums = raw_log_odds(features, weights);
     let believed = believed(log_odds(features, weights), weights);
-    let scales = scales(features);
     std::array::from_fn(|view| {
         let share = believed[view] / sums[view];
-        scales[view] * if share.is_finite() { share as f32 } else { 0.0 }
+        let scale = scale(view, features.views[view].len());
+        scale * if share.is_finite() { share as f32 } else { 0.0 }
     })
 }
 
@@ -237,18 +254,23 @@ impl Record {
     /// The step that `label` asks for, against what `weights` say now.
     /// Nothing is written yet: [`Model::add`] does that.
     pub fn new(features: &Features, label: Label, weights: &impl Weights) -> Self {
-        let said = log_odds(features, weights);
+        Self::of_slots(slots(features), label, weights)
+    }
+
+    fn of_slots(slots: [Vec<Slot>; 3], label: Label, weights: &impl Weights) -> Self {
+        let said = sums(&slots, weights).map(|sum| sum.max(MIN_LOG_ODDS));
         let together: f64 = believed(said, weights).iter().sum();
         let noise = weights.calibration().label_noise();
-        let steps = std::array::from_fn(|view| {
+        let mut view = 0;
+        let steps = slots.map(|slots| {
             let reached = (1.0 - SHARED) * said[view] + SHARED * together;
+            view += 1;
             let gradient = tolerant_gradient(reached, label, noise);
             let gradient = (gradient * GRADIENT_UNIT).round() as i16;
             if gradient.abs() < MIN_GRADIENT {
                 return (0, Vec::new());
             }
-            let slots = features.views[view].iter().map(|f| Slot::new(*f));
-            (gradient, slots.collect())
+            (gradient, slots)
         });
         Self {
             label,
@@ -256,6 +278,34 @@ impl Record {
             bin: Some(Calibration::bin(together)),
             steps,
         }
+    }
+
+    /// A message of which there is nothing to learn yet, since none of the
+    /// other class is known: what all mail has in common would be taken for
+    /// this class. It is noted with the least gradient there is, which weighs
+    /// nothing, and learned by [`Record::awaited`] when there is something to
+    /// compare with.
+    pub(super) fn waiting(features: &Features, label: Label) -> Self {
+        let gradient = waiting_gradient(label);
+        Self {
+            label,
+            age: 0,
+            bin: Some(Calibration::bin(0.0)),
+            steps: slots(features).map(|slots| (gradient, slots)),
+        }
+    }
+
+    /// Whether it is a [`Record::waiting`].
+    pub(super) fn is_waiting(&self) -> bool {
+        let waiting = waiting_gradient(self.label);
+        let mut steps = self.steps.iter();
+        self.bin.is_some() && steps.all(|(gradient, _)| *gradient == waiting)
+    }
+
+    /// What a waiting message has to teach now that it has been taken back.
+    pub(super) fn awaited(self, weights: &impl Weights) -> Self {
+        let slots = self.steps.map(|(_, slots)| slots);
+        Self::of_slots(slots, self.label, weights)
     }
 
     /// The same step without a say in the cutoffs: for a label that is not a

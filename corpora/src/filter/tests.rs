@@ -71,7 +71,7 @@ fn bogofilter_learns() {
     let Some(bogofilter) = installed("bogofilter") else {
         return;
     };
-    let report = report(bogofilter, 200, Protocol::online(1, Feedback::Immediate));
+    let report = report(bogofilter, 400, Protocol::online(1, Feedback::Immediate));
     let outcome = &report.outcomes[1];
     assert!(outcome.measures.one_minus_roca.unwrap().value < 25.0);
     assert_eq!(outcome.cost.footprint.n_failures, 0);

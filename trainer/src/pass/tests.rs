@@ -176,7 +176,7 @@ fn trash_and_flags_and_what_the_filter_filed() {
 #[test]
 fn what_the_filter_learned_by_itself_is_not_what_a_person_said() {
     let mut anna = User::new("");
-    for n in 0..20 {
+    for n in 0..60 {
         for (n, label) in [(1, Label::Spam), (2, Label::Ham)].map(|(k, l)| (k * 100 + n, l)) {
             let word = format!("{label:?}");
             let raw = format!("Subject: {word} {n}\n\n{word} {word}{n}\n");
