@@ -3,10 +3,15 @@
 //! RFC 5321 and its extensions, and LMTP (RFC 2033).
 
 pub mod address;
+mod content;
 pub mod envelope;
+pub mod limits;
+mod parameters;
 pub mod reply;
+pub mod session;
 pub mod trace;
 
 pub use address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
 pub use envelope::{Body, Client, Envelope, Notify, Protocol, Recipient, Return, Tls};
+pub use limits::Limits;
 pub use reply::{EnhancedCode, Reply, ReplyCode};

@@ -1,0 +1,645 @@
+//! The server's side of SMTP and LMTP: bytes and time come in, actions come
+//! out (RFC 5321, and LMTP as RFC 2033 changes it).
+//!
+//! There is no socket and no clock here. Whoever drives a [`Session`] gives it
+//! what the client sends, in pieces of any size, and does what [`Session::poll`]
+//! says until it says nothing. Some actions are questions, and the session
+//! reads no further before [`Session::resume`] has answered them.
+//!
+//! Deliberately absent: who may send what to whom (the answer to a question),
+//! and AUTH.
+//!
+//! ```
+//! use std::time::Instant;
+//! use mta::smtp::session::{Action, Session, Settings};
+//!
+//! let now = Instant::now();
+//! let mut session = Session::new(Settings::new("mx.example.org"), None, false, now);
+//! assert_eq!(session.poll(), Some(Action::Send(b"220 mx.example.org ESMTP\r\n".to_vec())));
+//! session.receive(now, b"QUIT\r\n");
+//! assert_eq!(session.poll(), Some(Action::Send(b"221 2.0.0 bye\r\n".to_vec())));
+//! assert_eq!(session.poll(), Some(Action::Close));
+//! ```
+
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use memchr::memchr;
+
+use super::content::{Content, Defect};
+use super::envelope::{Client, Envelope, Protocol, Recipient, Tls};
+use super::limits::{Limits, MAX_COMMAND_LINE};
+use super::reply::Reply;
+use crate::handover::{Answer, Decision};
+
+mod commands;
+#[cfg(test)]
+mod tests;
+
+/// What is the same for all sessions of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What we call ourselves.
+    pub host: Arc<str>,
+    /// LMTP in place of SMTP.
+    pub lmtp: bool,
+    /// Whether the driver can start TLS.
+    pub starttls: bool,
+    /// What a client may ask for.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// SMTP without TLS, with the default limits.
+    pub fn new(host: &str) -> Arc<Self> {
+        Arc::new(Self {
+            host: host.into(),
+            lmtp: false,
+            starttls: false,
+            limits: Limits::default(),
+        })
+    }
+
+    /// What a client speaks before it has said more.
+    fn protocol(&self) -> Protocol {
+        if self.lmtp {
+            Protocol::Lmtp
+        } else {
+            Protocol::Smtp
+        }
+    }
+}
+
+/// What the driver is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Write this to the client.
+    Send(Vec<u8>),
+    /// Ask whether this recipient is accepted; answer with
+    /// [`Outcome::Recipient`].
+    CheckRecipient(Recipient),
+    /// Append this to the message. [`Session::not_stored`] if that fails.
+    Store(&'a [u8]),
+    /// Forget what was stored: the message does not come.
+    Discard,
+    /// Hand over what was stored; answer with [`Outcome::Committed`].
+    Commit(Box<Envelope>),
+    /// Begin the TLS handshake; answer with [`Outcome::TlsStarted`].
+    StartTls,
+    /// Close the connection; nothing comes after it.
+    Close,
+}
+
+/// The answer to an action that is a question.
+#[derive(Debug)]
+pub enum Outcome {
+    /// To [`Action::CheckRecipient`].
+    Recipient(Decision),
+    /// To [`Action::Commit`].
+    Committed(Answer),
+    /// To [`Action::StartTls`]. After a failed handshake the connection is
+    /// closed instead.
+    TlsStarted(Tls),
+}
+
+/// One connection of a client.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    client: Client,
+    state: State,
+    /// What the client has sent and we have not read; at most a command line
+    /// between polls.
+    input: Vec<u8>,
+    /// Inside a command line that is too long.
+    in_long_line: bool,
+    /// Replies that have not been sent.
+    output: Vec<u8>,
+    /// What was last decoded of the message.
+    decoded: Vec<u8>,
+    /// The driver holds something that will not be committed.
+    discard: bool,
+    /// Refused commands, and commands that bring nothing, since the last
+    /// message.
+    errors: u32,
+    idle_commands: u32,
+    now: Instant,
+    /// When the client last said something whole: a command, or octets of a
+    /// message.
+    heard: Instant,
+    /// When the message that is being read began.
+    message_began: Option<Instant>,
+    /// STARTTLS was answered, and the driver does not know yet.
+    start_tls: bool,
+    shutting_down: bool,
+}
+
+/// What may come next. Each variant holds what is valid in it.
+#[derive(Debug)]
+enum State {
+    /// No EHLO, HELO or LHLO yet.
+    Fresh,
+    /// Between mail transactions.
+    Ready,
+    /// After MAIL.
+    Transaction(Box<Envelope>),
+    /// RCPT waits for its decision.
+    Checking(Box<Envelope>, Recipient),
+    /// Between DATA and the end of data.
+    Data(Box<Envelope>, Content),
+    /// Within the octets of a BDAT command.
+    Chunk(Chunk, u64),
+    /// Between BDAT commands.
+    BetweenChunks(Box<Envelope>, Content),
+    /// The end of data waits for its answer, for so many recipients. The
+    /// envelope is there until the question was asked.
+    Committing(Option<Box<Envelope>>, usize),
+    /// STARTTLS was answered 220.
+    StartingTls,
+    /// The last reply is on its way.
+    Closing,
+    Closed,
+}
+
+/// The octets of one BDAT command: RFC 3030 §2.
+#[derive(Debug)]
+enum Chunk {
+    Wanted {
+        envelope: Box<Envelope>,
+        content: Content,
+        last: bool,
+    },
+    /// Read over to stay in step; the reply was settled before.
+    Refused(Reply),
+}
+
+/// What [`Session::poll`] found, before it borrows.
+enum Step {
+    Act(Action<'static>),
+    Store,
+    Again,
+    Wait,
+}
+
+/// Replies of pipelined commands are sent together (RFC 2920 §3.2), but not
+/// held back beyond this many bytes.
+const MAX_OUTPUT: usize = 4096;
+
+impl Session {
+    /// A client has connected; the greeting is the first thing to be sent.
+    /// `peer` is `None` for Unix sockets and for programs of this machine.
+    pub fn new(
+        settings: Arc<Settings>,
+        peer: Option<SocketAddr>,
+        may_relay: bool,
+        now: Instant,
+    ) -> Self {
+        let mut session = Self {
+            client: Client {
+                peer,
+                helo: None,
+                protocol: settings.protocol(),
+                tls: None,
+                may_relay,
+            },
+            state: State::Fresh,
+            input: Vec::new(),
+            in_long_line: false,
+            output: Vec::new(),
+            decoded: Vec::new(),
+            discard: false,
+            errors: 0,
+            idle_commands: 0,
+            now,
+            heard: now,
+            message_began: None,
+            start_tls: false,
+            shutting_down: false,
+            settings,
+        };
+        let name = if session.settings.lmtp {
+            "LMTP"
+        } else {
+            "ESMTP"
+        };
+        let greeting = format!("{} {name}", session.settings.host);
+        session.reply(&Reply::plain(220, greeting));
+        session
+    }
+
+    /// Takes what the client sent. No bytes are a look at the clock.
+    ///
+    /// Call it only when [`Session::poll`] has nothing to do: then what is kept
+    /// of `bytes` is bounded by their length and a command line.
+    pub fn receive(&mut self, now: Instant, bytes: &[u8]) {
+        if matches!(self.state, State::Closing | State::Closed) {
+            return;
+        }
+        self.now = now;
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            // RFC 5321 §4.5.3.2.7.
+            return self.farewell(&Reply::new(421, (4, 4, 2), "timed out"));
+        }
+        // Single bytes of a command give no more time for it.
+        let whole = self.message_began.is_some() || memchr(b'\n', bytes).is_some();
+        if whole && !bytes.is_empty() {
+            self.heard = now;
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// What to do next; `None` when the session waits for the client or for
+    /// [`Session::resume`].
+    pub fn poll(&mut self) -> Option<Action<'_>> {
+        loop {
+            match self.step() {
+                Step::Act(action) => return Some(action),
+                Step::Store => return Some(Action::Store(&self.decoded)),
+                Step::Wait => return None,
+                Step::Again => {}
+            }
+        }
+    }
+
+    /// The driver's answer to the action before. One that was not asked for
+    /// is passed over.
+    pub fn resume(&mut self, now: Instant, outcome: Outcome) {
+        (self.now, self.heard) = (now, now);
+        match (outcome, self.take_state()) {
+            (Outcome::Recipient(decision), State::Checking(envelope, recipient)) => {
+                self.decided(envelope, recipient, decision);
+            }
+            (Outcome::Committed(answer), State::Committing(None, n)) => self.committed(n, answer),
+            (Outcome::TlsStarted(tls), State::StartingTls) => {
+                // RFC 3207 §4.2: everything said before is forgotten, also
+                // what came in clear after our reply.
+                self.client.tls = Some(tls);
+                self.client.helo = None;
+                self.client.protocol = self.settings.protocol();
+                self.input.clear();
+                self.state = State::Fresh;
+            }
+            (_, state) => self.state = state,
+        }
+    }
+
+    /// [`Action::Store`] has failed, as on a full disk. The message is read to
+    /// its end and then refused for now.
+    pub fn not_stored(&mut self) {
+        match &mut self.state {
+            State::Data(_, content)
+            | State::BetweenChunks(_, content)
+            | State::Chunk(Chunk::Wanted { content, .. }, _) => content.fail(Defect::NotStored),
+            // It was the last piece.
+            State::Committing(Some(_), n) => {
+                let n = *n;
+                self.refuse(n, Defect::NotStored);
+            }
+            _ => {}
+        }
+    }
+
+    /// When to call [`Session::receive`] without bytes.
+    pub fn deadline(&self) -> Option<Instant> {
+        let limits = &self.settings.limits;
+        match self.state {
+            State::Checking(..) | State::Committing(..) | State::StartingTls => None,
+            State::Closing | State::Closed => None,
+            _ => {
+                let command = self.heard + limits.command_time;
+                let message = self.message_began.map(|began| began + limits.message_time);
+                Some(message.map_or(command, |message| message.min(command)))
+            }
+        }
+    }
+
+    /// No more commands: a message that is being read is still answered, then
+    /// the client is sent away with 421 (RFC 5321 §3.8).
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+    }
+
+    /// Whether nothing would be lost by closing the connection now.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Fresh | State::Ready | State::Closed)
+    }
+
+    /// Who the client is, as far as it has said.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Who sends the message that is being transmitted.
+    pub fn envelope(&self) -> Option<&Envelope> {
+        match &self.state {
+            State::Transaction(envelope)
+            | State::Checking(envelope, _)
+            | State::Data(envelope, _)
+            | State::BetweenChunks(envelope, _)
+            | State::Chunk(Chunk::Wanted { envelope, .. }, _) => Some(envelope),
+            _ => None,
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        if mem::take(&mut self.discard) {
+            return Step::Act(Action::Discard);
+        }
+        if self.output.len() > MAX_OUTPUT {
+            return self.send();
+        }
+        match &mut self.state {
+            State::Fresh | State::Ready | State::Transaction(_) | State::BetweenChunks(..) => {
+                self.next_command()
+            }
+            State::Data(..) => self.read_data(),
+            State::Chunk(..) => self.read_chunk(),
+            State::Committing(envelope, _) => envelope
+                .take()
+                .map_or(Step::Wait, |envelope| Step::Act(Action::Commit(envelope))),
+            State::Checking(..) => Step::Wait,
+            State::StartingTls if !self.output.is_empty() => self.send(),
+            State::StartingTls if mem::take(&mut self.start_tls) => Step::Act(Action::StartTls),
+            State::StartingTls => Step::Wait,
+            State::Closing => {
+                let step = self.flushed_or(Step::Act(Action::Close));
+                if matches!(step, Step::Act(Action::Close)) {
+                    self.state = State::Closed;
+                }
+                step
+            }
+            State::Closed => Step::Wait,
+        }
+    }
+
+    /// Sends what is to be sent, or does `otherwise`.
+    fn flushed_or(&mut self, otherwise: Step) -> Step {
+        if self.output.is_empty() {
+            otherwise
+        } else {
+            self.send()
+        }
+    }
+
+    fn send(&mut self) -> Step {
+        Step::Act(Action::Send(mem::take(&mut self.output)))
+    }
+
+    fn next_command(&mut self) -> Step {
+        if self.shutting_down {
+            let text = "the server is shutting down, try again";
+            self.farewell(&Reply::new(421, (4, 3, 2), text));
+            return Step::Again;
+        }
+        let Some(end) = memchr(b'\n', &self.input) else {
+            if self.input.len() >= MAX_COMMAND_LINE {
+                self.in_long_line = true;
+                self.input.clear();
+            }
+            // An idle session keeps no buffer.
+            if self.input.is_empty() {
+                self.input = Vec::new();
+                self.decoded = Vec::new();
+            }
+            return self.flushed_or(Step::Wait);
+        };
+        let line: Vec<u8> = self.input.drain(..=end).collect();
+        if mem::take(&mut self.in_long_line) || line.len() > MAX_COMMAND_LINE {
+            self.error(&Reply::new(500, (5, 5, 2), "the line is too long"));
+            return Step::Again;
+        }
+        // RFC 5321 §2.3.8: CR and LF only together.
+        match line.strip_suffix(b"\r\n") {
+            Some(line) if memchr(b'\r', line).is_none() => self.command(line),
+            _ => {
+                let text = "a line ends with CR LF, and neither stands alone";
+                self.error(&Reply::new(500, (5, 5, 2), text));
+                Step::Again
+            }
+        }
+    }
+
+    fn read_data(&mut self) -> Step {
+        let State::Data(_, content) = &mut self.state else {
+            return Step::Wait;
+        };
+        if self.input.is_empty() {
+            return self.flushed_or(Step::Wait);
+        }
+        self.decoded.clear();
+        let limits = &self.settings.limits;
+        let (n, ended) = content.read(&self.input, limits, &mut self.decoded);
+        self.input.drain(..n);
+        // A CR at the end of a piece is none yet.
+        let store = !self.decoded.is_empty() && content.defect().is_none();
+        if ended && let State::Data(envelope, content) = self.take_state() {
+            self.end_of_data(envelope, &content);
+        }
+        if store { Step::Store } else { Step::Again }
+    }
+
+    fn read_chunk(&mut self) -> Step {
+        let State::Chunk(chunk, remaining) = &mut self.state else {
+            return Step::Wait;
+        };
+        let n = self
+            .input
+            .len()
+            .min(usize::try_from(*remaining).unwrap_or(usize::MAX));
+        *remaining -= n as u64;
+        let ended = *remaining == 0;
+        let mut store = false;
+        self.decoded.clear();
+        if let Chunk::Wanted { content, .. } = chunk {
+            let limits = &self.settings.limits;
+            content.read(&self.input[..n], limits, &mut self.decoded);
+            store = !self.decoded.is_empty() && content.defect().is_none();
+        }
+        self.input.drain(..n);
+        if ended && let State::Chunk(chunk, _) = self.take_state() {
+            self.end_of_chunk(chunk);
+        } else if n == 0 {
+            return self.flushed_or(Step::Wait);
+        }
+        if store { Step::Store } else { Step::Again }
+    }
+
+    fn end_of_chunk(&mut self, chunk: Chunk) {
+        match chunk {
+            Chunk::Refused(reply) => {
+                self.message_began = None;
+                self.state = self.between_transactions();
+                self.error(&reply);
+            }
+            Chunk::Wanted {
+                envelope,
+                content,
+                last: true,
+            } => self.end_of_data(envelope, &content),
+            // RFC 3030 §2: each chunk is answered, and a refused one ends the
+            // transaction. Of LMTP's replies only the last chunk gets one for
+            // each recipient (RFC 2033 §4.3).
+            Chunk::Wanted {
+                envelope, content, ..
+            } => {
+                if let Some(defect) = content.defect() {
+                    self.message_began = None;
+                    self.refuse(1, defect);
+                } else {
+                    self.reply(&Reply::new(250, (2, 0, 0), "go on"));
+                    self.state = State::BetweenChunks(envelope, content);
+                }
+            }
+        }
+    }
+
+    fn end_of_data(&mut self, envelope: Box<Envelope>, content: &Content) {
+        let n = envelope.recipients.len();
+        self.message_began = None;
+        match content.verdict() {
+            Some(defect) => self.refuse(n, defect),
+            None => self.state = State::Committing(Some(envelope), n),
+        }
+    }
+
+    /// The message of `n` recipients is not taken.
+    fn refuse(&mut self, n: usize, defect: Defect) {
+        self.discard = true;
+        self.state = State::Ready;
+        // RFC 2033 §4.2: a reply for each recipient, also when all are alike.
+        let n_replies = if self.settings.lmtp { n } else { 1 };
+        let reply = defect.reply(&self.settings.limits);
+        for _ in 0..n_replies {
+            self.reply(&reply);
+        }
+        self.count_error();
+    }
+
+    fn committed(&mut self, n: usize, answer: Answer) {
+        self.state = State::Ready;
+        let replies = match answer {
+            Answer::Each(replies) if self.settings.lmtp && replies.len() == n => replies,
+            Answer::All(reply) if self.settings.lmtp => vec![reply; n],
+            Answer::All(reply) => vec![reply],
+            Answer::Each(replies) if self.settings.lmtp => {
+                vec![only_reply(&replies); n]
+            }
+            Answer::Each(replies) => vec![only_reply(&replies)],
+        };
+        for reply in &replies {
+            self.reply(reply);
+        }
+        if replies.iter().any(|reply| reply.code.is_positive()) {
+            (self.errors, self.idle_commands) = (0, 0);
+        } else {
+            self.count_error();
+        }
+    }
+
+    fn decided(&mut self, mut envelope: Box<Envelope>, recipient: Recipient, decision: Decision) {
+        match decision {
+            Decision::Accept => {
+                envelope.recipients.push(recipient);
+                self.state = State::Transaction(envelope);
+                self.reply(&Reply::new(250, (2, 1, 5), "ok"));
+            }
+            Decision::Refuse(refusal) => {
+                self.state = State::Transaction(envelope);
+                self.error(&refusal.reply);
+            }
+        }
+    }
+
+    /// Closes after `reply`. What was stored is forgotten.
+    fn farewell(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.discard |= self.has_content();
+        self.message_began = None;
+        self.input = Vec::new();
+        self.state = State::Closing;
+    }
+
+    /// A reply to something wrong.
+    fn error(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.count_error();
+    }
+
+    fn count_error(&mut self) {
+        self.errors += 1;
+        if self.errors >= self.settings.limits.errors {
+            self.farewell(&Reply::new(421, (4, 7, 0), "too many errors"));
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        reply.write(&mut self.output);
+    }
+
+    /// Whether the driver may hold a part of a message.
+    fn has_content(&self) -> bool {
+        matches!(
+            self.state,
+            State::Data(..)
+                | State::BetweenChunks(..)
+                | State::Chunk(Chunk::Wanted { .. }, _)
+                | State::Committing(Some(_), _)
+        )
+    }
+
+    /// Without EHLO, HELO or LHLO there can be no transaction.
+    fn between_transactions(&self) -> State {
+        if self.client.helo.is_some() {
+            State::Ready
+        } else {
+            State::Fresh
+        }
+    }
+
+    fn take_state(&mut self) -> State {
+        mem::replace(&mut self.state, State::Closed)
+    }
+}
+
+impl Defect {
+    fn reply(self, limits: &Limits) -> Reply {
+        match self {
+            Self::BareCr => Reply::new(554, (5, 6, 0), "the message has a CR without LF"),
+            Self::BareLf => Reply::new(554, (5, 6, 0), "the message has an LF without CR"),
+            Self::MessageTooLarge => too_large(limits.message_octets),
+            Self::HeaderTooLarge => Reply::new(552, (5, 3, 4), "the header section is too large"),
+            Self::LineTooLong => {
+                Reply::new(554, (5, 6, 0), "the message has a line that is too long")
+            }
+            // RFC 3463 §3.5: routing loop detected.
+            Self::TooManyHops => Reply::new(554, (5, 4, 6), "the message goes in circles"),
+            Self::NotStored => Reply::new(452, (4, 3, 1), "the message cannot be stored now"),
+        }
+    }
+}
+
+fn too_large(max: u64) -> Reply {
+    let text = format!("the message is larger than {max} octets");
+    Reply::new(552, (5, 3, 4), text)
+}
+
+/// Where the protocol has but one reply. When they differ none of them is
+/// true of all; a transient one loses nothing.
+fn only_reply(replies: &[Reply]) -> Reply {
+    let negative = replies.iter().find(|reply| !reply.code.is_positive());
+    let all = |good: bool| replies.iter().all(|reply| reply.code.is_positive() == good);
+    match (replies.first(), negative) {
+        (Some(first), None) => first.clone(),
+        (Some(_), Some(negative)) if all(false) => {
+            let transient = replies.iter().find(|reply| reply.code.is_transient());
+            transient.unwrap_or(negative).clone()
+        }
+        _ => Reply::new(
+            451,
+            (4, 3, 0),
+            "not all recipients could be served, try again",
+        ),
+    }
+}
