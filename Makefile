@@ -6,6 +6,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
+SECONDS ?= 1800
 prefix = $(DESTDIR)$(PREFIX)
 
 # cargo as rustup installs it, also where no login shell set the path.
@@ -16,7 +17,7 @@ CARGO_BUILD = cargo build --release --workspace --bins
 
 BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
 
-.PHONY: help attacks demo test check fuzz faults bench bench-quick bench-instructions build manual install packages rocksdb peers corpora
+.PHONY: help attacks demo test check fuzz faults bench bench-quick bench-instructions bench-watch soak build manual install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -40,6 +41,8 @@ fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 faults: build rocksdb peers ## 500 kills in the middle of training, for each kind of database
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test killed -- --nocapture
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
+		cargo test --release -p tests --test bmfd_killed -- --nocapture
 	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test killed -- --nocapture
 
@@ -55,6 +58,13 @@ bench-quick: build rocksdb peers corpora ## the same in a minute, of no weight, 
 
 bench-instructions: build rocksdb peers corpora ## instructions that callgrind counts, on any machine
 	$(BENCHES) --instructions
+
+bench-watch: build ## bmfd serve with 10,000 mailboxes of 100 messages: start, memory, delay
+	cargo bench -p trainer --bench watch
+
+soak: build peers ## random moves by IMAP while bmfd learns, for SECONDS, by default 30 minutes
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_SOAK=$(SECONDS) \
+		cargo test --release -p tests --test dovecot random -- --nocapture
 
 # No program links RocksDB yet, so neither the demo nor an installation waits for it.
 build: packages ## the programs, under target/release

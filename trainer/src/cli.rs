@@ -16,6 +16,7 @@ use crate::turn::Subject;
 
 mod admin;
 mod check;
+mod learn;
 mod once;
 mod rotate;
 
@@ -42,6 +43,7 @@ const CONFIG: &str = "/etc/bmfd.toml";
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Learn(learn::Args),
     Once(once::Args),
     Rotate(rotate::Args),
     /// Watch the mailboxes, and learn and rotate until told to end
@@ -83,6 +85,7 @@ pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
         Command::Status(args) => admin::status(args, &config, now, out),
         Command::User(args) => admin::user(args, &config, now, out),
         Command::Backup(args) => admin::backup(args, &config, now),
+        Command::Learn(args) => learn::run(args, &config, now, out),
         Command::Once(args) => once::run(args, &config, now, out),
         Command::Rotate(args) => rotate::run(args, &config, now, out),
         Command::Serve => {
@@ -110,11 +113,9 @@ fn each_mailbox(
         let settings = config.settings(&place.user);
         let visited = match place.open(settings.roles.layout()) {
             Ok(None) => continue,
-            Ok(Some(mailbox)) => visit(&Subject {
-                user: &place.user,
-                mailbox,
-                settings,
-            }),
+            Ok(Some(mailbox)) => Subject::new(config, &place.user, mailbox)
+                .map_err(Failure::from)
+                .and_then(|subject| visit(&subject)),
             Err(error) => Err(error.into()),
         };
         n_mailboxes += 1;

@@ -20,12 +20,14 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use classifier::mark::MarkKey;
 use mailbox::{FolderName, Layout};
 use toml::Spanned;
 
 use crate::Error;
 use crate::database::Databases;
 use crate::decision::Role;
+use crate::mark_key::HostKey;
 use crate::pattern::{Pattern, Place};
 use crate::roles::Roles;
 use crate::rotation::Quota;
@@ -44,6 +46,8 @@ pub struct Config {
     pub databases: Databases,
     /// Who may ask, and where.
     pub listening: Listening,
+    /// Where the secret lies by which the host knows what its filter filed.
+    pub mark_key_file: PathBuf,
     /// How changes are noticed.
     pub watching: Watching,
     host: Settings,
@@ -155,6 +159,16 @@ impl Config {
         (places, errors)
     }
 
+    /// The key by which the filter marks what it files for `user`. The
+    /// host's secret is made if there is none yet.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    pub fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, Error> {
+        let host = HostKey::open(&self.mark_key_file)?;
+        Ok(Some(host.of_user(user)))
+    }
+
     /// What holds for `user`.
     pub fn settings(&self, user: &str) -> &Settings {
         self.users.get(user).unwrap_or(&self.host)
@@ -191,6 +205,10 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         .unwrap_or(raw::Layout::MaildirPlusPlus);
     let databases = databases(&file.database)?;
     let listening = listening(&file.service, &file.spamd, &file.metrics)?;
+    let mark_key_file = match &file.mark_key {
+        None => MARK_KEY.into(),
+        Some(path) => absolute(path)?,
+    };
     let host = settings(layout, &file.folders, file.learning, &[&file.rotation])?;
     let (mut named, mut users) = (BTreeMap::new(), BTreeMap::new());
     for (name, user) in file.users {
@@ -222,6 +240,7 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         named,
         databases,
         listening,
+        mark_key_file,
         watching: watching(&file.watching),
         host,
         users,
@@ -369,6 +388,7 @@ fn absolute(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
 const PATTERNS: [&str; 2] = ["/var/mail/*/Maildir", "/home/*/Maildir"];
 const DATABASE: &str = "/var/lib/bmfd/database";
 const SOCKET: &str = "/run/bmfd/socket";
+const MARK_KEY: &str = "/var/lib/bmfd/mark-key";
 const SPAM: &[&str] = &["Junk", "Spam"];
 const LEARNED: &str = "Junk.Learned";
 const ARCHIVE: &[&str] = &["Archive"];

@@ -10,6 +10,7 @@
 //! | [`decision`] | what to learn from where a message was and is, and where to move it |
 //! | [`database`] | where what a user taught is kept |
 //! | [`pass`] | what is to be done in a mailbox now, and doing it |
+//! | [`mark_key`] | the secret by which the host knows what it filed |
 //! | [`turn`] | a pass, carried out and logged |
 //! | [`daemon`] | watching all mailboxes, until told to end |
 //! | [`socket`], [`spamd`] | who asks over a socket, and the bytes of it |
@@ -30,6 +31,7 @@ mod error;
 pub mod journal;
 mod listeners;
 pub mod metrics;
+pub mod mark_key;
 pub mod pass;
 pub mod pattern;
 pub mod roles;

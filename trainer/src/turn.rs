@@ -3,15 +3,18 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use classifier::mark::MarkKey;
 use classifier::store::lmdb::Access;
 use mailbox::Mailbox;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::Error;
 use crate::config::{Config, Settings};
-use crate::decision::Then;
+use crate::decision::{Lesson, Then};
 use crate::journal::{Event, Journal, What};
-use crate::pass::{Outcome, Pass, Step, look};
+use crate::pass::{Memory, Outcome, Pass, Step, View, look};
+
+pub(crate) mod rotate;
 
 /// A user's mailbox and what holds for it.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct Subject<'a> {
     pub mailbox: Mailbox,
     /// The user's.
     pub settings: &'a Settings,
+    /// By which the filter marks for this user what it files.
+    pub mark: Option<MarkKey>,
 }
 
 /// What became of a turn.
@@ -33,26 +38,53 @@ pub struct Turn {
     pub is_wrong: bool,
 }
 
-/// Looks, and does what is to be done. The user's database is opened for
-/// writing, and made, only if there is something to learn or to move.
+impl<'a> Subject<'a> {
+    /// A mailbox with what `config` says of its user.
+    ///
+    /// # Errors
+    /// When the key of our marks cannot be read or made.
+    pub fn new(config: &'a Config, user: &'a str, mailbox: Mailbox) -> Result<Self, Error> {
+        Ok(Self {
+            user,
+            mailbox,
+            settings: config.settings(user),
+            mark: config.mark_key(user)?,
+        })
+    }
+
+    pub(crate) fn view(&self, now: SystemTime) -> View<'_> {
+        View {
+            mailbox: &self.mailbox,
+            settings: self.settings,
+            mark: self.mark.as_ref(),
+            now,
+        }
+    }
+}
+
+/// Looks, reading about `most` messages, and does what is to be done. The
+/// user's database is opened for writing, and made, only if there is something
+/// to learn or to move.
 ///
 /// # Errors
 /// When the mailbox or the database as a whole cannot be worked with.
-pub fn take(config: &Config, subject: &Subject<'_>, now: SystemTime) -> Result<Turn, Error> {
-    let Subject {
-        user,
-        mailbox,
-        settings,
-    } = subject;
+pub fn take(
+    config: &Config,
+    subject: &Subject<'_>,
+    memory: &mut Memory,
+    most: usize,
+    now: SystemTime,
+) -> Result<Turn, Error> {
+    let (user, view) = (subject.user, subject.view(now));
     let pass = {
         let store = config.databases.open(user, Access::ReadOnly)?;
-        look(mailbox, settings, &store, now)?
+        look(&view, &store, memory, most)?
     };
     let mut is_wrong = warn_unread(user, &pass);
     let mut events = Vec::new();
     if !pass.steps.is_empty() {
         let mut store = config.databases.open(user, Access::ReadWrite)?;
-        pass.carry_out(mailbox, settings, &mut store, now, |step, outcome| {
+        pass.carry_out(&view, &mut store, memory, |step, outcome| {
             is_wrong |= !log(user, step, outcome);
             events.extend(event(step, outcome, now));
         })?;
@@ -92,6 +124,9 @@ fn log(user: &str, step: &Step, outcome: &Outcome) -> bool {
     if let Outcome::Changed = outcome {
         info!(user, %folder, %file, "message has changed and is left to the next pass");
         return true;
+    }
+    if decision.lesson == Lesson::NoteFiled {
+        debug!(user, %folder, %file, %reason, "message noted");
     }
     if let Some(label) = decision.teaches() {
         let label = label.name();

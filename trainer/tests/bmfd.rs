@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
+use trainer::mark_key::HostKey;
 
 /// A host with mailboxes below `home`.
 struct Host {
@@ -22,8 +23,9 @@ impl Host {
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();
         let patterns = format!("mailboxes.patterns = ['{}/*/Maildir']", home.display());
-        let databases = format!("database.path = '{}'", dir.path().join("lib").display());
-        let config = [&databases, &patterns, config].join("\n");
+        let database = format!("database.path = '{}'", dir.path().join("lib").display());
+        let mark_key = format!("mark_key = '{}'", dir.path().join("mark-key").display());
+        let config = [&mark_key, &database, &patterns, config].join("\n");
         fs::write(dir.path().join("bmfd.toml"), config).unwrap();
         Self { dir }
     }
@@ -148,8 +150,10 @@ fn in_a_spam_folder_what_was_not_learned_yet_stays() {
     for n in 1..=3 {
         host.put("anna", &format!(".Junk/cur/{n}.h:2,"), n);
     }
-    let marked = "X-Spam-Status: Yes, hits=0.99\n\nfiled by the filter\n";
-    fs::write(host.path("anna", ".Junk/cur/2.h:2,"), marked).unwrap();
+    let filed = "Subject: filed\n\nfiled by the filter\n";
+    let mark = HostKey::open(&host.dir.path().join("mark-key")).unwrap();
+    let field = mark.of_user("anna").field_of(filed.as_bytes());
+    fs::write(host.path("anna", ".Junk/cur/2.h:2,"), field + filed).unwrap();
     assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
     assert_eq!(host.names("anna", ".Junk/cur"), ["1.h:2,", "3.h:2,"]);
     assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
@@ -265,7 +269,7 @@ fn what_cannot_be_done_is_said() {
     check(
         "[folder]",
         &["rotate"],
-        "bmfd.toml:3: unknown field `folder`",
+        "bmfd.toml:4: unknown field `folder`",
     );
     check(
         "",
@@ -274,4 +278,37 @@ fn what_cannot_be_done_is_said() {
     );
     check("", &[], "Usage: bmfd");
     check("", &["rotate", "--what"], "unexpected argument");
+}
+
+#[test]
+fn a_new_user_is_started_from_sorted_folders() {
+    let host = Host::new("");
+    host.folders("anna", &["", ".Junk", ".Lists"]);
+    for n in 0..40 {
+        fs::write(
+            host.path("anna", &format!("cur/{n}.h:2,")),
+            format!("Subject: lunch {n}\n\nlunch {n}\n"),
+        )
+        .unwrap();
+        fs::write(
+            host.path("anna", &format!(".Junk/cur/{n}.h:2,")),
+            format!("Subject: pills {n}\n\npills {n}\n"),
+        )
+        .unwrap();
+    }
+    let output = host.bmfd(&[
+        "learn", "anna", "--ham", "INBOX", "--ham", "Lists", "--spam", "Junk",
+    ]);
+    assert_eq!(
+        text(&output.stdout),
+        "anna: 40 ham, 40 spam learned\n",
+        "{output:?}"
+    );
+    assert_eq!(host.names("anna", ".Junk/cur").len(), 40, "it stays there");
+    // A pass has nothing more to learn from it.
+    let dry = host.bmfd(&["once", "--dry-run"]);
+    assert_eq!(text(&dry.stdout), "");
+    let output = host.bmfd(&["learn", "anna", "--spam", "Nothing"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("anna has no folder Nothing"));
 }

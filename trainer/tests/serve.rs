@@ -78,7 +78,7 @@ impl Drop for Daemon {
 
 fn write_config(dir: &Path, config: &str) {
     let head = format!(
-        "database.path = '{0}/lib'\nservice.socket = '{0}/socket'\nmailboxes.patterns = ['{0}/home/*/Maildir']\n",
+        "mark_key = '{0}/mark-key'\ndatabase.path = '{0}/lib'\nservice.socket = '{0}/socket'\nmailboxes.patterns = ['{0}/home/*/Maildir']\n",
         dir.display()
     );
     fs::write(dir.join("bmfd.toml"), head + config).unwrap();

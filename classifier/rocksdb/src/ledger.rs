@@ -144,6 +144,8 @@ impl<'s> Learning<'s> {
                 (Some(label), false)
             }
             Act::Forget => (None, false),
+            // Notes are the modern engine's; here nothing was learned.
+            Act::NoteFiled => return Ok(None),
             Act::OwnVerdict => {
                 let found = self.score(raw)?;
                 let is_spam = found.hits > Params::bmf().spam_cutoff;

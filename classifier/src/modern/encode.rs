@@ -188,7 +188,8 @@ pub(super) fn parse_moves(mut rest: &[u8]) -> Option<Vec<Logged>> {
 pub(super) struct Entry {
     /// Seconds since 1970.
     pub(super) time: u64,
-    /// In the order in which they were made; never empty.
+    /// In the order in which they were made. None: the filter filed the
+    /// message as spam, and nothing was learned of it.
     pub(super) records: Vec<Record>,
 }
 
@@ -197,6 +198,9 @@ const NO_BIN: u8 = u8::MAX;
 pub(super) const MAX_GRADIENT: u16 = 256;
 
 impl Entry {
+    /// Bytes of an entry without records.
+    pub(super) const EMPTY_LEN: u32 = 8;
+
     pub(super) fn label(&self) -> Option<Label> {
         self.records.first().map(Record::label)
     }

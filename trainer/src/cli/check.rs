@@ -39,6 +39,7 @@ fn line(config: &Config, subject: &Subject<'_>, out: &mut dyn Write) -> Result<E
         user,
         mailbox,
         settings,
+        ..
     } = subject;
     let (mut n_spam, mut n_counting, mut wrong) = (0, 0, Vec::new());
     for name in mailbox.folders()? {

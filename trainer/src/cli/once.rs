@@ -7,7 +7,7 @@ use classifier::store::lmdb::Access;
 
 use super::{Exit, Failure, each_mailbox};
 use crate::config::Config;
-use crate::pass::{Step, look};
+use crate::pass::{Memory, Step, look};
 use crate::turn::{self, Subject};
 
 /// Learn what users taught by moving mail, move on what was learned, and end
@@ -33,7 +33,8 @@ pub(super) fn run(
         if args.dry_run {
             dry_run(config, subject, now, out)
         } else {
-            let turn = turn::take(config, subject, now)?;
+            let memory = &mut Memory::default();
+            let turn = turn::take(config, subject, memory, usize::MAX, now)?;
             Ok(Exit::wrong_if(turn.is_wrong))
         }
     })
@@ -47,7 +48,8 @@ fn dry_run(
 ) -> Result<Exit, Failure> {
     let user = subject.user;
     let store = config.databases.open(user, Access::ReadOnly)?;
-    let pass = look(&subject.mailbox, subject.settings, &store, now)?;
+    let memory = &mut Memory::default();
+    let pass = look(&subject.view(now), &store, memory, usize::MAX)?;
     for Step {
         folder,
         entry,

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) service: Service,
     pub(super) spamd: Spamd,
     pub(super) metrics: Metrics,
+    pub(super) mark_key: Option<Spanned<PathBuf>>,
     pub(super) rotation: Rotation,
     pub(super) watching: Watching,
     pub(super) users: BTreeMap<Spanned<String>, User>,

@@ -37,8 +37,22 @@ pub(super) struct Keeper {
     n_working: usize,
     ended: mpsc::UnboundedReceiver<Ended>,
     end: mpsc::UnboundedSender<Ended>,
+    /// Those that have had no turn yet.
+    n_new: usize,
     is_full: bool,
-    started: Option<Instant>,
+    /// How often the configuration was read again.
+    generation: u64,
+    start: Start,
+}
+
+/// How far it has come since the start.
+#[derive(Debug)]
+enum Start {
+    /// Not all are watched yet.
+    Watching(Instant),
+    /// Not all have been looked at yet.
+    Looking(Instant),
+    Over,
 }
 
 /// Looking for mailboxes.
@@ -107,8 +121,10 @@ impl Keeper {
             n_working: 0,
             ended,
             end,
+            n_new: 0,
             is_full: false,
-            started: Some(now),
+            generation: 0,
+            start: Start::Watching(now),
         })
     }
 
@@ -134,6 +150,7 @@ impl Keeper {
         self.schedule.set_rescan(config.watching.rescan);
         self.config = config;
         self.is_full = false;
+        self.generation += 1;
         self.schedule.all(now, Duration::ZERO);
         self.search_at(now);
     }
@@ -208,12 +225,13 @@ impl Keeper {
     fn begin(&self, turn: Turn, mut seat: Box<Seat>) {
         let Turn { id, folders } = turn;
         let (config, inotify) = (Arc::clone(&self.config), Arc::clone(&self.inotify));
-        let end = self.end.clone();
+        let (end, generation) = (self.end.clone(), self.generation);
         self.pool.spawn(move || {
             let started = Instant::now();
             let given = Given {
                 id,
                 folders,
+                generation,
                 config: &config,
                 inotify: &inotify,
                 now: SystemTime::now(),
@@ -255,6 +273,7 @@ impl Keeper {
         took: Duration,
     ) {
         let now = Instant::now();
+        self.n_new -= usize::from(std::mem::take(&mut seat.is_new));
         let user = seat.place.user.as_str();
         let mut done = Done {
             took,
@@ -278,6 +297,8 @@ impl Keeper {
                     Failure::Panic(message) => error!(user, message, "turn panicked"),
                 }
                 done.look_again = Some(RETRY);
+                // How far it came is not known.
+                seat.forget();
             }
         }
         self.warn_if_full(seat.watching());
@@ -327,6 +348,7 @@ impl Keeper {
             self.seats.resize_with(id + 1, || None);
         }
         self.seats[id] = Some(Box::new(Seat::new(place.clone())));
+        self.n_new += 1;
         self.numbers.insert(place, id);
     }
 
@@ -337,6 +359,7 @@ impl Keeper {
         info!(user = place.user, %place, "mailbox is no longer looked after");
         self.schedule.remove(id);
         if let Some(mut seat) = self.seats[id].take() {
+            self.n_new -= usize::from(seat.is_new);
             seat.unwatch(&self.inotify);
         }
     }
@@ -355,18 +378,20 @@ impl Keeper {
         );
     }
 
-    /// Once, when everybody has had his first turn.
+    /// Says once when all are watched, and when all have been looked at.
     fn log_start(&mut self) {
-        if self.n_working > 0 || self.places.is_being_searched || self.schedule.is_waiting() {
-            return;
-        }
-        if let Some(started) = self.started.take() {
-            info!(
-                mailboxes = self.schedule.len(),
-                folders = self.inotify.len(),
-                took = ?started.elapsed(),
-                "watching"
-            );
+        let mailboxes = self.schedule.len();
+        match self.start {
+            Start::Watching(since) if self.n_new == 0 && !self.places.is_being_searched => {
+                let (folders, took) = (self.inotify.len(), since.elapsed());
+                info!(mailboxes, folders, ?took, "watching");
+                self.start = Start::Looking(since);
+            }
+            Start::Looking(since) if self.n_working == 0 && !self.schedule.is_waiting() => {
+                info!(mailboxes, took = ?since.elapsed(), "all mailboxes looked at");
+                self.start = Start::Over;
+            }
+            _ => {}
         }
     }
 }
