@@ -144,7 +144,11 @@ fn train(bmf: &Path, home: &Path) {
             ("-n", "Lunch", "Shall we meet tomorrow, Anna asks"),
         ] {
             let mail = home.join("lesson");
-            fs::write(&mail, format!("Subject: {subject}\n\n{text}, {n}\n")).unwrap();
+            // As it looks when it has come by the host.
+            let received = "Received: by mx.example.org with local\n\tid 1k16m1y\n\t\
+                for <anna@example.org>; Thu, 26 Nov 2026 21:56:27 +0000";
+            let lesson = format!("{received}\nSubject: {subject}\n\n{text}, {n}\n");
+            fs::write(&mail, lesson).unwrap();
             let input = fs::File::open(&mail).unwrap();
             let status = Command::new(bmf)
                 .arg(option)
