@@ -1,7 +1,7 @@
 //! `bmfd serve`: watches all mailboxes and gives each its turns, until it is
 //! told to end.
 //!
-//! [`keeper`] holds everything that changes and belongs to one task. What
+//! `keeper` holds everything that changes and belongs to one task. What
 //! reads or writes a disk is done by the threads of a pool, one mailbox by one
 //! thread at a time.
 //!

@@ -49,7 +49,7 @@ impl Expected {
     }
 }
 
-/// Reads a file that [`write`] made.
+/// Reads a file that [`write()`] made.
 ///
 /// # Errors
 /// When it cannot be read or understood.

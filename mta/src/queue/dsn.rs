@@ -62,7 +62,7 @@ pub struct Reporter<'a> {
 /// The message that tells `entry`'s sender what became of `recipients`.
 /// `original` is the message; a report of a delay gives back its header
 /// section only, and so does one whose sender asked for that (RFC 3461 §4.3)
-/// or whose original is larger than [`MAX_RETURNED`].
+/// or whose original is larger than `MAX_RETURNED`.
 pub fn report(
     about: About,
     entry: &Entry,
