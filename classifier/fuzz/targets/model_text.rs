@@ -13,9 +13,10 @@ fn written(text: &[u8]) -> Option<Vec<u8>> {
     let path = Path::new("fuzz");
     let exported = Exported::read(&mut &*text, path).ok()?;
     let mut store = MemoryModel::default();
+    // Counts that no store takes are refused here.
     store
         .change(Durability::Relaxed, &mut |view| exported.replacing(view))
-        .expect("memory takes all");
+        .ok()?;
     let mut text = Vec::new();
     export(&store, &mut text, path).ok()?;
     Some(text)

@@ -208,7 +208,7 @@ impl Entry {
         while !rest.is_empty() {
             records.push(parse_record(&mut rest)?);
         }
-        Some(Self {
+        (!records.is_empty()).then_some(Self {
             time: u64::from_le_bytes(*time),
             records,
         })

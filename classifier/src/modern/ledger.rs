@@ -111,8 +111,7 @@ pub fn learned(view: &dyn ModelView, digest: &Digest) -> Result<Option<Learned>,
 }
 
 fn parse(entry: &[u8], view: &dyn ModelView) -> Result<Entry, Error> {
-    let entry = Entry::parse(entry).filter(|entry| !entry.records.is_empty());
-    entry.ok_or_else(|| damaged(view.path(), "an entry of its ledger makes no sense"))
+    Entry::parse(entry).ok_or_else(|| damaged(view.path(), "an entry of its ledger makes no sense"))
 }
 
 /// Does what `lessons` say, in order and in one change of `store`. `now` is in
