@@ -77,9 +77,6 @@ impl Default for Keep {
 /// Most steps with which a correction outweighs what cannot be taken back.
 const MAX_STEPS: usize = 6;
 
-/// So many waiting messages are learned with each one of the other class. Two
-/// leave too many of that class alone at the end, and its verdict to all mail.
-const WAITING_AT_ONCE: usize = 1;
 /// By so many seconds, so that waiting messages come first by age, also among
 /// those that are learned in the same second.
 const DATED_BACK: u64 = 24 * 60 * 60;
@@ -221,30 +218,27 @@ impl<'v> Learning<'v> {
         Ok(None)
     }
 
-    /// Learns some of the messages that came when there was nothing to compare
-    /// them with, so that a folder of spam and then a folder of ham teach what
-    /// they would have taught mixed. They are the oldest entries; one that is
-    /// learned gets the time of now.
+    /// Learns a message that came when there was nothing to compare it with, so
+    /// that a folder of spam and then a folder of ham teach what they would
+    /// have taught mixed. Two with each message of the other class would leave
+    /// too many of that class alone at the end, and its verdict to all mail.
+    /// Waiting ones are the oldest entries; one that is learned gets the time
+    /// of now.
     fn learn_waiting(&mut self) -> Result<(), Error> {
-        let mut oldest = Vec::new();
+        let mut oldest = None;
         let touched = &self.touched;
         self.view.entries_by_age(&mut |_, digest, _| {
-            if !touched
-                .get(digest)
-                .is_some_and(|touched| touched.is_changed)
-            {
-                oldest.push(*digest);
-            }
-            oldest.len() < WAITING_AT_ONCE
+            let is_changed = touched.get(digest).is_some_and(|t| t.is_changed);
+            oldest = (!is_changed).then_some(*digest);
+            is_changed
         })?;
-        for digest in oldest {
-            let Some(entry) = self.known(&digest)? else {
-                continue;
-            };
-            let [record] = &entry.records[..] else { break };
-            if !record.is_waiting() {
-                break;
-            }
+        let Some(digest) = oldest else { return Ok(()) };
+        let Some(entry) = self.known(&digest)? else {
+            return Ok(());
+        };
+        if let [record] = &entry.records[..]
+            && record.is_waiting()
+        {
             self.take_back(&entry);
             let entry = self.add(record.clone().awaited(&self.model));
             self.enter(&digest, Some(entry));
