@@ -25,7 +25,7 @@ help: ## this list
 demo: build peers ## train on generated mail, filter the rest, show headers and a table
 	scripts/demo
 
-test: build rocksdb peers corpora ## every test, with Debian's bmf and the corpora when present
+test: build peers corpora ## every test, with Debian's bmf and the corpora when present
 	POSTERN_PEERS="$$(scripts/peers)" cargo test --release --workspace
 
 check: packages rocksdb ## formatting, lints, documentation, unit tests
@@ -37,30 +37,29 @@ check: packages rocksdb ## formatting, lints, documentation, unit tests
 fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 	scripts/fuzz $(FUZZ_SECONDS)
 
-faults: build rocksdb peers ## 500 kills in the middle of training, for each kind of database
+faults: build peers ## 500 kills in the middle of training, for each kind of database
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test killed -- --nocapture
 	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test killed -- --nocapture
 
-# On a quiet machine; some ten minutes.
 attacks: build ## hostile mail against the modern engine; fails when it stands worse than before
 	target/release/bmfeval attack --expect corpora/attacks.toml
 
-bench: build rocksdb peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
+# On a quiet machine; some ten minutes.
+bench: build peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
 	$(BENCHES) --keep docs/runs
 
-bench-quick: build rocksdb peers corpora ## the same in a minute, of no weight, not kept
+bench-quick: build peers corpora ## the same in a minute, of no weight, not kept
 	$(BENCHES) --quick
 
-bench-instructions: build rocksdb peers corpora ## instructions that callgrind counts, on any machine
+bench-instructions: build peers corpora ## instructions that callgrind counts, on any machine
 	$(BENCHES) --instructions
 
-# No program links RocksDB yet, so neither the demo nor an installation waits for it.
-build: packages ## the programs, under target/release
+build: packages rocksdb ## the programs, under target/release
 	$(CARGO_BUILD)
 
-manual: packages
+manual: packages rocksdb
 	cargo run --quiet --release -p classifier --example manual -- target/manual
 	cargo run --quiet --release -p trainer --example bmfd-manual -- target/manual
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Parser;
 use tests::differential::Format;
 use tests::programs;
@@ -83,6 +83,11 @@ fn main() -> anyhow::Result<()> {
             &mail,
             &folder.join("out"),
         )?;
+        ensure!(
+            !record.is_empty(),
+            "no workload's name holds '{}'",
+            arguments.filter
+        );
         "bench"
     };
     state_facts(&mut record, &mail);

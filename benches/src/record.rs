@@ -62,6 +62,11 @@ impl Record {
         self.facts.push((name, value.into()));
     }
 
+    /// Whether nothing was measured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
     pub(crate) fn add(&mut self, series: Series) {
         self.series.push(series);
     }

@@ -106,7 +106,7 @@ const MAX_SCORERS: usize = 6;
 
 /// Changed tokens that are held back, so that memory stays bounded. Changes
 /// are applied between messages only: each one wholly or not at all.
-const MAX_PENDING_TOKENS: usize = 1 << 16;
+const MAX_PENDING_TOKENS: usize = 1 << 15;
 
 /// A run in progress.
 struct Filter<'a> {
