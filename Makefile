@@ -16,7 +16,7 @@ CARGO_BUILD = cargo build --release --workspace --bins
 
 BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
 
-.PHONY: help attacks demo test check fuzz faults bench bench-quick bench-instructions build manual install packages rocksdb peers corpora
+.PHONY: help accuracy attacks demo test check fuzz faults bench bench-quick bench-instructions build manual install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -46,6 +46,11 @@ faults: build peers ## 500 kills in the middle of training, for each kind of dat
 attacks: build ## hostile mail against the modern engine; fails when it stands worse than before
 	target/release/bmfeval attack --expect corpora/attacks.toml
 
+# An hour or two on two cores: every figure of the README's accuracy table, with
+# the peers in the same runs.
+accuracy: build peers corpora ## filters side by side on the corpora, kept as docs/runs/DATE-accuracy.md
+	POSTERN_PEERS="$$(scripts/peers)" scripts/accuracy
+
 # On a quiet machine; some ten minutes.
 bench: build peers corpora ## our bmf beside the originals, kept as docs/runs/DATE-bench.csv and .md
 	$(BENCHES) --keep docs/runs
@@ -62,6 +67,7 @@ build: packages rocksdb ## the programs, under target/release
 manual: packages rocksdb
 	cargo run --quiet --release -p classifier --example manual -- target/manual
 	cargo run --quiet --release -p trainer --example bmfd-manual -- target/manual
+	cargo run --quiet --release -p corpora --example bmfeval-manual -- target/manual
 
 # After `make build manual` as a user, `sudo make install` needs no cargo and
 # installs what is there.
@@ -69,12 +75,12 @@ ifneq ($(shell PATH="$(HOME)/.cargo/bin:$$PATH" command -v cargo),)
 install: build manual
 endif
 install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
-	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv
+	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv target/release/bmfeval
 	install -D -t $(prefix)/sbin target/release/bmfd
 	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml
 	install -D -m 644 -t $(prefix)/share/man/man1 target/manual/*.1
 	install -D -m 644 -t $(prefix)/share/man/man8 target/manual/*.8
-	for name in bmf bmfconv bmfd; do \
+	for name in bmf bmfconv bmfd bmfeval; do \
 		install -D -m 644 target/manual/$$name.bash $(prefix)/share/bash-completion/completions/$$name; \
 	done
 	install -D -m 644 -t $(prefix)/share/fish/vendor_completions.d target/manual/*.fish

@@ -6,7 +6,9 @@
 //! [`protocol`] says in what order it meets the messages and what it is told;
 //! [`measure`] turns its answers into figures with intervals; [`report`] prints
 //! them. [`experiment`] does this for several filters at once; [`attack`] asks
-//! how they stand against a sender who knows them.
+//! how they stand against a sender who knows them, [`languages`] how they begin
+//! in each language, [`drift`] how they do when the mail changes. [`cli`] is the
+//! program `bmfeval`.
 //!
 //! Deliberately absent: tuning of a filter to a collection, and any figure
 //! pooled over collections.
@@ -41,6 +43,8 @@
 //! ```
 
 pub mod attack;
+pub mod cli;
+pub mod drift;
 mod error;
 pub mod experiment;
 pub mod fetch;

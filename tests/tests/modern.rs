@@ -66,7 +66,7 @@ fn learns_marks_and_explains() {
     for expected in [
         "spam: hits=0.9",
         "log-odds  for spam",
-        "text: watches",
+        "text: cheap",
         "it would be unsure",
     ] {
         assert!(explained.contains(expected), "{expected} in {explained}");
@@ -74,7 +74,7 @@ fn learns_marks_and_explains() {
     let json = bmf(folder.path(), "--json -t", &spam).stdout_text();
     for expected in [
         r#"{"type":"verdict","version":1,"engine":"modern","verdict":"spam","hits":0.9"#,
-        r#""place":"text","what":"watches","#,
+        r#""place":"text","what":"cheap","#,
     ] {
         assert!(json.contains(expected), "{expected} in {json}");
     }
@@ -290,4 +290,38 @@ fn a_sorted_folder_is_learned_at_once() {
         bmf(at_once.path(), "-s --learn-folder /nonexistent", "").code(),
         2
     );
+}
+
+/// A host's base model: a new user judges by it, and learns alone.
+#[test]
+fn a_base_model_is_begun_with_and_never_changed() {
+    let (host, user) = (scratch(), scratch());
+    train(host.path());
+    let base = user.path().join("base");
+    let mut bmfconv = std::process::Command::new(built("bmfconv"));
+    bmfconv.arg("--make-base").arg(&base).arg("--of");
+    bmfconv.arg(host.path().join("db"));
+    assert_eq!(run(&mut bmfconv, Input::Empty).code(), 0);
+    let bytes = fs::read(&base).unwrap();
+    assert!(bytes.len() < 16 << 20);
+
+    let with_base = |args: &str, message: &str| {
+        let args = format!("--base {} {args}", base.display());
+        bmf(user.path(), &args, message)
+    };
+    assert_eq!(with_base("-t", &spam(30)).code(), 0);
+    assert_eq!(with_base("-t --terse", &ham(30)).code(), 1);
+    // Without it the user knows nothing, and is sure of nothing.
+    assert_eq!(bmf(user.path(), "-t", &spam(30)).code(), 1);
+    for n in 0..8 {
+        with_base("-n", &spam(40 + n));
+    }
+    assert_eq!(with_base("-t", &spam(30)).code(), 1);
+    assert_eq!(fs::read(&base).unwrap(), bytes);
+    assert_eq!(bmf(host.path(), "-t", &spam(30)).code(), 0);
+
+    fs::write(&base, "none").unwrap();
+    let refused = with_base("-t", &spam(30));
+    assert_eq!(refused.code(), 2);
+    assert!(refused.stderr.contains("base"), "{}", refused.stderr);
 }

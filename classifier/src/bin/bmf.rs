@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), home.clone()) {
         Request::Run(mut config) => {
             config.ask_daemon(std::env::var_os("BMF_SOCKET"), home.as_deref());
+            let base = || std::env::var_os("BMF_BASE").filter(|base| !base.is_empty());
+            config.base = config.base.or_else(|| base().map(Into::into));
             cli::run(&config, &mut note).into()
         }
         Request::Print(outcome) => {

@@ -91,21 +91,28 @@ pub struct Args {
     #[arg(short = 'v', action = ArgAction::Count)]
     verbose: u8,
 
-    /// Print one JSON object for each message instead of the report
-    #[arg(long, conflicts_with_all = ["passthrough", "explain"])]
+    /// Print one JSON object for each message instead of the report; with the evidence, as --explain
+    #[arg(long, conflicts_with = "passthrough")]
     json: bool,
-    /// Print the verdict with the tokens that decided and their counts
+    /// Print the verdict with the evidence that decided
     #[arg(long, conflicts_with = "passthrough")]
     explain: bool,
+    /// Print verdict and probability of each message, one line each, instead of the report
+    #[arg(long, conflicts_with_all = ["passthrough", "json", "explain"])]
+    terse: bool,
     /// Engine of the database [default: the one that it was made with; for a new one modern, or
     /// classic with -f text or where bmf's old lists lie]
     #[arg(long, value_name = "NAME")]
     engine: Option<Engine>,
+    /// Begin with what this base model knows (`bmfconv --make-base`); it is only read. With the
+    /// engine modern, and a database that no daemon owns [default: $BMF_BASE]
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
     /// Learn all messages of this Maildir, folder or mbox; with -s, -n, -S or -N
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["passthrough", "input", "json", "explain", "layout"]
+        conflicts_with_all = ["passthrough", "input", "json", "explain", "terse", "layout"]
     )]
     learn_folder: Option<PathBuf>,
     /// Longest wait for a locked database
@@ -189,6 +196,7 @@ impl Args {
         let output = match &self {
             Self { json: true, .. } => Output::Json,
             Self { explain: true, .. } => Output::Explanation,
+            Self { terse: true, .. } => Output::Terse,
             _ if mode == Mode::Test => Output::Report,
             _ => Output::Nothing,
         };
@@ -203,6 +211,7 @@ impl Args {
             dir: self.dir.unwrap_or_else(in_home),
             sockets: Vec::new(),
             user: self.user.unwrap_or_default(),
+            base: self.base,
             learn_folder: self.learn_folder,
             input: self.input,
             layout: self.layout,

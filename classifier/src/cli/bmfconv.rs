@@ -8,7 +8,8 @@
 //! to folder, in any format that can be read to any that can be written.
 //!
 //! A database of the modern engine has one text file, `model.txt`, that holds
-//! all of it; `-i` makes it the database.
+//! all of it; `-i` makes it the database. `--make-base` adds up such models to
+//! one that users begin with.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::{Format, Outcome, model_text};
 use crate::import::{self, Lists};
+use crate::modern::Base;
 use crate::store::lmdb::{Access, FaultGuard, Lmdb, Options};
 use crate::store::{Durability, Text, TokenStore};
 use crate::{Error, TrainedMessages};
@@ -65,6 +67,17 @@ pub struct Args {
     /// Format of the copy [default: text for a copy of ours, otherwise db]
     #[arg(long, value_name = "FORMAT", requires = "from")]
     to_format: Option<Written>,
+    /// Make a base model, for `bmf --base`, of the models in the folders of --of
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "of",
+        conflicts_with_all = ["export", "import", "dir", "from"]
+    )]
+    make_base: Option<PathBuf>,
+    /// A folder with a database of the engine modern; may be given several times
+    #[arg(long, value_name = "DIR", requires = "make_base", action = ArgAction::Append)]
+    of: Vec<PathBuf>,
     /// Longest wait for a locked database
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     lock_wait: u64,
@@ -114,8 +127,12 @@ pub fn run(
         return Outcome::print(command.render_version(), 2);
     }
     let lock_wait = Duration::from_secs(args.lock_wait);
-    let job = match (&args.from, &args.to) {
-        (Some(from), Some(to)) => Job::Copy {
+    let job = match (&args.make_base, &args.from, &args.to) {
+        (Some(path), ..) => Job::MakeBase {
+            of: args.of.clone(),
+            path: path.clone(),
+        },
+        (None, Some(from), Some(to)) => Job::Copy {
             from: from.clone(),
             to: to.clone(),
             format: args.to_format,
@@ -175,6 +192,10 @@ enum Job {
         to: PathBuf,
         format: Option<Written>,
     },
+    MakeBase {
+        of: Vec<PathBuf>,
+        path: PathBuf,
+    },
 }
 
 /// Carries out `job` so that a damaged database cannot end the process.
@@ -183,8 +204,27 @@ fn guarded(job: Job, lock_wait: Duration) -> Result<String, Error> {
     let database = match &job {
         Job::Export { database, .. } | Job::Import { database, .. } => database,
         Job::Copy { from, .. } => from,
+        Job::MakeBase { of, path } => return make_base(of, path, lock_wait),
     };
     FaultGuard::new(&Lmdb::path(database))?.run(move || job.run(lock_wait))
+}
+
+/// Each database is read by itself, so that an error names it.
+fn make_base(dirs: &[PathBuf], path: &Path, lock_wait: Duration) -> Result<String, Error> {
+    let mut models = Vec::new();
+    for dir in dirs {
+        dir.metadata().map_err(Error::io("open folder", dir))?;
+        let options = Options {
+            access: Access::ReadOnly,
+            lock_wait,
+            ..Options::default()
+        };
+        let dir = dir.clone();
+        let guard = FaultGuard::new(&Lmdb::path(&dir))?;
+        models.push(guard.run(move || model_text::model(&dir, &options))?);
+    }
+    model_text::put(Base::of(&models).as_bytes(), path)?;
+    Ok(String::new())
 }
 
 impl Job {
@@ -226,6 +266,7 @@ impl Job {
                 opened.store.apply(&changes, Durability::Synced)?;
                 Ok(noted(opened.imported))
             }
+            Self::MakeBase { of, path } => make_base(of, path, lock_wait),
             Self::Copy { from, to, format } => {
                 let is_ours = model_text::is_model(from, &options(Access::ReadOnly))?;
                 if is_ours || is_model_alone(from, from) {

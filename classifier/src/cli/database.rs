@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::{Config, Engine, Format, Mode, client};
 use crate::Error;
 use crate::import::{self, Lists};
+use crate::modern::Base;
 use crate::store::lmdb::{self, Access, FaultGuard, Lmdb};
 use crate::store::{Text, TokenStore};
 
@@ -58,9 +59,13 @@ impl Database {
             },
         };
         let for_worker = guard.clone();
+        let base = config.base.clone();
         let (database, imported) = guard.run(move || {
-            let lmdb = Lmdb::open(&dir, &options)?;
+            let mut lmdb = Lmdb::open(&dir, &options)?;
             if lmdb.engine() == Engine::Modern.name() {
+                if let Some(base) = base {
+                    lmdb.set_base(Arc::new(Base::open(&base)?));
+                }
                 return Ok((Self::Modern(Guarded::new(lmdb, Some(for_worker))), None));
             }
             let opened = import::into(lmdb, &dir, &options)?;

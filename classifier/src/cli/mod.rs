@@ -10,6 +10,7 @@ pub mod bmfconv;
 mod client;
 mod database;
 mod folder;
+mod judged;
 mod memory;
 mod model_text;
 mod modern;
@@ -54,6 +55,8 @@ pub struct Config {
     pub sockets: Vec<PathBuf>,
     /// Whose model the daemon is to use; empty: one's own.
     pub user: String,
+    /// A base model that a model of the modern engine is added to.
+    pub base: Option<PathBuf>,
     /// A folder or mbox to learn, instead of any input.
     pub learn_folder: Option<PathBuf>,
     /// Whether `dir` is where a person's database is if nothing else is said.
@@ -186,6 +189,8 @@ impl Engine {
 pub enum Output {
     /// Nothing.
     Nothing,
+    /// The verdict and its probability, on one line.
+    Terse,
     /// bmf's report.
     Report,
     /// A JSON object.

@@ -1,4 +1,5 @@
-//! A database of the modern engine as the file `model.txt`, and back.
+//! A database of the modern engine as the file `model.txt`, and back, or as a
+//! model in memory.
 
 use std::fs;
 use std::io::Write;
@@ -8,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use super::Engine;
 use crate::Error;
-use crate::modern::{Exported, export};
+use crate::modern::{Exported, Model, Stored, export};
 use crate::store::lmdb::{Lmdb, Options};
 use crate::store::{Durability, ModelStore};
 
@@ -61,6 +62,16 @@ pub(super) fn to_database(
     Ok(is_done)
 }
 
+/// The model in the database in `dir`.
+pub(super) fn model(dir: &Path, options: &Options) -> Result<Model, Error> {
+    let mut model = Model::default();
+    open(dir, options)?.look(&mut |view| {
+        model = Stored::open(view)?.to_model();
+        Ok(())
+    })?;
+    Ok(model)
+}
+
 fn open(dir: &Path, options: &Options) -> Result<Lmdb, Error> {
     let options = Options {
         engine: Engine::Modern.name(),
@@ -77,11 +88,19 @@ pub(super) fn read(dir: &Path) -> Result<Vec<u8>, Error> {
 
 /// Puts the text into `dir`, in place of what is there, wholly or not at all.
 pub(super) fn write(text: &[u8], dir: &Path) -> Result<(), Error> {
-    let path = path(dir);
+    put(text, &path(dir))
+}
+
+/// Writes a file in place of what is there, wholly or not at all.
+pub(super) fn put(bytes: &[u8], path: &Path) -> Result<(), Error> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
     let written = NamedTempFile::new_in(dir).and_then(|mut file| {
-        file.write_all(text)?;
+        file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)
+        file.persist(path).map_err(|error| error.error)
     });
     written.map(drop).map_err(Error::io("write", path))
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::modern::Judged;
+use super::judged::Judged;
 use super::wire::{self, Ask};
 use super::{Config, Output};
 use crate::classic::{Params, Score};
@@ -62,6 +62,7 @@ fn print(output: Output, params: &Params, answer: &Answer, out: &mut impl Write)
     };
     match output {
         Output::Nothing => Ok(()),
+        Output::Terse => writeln!(out, "{} {:.6}", verdict(score, params), score.hits),
         Output::Report => score.write_report(out),
         Output::Json => write_json(score, params, out),
         Output::Explanation => write_explanation(score, params, out),

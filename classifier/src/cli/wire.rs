@@ -18,7 +18,7 @@
 //!
 //! | kind | | what follows |
 //! | --- | --- | --- |
-//! | 1 | a message | mode (0 register, 1 test, 2 ham, 3 spam, 4 to ham, 5 to spam); output (0 nothing, 1 report, 2 JSON, 3 explanation); engine (0 any, 1 classic, 2 modern); 1: need not be on disk before the reply, else 0; 4 bytes: tokens that decide; a text: whose model, empty for one's own; the rest: the message |
+//! | 1 | a message | mode (0 register, 1 test, 2 ham, 3 spam, 4 to ham, 5 to spam); output (0 nothing, 1 report, 2 JSON, 3 explanation, 4 terse); engine (0 any, 1 classic, 2 modern); 1: need not be on disk before the reply, else 0; 4 bytes: tokens that decide; a text: whose model, empty for one's own; the rest: the message |
 //! | 2 | a database to take over | engine (1, 2); the rest: the database as text |
 //! | 3 | a command for administrators | 2 bytes: how many arguments; the arguments, texts; the rest: its input |
 //!
@@ -416,11 +416,12 @@ const MODES: [Mode; 6] = [
     Mode::ToSpam,
 ];
 
-const OUTPUTS: [Output; 4] = [
+const OUTPUTS: [Output; 5] = [
     Output::Nothing,
     Output::Report,
     Output::Json,
     Output::Explanation,
+    Output::Terse,
 ];
 
 fn mode_number(mode: Mode) -> u8 {

@@ -9,7 +9,9 @@
 //! retrain_ham = "{program} -d {db} -S -n"      # optional: was trained as spam
 //! retrain_spam = "{program} -d {db} -N -s"
 //! finalise = "..."                             # optional
+//! pid_file = "{db}/pid"                        # optional: of a daemon that initialise started
 //! score = '([0-9.]+)'                          # regular expression on the output
+//! middle = 0.5                                 # the default: above it a message is rather spam
 //!
 //! [verdict.exit_code]                          # or [verdict.output] with expressions
 //! spam = 0
@@ -20,9 +22,10 @@
 //! ```
 //!
 //! A command is split at blanks, single quotes keep words together, no shell
-//! takes part. `{program}`, `{db}` (an empty folder at first), `{message}` (a
-//! file) and `{files}` (the folder of those below `[files]`) are put in
-//! afterwards, so that they may hold blanks.
+//! takes part. `{program}`, `{prefix}` (`/usr`, where that is
+//! `/usr/bin/NAME`), `{db}` (an empty folder at first), `{message}` (a file)
+//! and `{files}` (the folder of those below `[files]`) are put in afterwards,
+//! so that they may hold blanks. A daemon is ended when the filter is.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -37,9 +40,10 @@ use super::{Answer, Verdict};
 use crate::Error;
 
 /// The adapters that come with this crate.
-pub(super) const READY: [(&str, &str); 4] = [
+pub(super) const READY: [(&str, &str); 5] = [
     ("bmf", include_str!("../../adapters/bmf.toml")),
     ("bogofilter", include_str!("../../adapters/bogofilter.toml")),
+    ("rspamd", include_str!("../../adapters/rspamd.toml")),
     (
         "spamassassin",
         include_str!("../../adapters/spamassassin.toml"),
@@ -58,7 +62,10 @@ struct Raw {
     retrain_ham: Option<String>,
     retrain_spam: Option<String>,
     finalise: Option<String>,
+    pid_file: Option<String>,
     score: String,
+    #[serde(default = "half")]
+    middle: f64,
     verdict: RawVerdict,
     #[serde(default)]
     files: BTreeMap<String, String>,
@@ -83,6 +90,10 @@ enum RawVerdict {
     },
 }
 
+fn half() -> f64 {
+    0.5
+}
+
 /// A checked description, its program found.
 #[derive(Debug)]
 pub struct Adapter {
@@ -96,9 +107,13 @@ pub struct Adapter {
     pub(super) retrain_ham: Template,
     pub(super) retrain_spam: Template,
     pub(super) finalise: Option<Template>,
+    /// Holds the process number of a daemon, with slots.
+    pub(super) pid_file: Option<String>,
     /// Names and contents, to be written before anything runs.
     pub(super) files: BTreeMap<String, String>,
     score: Regex,
+    /// The score in the middle of its scale.
+    pub(super) middle: f64,
     verdict: VerdictFrom,
 }
 
@@ -177,8 +192,10 @@ impl Adapter {
             train_ham: template(&raw.train_ham)?,
             train_spam: template(&raw.train_spam)?,
             finalise: optional(&raw.finalise)?,
+            pid_file: raw.pid_file,
             files: raw.files,
             score,
+            middle: raw.middle,
             verdict: match raw.verdict {
                 RawVerdict::ExitCode { spam, ham, unsure } => {
                     VerdictFrom::ExitCode { spam, ham, unsure }
@@ -239,6 +256,15 @@ impl Adapter {
     }
 }
 
+/// `text` with its slots filled.
+pub(super) fn filled(text: &str, slots: &[(&str, &Path)]) -> String {
+    let mut text = text.to_owned();
+    for (slot, value) in slots {
+        text = text.replace(slot, &value.to_string_lossy());
+    }
+    text
+}
+
 /// A command with slots.
 #[derive(Debug)]
 pub(super) struct Template {
@@ -263,13 +289,8 @@ impl Template {
 
     /// The program and its arguments.
     pub(super) fn filled(&self, slots: &[(&str, &Path)]) -> (PathBuf, Vec<OsString>) {
-        let mut words = self.words.iter().map(|word| {
-            let mut word = word.clone();
-            for (slot, value) in slots {
-                word = word.replace(slot, &value.to_string_lossy());
-            }
-            OsString::from(word)
-        });
+        let words = self.words.iter();
+        let mut words = words.map(|word| OsString::from(filled(word, slots)));
         let program = PathBuf::from(words.next().unwrap_or_default());
         (program, words.collect())
     }

@@ -1,4 +1,5 @@
-//! A filter run through the commands of its adapter, one process a message.
+//! A filter run through the commands of its adapter, one process a message,
+//! with a daemon behind them where it has one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 
 use classifier::Label;
 
-use super::adapter::{Adapter, Template};
-use super::process::{Finished, Workplace, find_program};
+use super::adapter::{self, Adapter, Template};
+use super::process::{Daemon, Finished, Workplace, find_program};
 use super::{Answer, Filter, Footprint};
 use crate::{Error, Message};
 
@@ -19,39 +20,53 @@ pub(super) struct Command {
     /// What the last `classify` printed.
     last_output: String,
     footprint: Footprint,
+    /// Until the run ends.
+    daemon: Option<Daemon>,
 }
 
 impl Command {
     pub(super) fn start(adapter: Arc<Adapter>, work: &Path) -> Result<Self, Error> {
         let database = work.join("db");
         fs::create_dir_all(&database).map_err(Error::io("make", &database))?;
-        let filter = Self {
+        let mut filter = Self {
             adapter,
             workplace: Workplace::new(work),
             database,
             last_output: String::new(),
             footprint: Footprint::default(),
+            daemon: None,
         };
         let adapter = filter.adapter.clone();
         for (name, text) in &adapter.files {
             let path = work.join(name);
-            let text = text.replace("{db}", &filter.database.to_string_lossy());
+            let text = adapter::filled(text, &filter.slots());
             fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
         if let Some(initialise) = &adapter.initialise {
             let done = filter.run(initialise)?;
             filter.demand_success(&done, "initialise")?;
         }
+        if let Some(pid_file) = &adapter.pid_file {
+            let path = PathBuf::from(adapter::filled(pid_file, &filter.slots()));
+            filter.daemon = Some(Daemon::of(&path)?);
+        }
         Ok(filter)
     }
 
-    fn filled(&self, template: &Template) -> (PathBuf, Vec<OsString>) {
-        let (program, arguments) = template.filled(&[
-            ("{program}", &self.adapter.program),
+    fn slots(&self) -> [(&'static str, &Path); 5] {
+        let program = self.adapter.program.as_path();
+        let prefix = program.parent().and_then(Path::parent);
+        [
+            ("{program}", program),
+            ("{prefix}", prefix.unwrap_or(Path::new("/usr"))),
             ("{db}", &self.database),
             ("{message}", self.workplace.message()),
             ("{files}", self.workplace.folder()),
-        ]);
+        ]
+    }
+
+    fn filled(&self, template: &Template) -> (PathBuf, Vec<OsString>) {
+        let (program, arguments) = template.filled(&self.slots());
         if program.is_absolute() {
             return (program, arguments);
         }
@@ -126,13 +141,18 @@ impl Filter for Command {
 
     fn finalise(&mut self) -> Result<Footprint, Error> {
         let adapter = self.adapter.clone();
+        self.footprint.peak_memory_bytes = match self.daemon.take() {
+            Some(daemon) => daemon.peak_memory(),
+            None => {
+                let (program, arguments) = self.filled(&adapter.classify);
+                self.workplace.peak_memory(&program, &arguments)
+            }
+        };
         if let Some(finalise) = &adapter.finalise {
             let done = self.run(finalise)?;
             self.demand_success(&done, "finalise")?;
         }
         self.footprint.database_bytes = Workplace::bytes_below(&self.database);
-        let (program, arguments) = self.filled(&adapter.classify);
-        self.footprint.peak_memory_bytes = self.workplace.peak_memory(&program, &arguments);
         Ok(self.footprint)
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use classifier::Label;
-use classifier::store::{Memory, TokenStore};
+use classifier::store::{Memory, MemoryModel, ModelStore, TokenStore};
 
 pub use adapter::Adapter;
 
@@ -123,6 +123,8 @@ pub enum FilterSpec {
     Classic,
     /// The modern engine, its model in memory.
     Modern,
+    /// The same through the ledger, in the pages and records of a store.
+    ModernLedger,
     /// A program described by an adapter.
     Adapter(Arc<Adapter>),
     /// A folder with TREC's four commands.
@@ -133,7 +135,9 @@ impl FilterSpec {
     /// Ready names: our engines and the adapters that come with this crate.
     pub fn names() -> impl Iterator<Item = &'static str> {
         let ready = adapter::READY.iter().map(|(name, _)| *name);
-        ["classic", "modern"].into_iter().chain(ready)
+        ["classic", "modern", "modern-ledger"]
+            .into_iter()
+            .chain(ready)
     }
 
     /// The filter called `text`: a ready name, `NAME.toml` for an adapter's
@@ -148,6 +152,9 @@ impl FilterSpec {
         }
         if text == "modern" {
             return Ok(Self::Modern);
+        }
+        if text == "modern-ledger" {
+            return Ok(Self::ModernLedger);
         }
         if let Some(folder) = text.strip_prefix("jig:") {
             return Ok(Self::Jig(folder.into()));
@@ -165,6 +172,7 @@ impl FilterSpec {
         match self {
             Self::Classic => "classic".to_owned(),
             Self::Modern => "modern".to_owned(),
+            Self::ModernLedger => "modern-ledger".to_owned(),
             Self::Adapter(adapter) => adapter.name.clone(),
             Self::Jig(folder) => folder.file_name().map_or_else(
                 || folder.display().to_string(),
@@ -176,8 +184,9 @@ impl FilterSpec {
     /// The score in the middle of its scale: above it a message is rather spam.
     pub fn middle(&self) -> f64 {
         match self {
-            Self::Modern => 0.0,
-            _ => 0.5,
+            Self::Modern | Self::ModernLedger => 0.0,
+            Self::Adapter(adapter) => adapter.middle,
+            Self::Classic | Self::Jig(_) => 0.5,
         }
     }
 
@@ -189,6 +198,7 @@ impl FilterSpec {
         Ok(match self {
             Self::Classic => classic_on(Box::new(Memory::default())),
             Self::Modern => Box::new(modern::Modern::default()),
+            Self::ModernLedger => modern_on(Box::new(MemoryModel::default()), 0),
             Self::Adapter(adapter) => Box::new(command::Command::start(adapter.clone(), work)?),
             Self::Jig(folder) => Box::new(jig::Jig::start(folder, work)?),
         })
@@ -198,6 +208,12 @@ impl FilterSpec {
 /// The classic engine over a store of one's own.
 pub fn classic_on(store: Box<dyn TokenStore + Send>) -> Box<dyn Filter> {
     Box::new(classic::Classic::new(store))
+}
+
+/// The modern engine over a store of one's own, through its ledger. `now` is in
+/// seconds since 1970.
+pub fn modern_on(store: Box<dyn ModelStore + Send>, now: u64) -> Box<dyn Filter> {
+    Box::new(modern::Ledger::new(store, now))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
-//! The modern engine in process.
+//! The modern engine in process: its model alone, and as `bmf` uses it.
 
 use std::collections::HashMap;
 
 use classifier::Label;
-use classifier::modern::{self, Class, Model, N_BUCKETS, Params, Record};
+use classifier::modern::{
+    self, Act, Class, Explanation, Keep, Lesson, Model, N_BUCKETS, Params, Record, Stored, Weights,
+};
+use classifier::store::{Durability, ModelStore};
 
 use super::{Answer, Filter, Footprint, Verdict};
 use crate::{Error, Message};
@@ -16,18 +19,33 @@ pub(super) struct Modern {
     records: HashMap<String, Record>,
 }
 
-impl Filter for Modern {
-    fn classify(&mut self, message: &Message) -> Result<Answer, Error> {
-        let features = modern::features(&message.bytes);
-        let verdict = modern::score(&features, &self.model, &Params::default());
-        Ok(Answer {
+/// Pieces of evidence each way.
+const N_EVIDENCE: usize = 10;
+
+impl From<modern::Verdict> for Answer {
+    fn from(verdict: modern::Verdict) -> Self {
+        Self {
             verdict: match verdict.class {
                 Class::Ham => Verdict::Ham,
                 Class::Unsure => Verdict::Unsure,
                 Class::Spam => Verdict::Spam,
             },
             score: verdict.log_odds,
-        })
+        }
+    }
+}
+
+fn lines(explanation: Explanation) -> Vec<String> {
+    let mut all = [explanation.spam, explanation.ham].concat();
+    all.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
+    let line = |e: &modern::Evidence| format!("{:+.3} {}: {}", e.log_odds, e.place, e.what);
+    all.iter().map(line).collect()
+}
+
+impl Filter for Modern {
+    fn classify(&mut self, message: &Message) -> Result<Answer, Error> {
+        let features = modern::features(&message.bytes);
+        Ok(modern::score(&features, &self.model, &Params::default()).into())
     }
 
     fn train(&mut self, label: Label, message: &Message) -> Result<(), Error> {
@@ -55,11 +73,7 @@ impl Filter for Modern {
     }
 
     fn explain(&mut self, message: &Message) -> Vec<String> {
-        let explanation = modern::explain(&message.bytes, &self.model, 10);
-        let mut all = [explanation.spam, explanation.ham].concat();
-        all.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
-        let line = |e: &modern::Evidence| format!("{:+.3} {} {}", e.log_odds, e.place, e.what);
-        all.iter().map(line).collect()
+        lines(modern::explain(&message.bytes, &self.model, N_EVIDENCE))
     }
 
     /// Words, pairs and pieces of the text of ham, by their weights.
@@ -85,6 +99,90 @@ impl Filter for Modern {
     fn finalise(&mut self) -> Result<Footprint, Error> {
         Ok(Footprint {
             database_bytes: u64::from(N_BUCKETS) * 4,
+            ..Footprint::default()
+        })
+    }
+}
+
+/// The modern engine as `bmf` uses it: through the ledger, over a store.
+pub(super) struct Ledger {
+    store: Box<dyn ModelStore + Send>,
+    /// Seconds since 1970. Each lesson takes one, so that the ledger knows their
+    /// order; no entry expires in a run.
+    now: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(store: Box<dyn ModelStore + Send>, now: u64) -> Self {
+        Self { store, now }
+    }
+
+    fn learn(&mut self, act: Act, message: &Message) -> Result<(), Error> {
+        let lesson = Lesson::new(&message.bytes, act);
+        let keep = Keep::default();
+        self.now += 1;
+        modern::learn(
+            &mut *self.store,
+            &[lesson],
+            self.now,
+            &keep,
+            Durability::Relaxed,
+        )?;
+        Ok(())
+    }
+}
+
+impl Filter for Ledger {
+    fn classify(&mut self, message: &Message) -> Result<Answer, Error> {
+        let features = modern::features(&message.bytes);
+        let verdicts = self.store.judge(&[features], &Params::default())?;
+        let verdict = verdicts.first().copied();
+        Ok(verdict.map_or(Answer::FAILED, Answer::from))
+    }
+
+    fn train(&mut self, label: Label, message: &Message) -> Result<(), Error> {
+        self.learn(Act::Learn(label), message)
+    }
+
+    /// The ledger has its own rule, which knows no shares.
+    fn train_own(&mut self, _said: Label, message: &Message, _share: f64) -> Result<(), Error> {
+        self.learn(Act::OwnVerdict, message)
+    }
+
+    fn retrain(&mut self, label: Label, message: &Message) -> Result<(), Error> {
+        self.learn(Act::Correct(label), message)
+    }
+
+    fn explain(&mut self, message: &Message) -> Vec<String> {
+        let mut explanation = Explanation::default();
+        let looked = self.store.look(&mut |view| {
+            let stored = Stored::open(view)?;
+            if stored.trained().ham > 0 && stored.trained().spam > 0 {
+                explanation = modern::explain(&message.bytes, &stored, N_EVIDENCE);
+            }
+            Ok(())
+        });
+        match looked {
+            Ok(()) => lines(explanation),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// The bytes of all its records.
+    fn finalise(&mut self) -> Result<Footprint, Error> {
+        let mut database_bytes = 0;
+        self.store.look(&mut |view| {
+            let state = view.state()?.map_or(0, |state| state.len());
+            let pages = view.pages(0..u32::MAX)?;
+            let pages: usize = pages.iter().map(|(_, page)| page.len()).sum();
+            database_bytes = (state + pages) as u64;
+            view.entries_by_age(&mut |_, _, len| {
+                database_bytes += u64::from(len);
+                true
+            })
+        })?;
+        Ok(Footprint {
+            database_bytes,
             ..Footprint::default()
         })
     }

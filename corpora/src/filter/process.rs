@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::Error;
 
@@ -118,14 +120,72 @@ impl Workplace {
     }
 }
 
+/// A process that a filter's commands talk to. Ended when this is dropped,
+/// also by an error in the midst of a run.
+pub(super) struct Daemon {
+    pid: u32,
+}
+
+impl Daemon {
+    /// The process whose number stands in the file `path`.
+    pub(super) fn of(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let pid = text.trim().parse().map_err(io::Error::other);
+        let pid = pid.map_err(Error::io("find a process number in", path))?;
+        Ok(Self { pid })
+    }
+
+    /// Most resident memory of it and its children, added up; `None` where the
+    /// system does not tell.
+    pub(super) fn peak_memory(&self) -> Option<u64> {
+        let peak = |pid: u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmHWM:"))?;
+            let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+            Some(kilobytes * 1024)
+        };
+        let children = format!("/proc/{0}/task/{0}/children", self.pid);
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|n| n.parse().ok());
+        Some(peak(self.pid)? + children.filter_map(peak).sum::<u64>())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = self.pid.to_string();
+        let asked = Command::new("kill")
+            .arg(&pid)
+            .stderr(Stdio::null())
+            .status();
+        if !asked.is_ok_and(|status| status.success()) {
+            return; // It has gone already.
+        }
+        // It is no child of ours, so that there is nothing to wait for but this.
+        let process = Path::new("/proc").join(pid);
+        for _ in 0..100 {
+            if !process.exists() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 /// The first of `programs` that is found: below the folder that
-/// `POSTERN_PEERS` names (unpacked packages), else along `PATH`.
+/// `POSTERN_PEERS` names (unpacked packages), else along `PATH`, else where
+/// daemons lie.
 pub(super) fn find_program(programs: &[String]) -> Option<PathBuf> {
-    let peers = std::env::var_os("POSTERN_PEERS").map(|root| PathBuf::from(root).join("usr/bin"));
+    let peers = std::env::var_os("POSTERN_PEERS").map(PathBuf::from);
+    let peers = peers.map(|root| [root.join("usr/bin"), root.join("usr/sbin")]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = peers
         .into_iter()
+        .flatten()
         .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin".into()])
         .collect();
     folders
         .iter()
@@ -137,5 +197,6 @@ pub(super) fn find_program(programs: &[String]) -> Option<PathBuf> {
 fn peer_libraries() -> Option<OsString> {
     let root = PathBuf::from(std::env::var_os("POSTERN_PEERS")?);
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
-    Some(root.join("usr/lib").join(triple).into_os_string())
+    let folders = [triple.as_str(), "rspamd"].map(|folder| root.join("usr/lib").join(folder));
+    std::env::join_paths(folders).ok()
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::Collection;
 use crate::experiment::{Experiment, Report};
 use crate::generate::{Generator, Options};
-use crate::protocol::{Feedback, Protocol};
+use crate::protocol::{Feedback, Protocol, Record};
 
 fn generated(n_messages: usize) -> Collection {
     let options = Options {
@@ -76,6 +76,54 @@ fn bogofilter_learns() {
     assert!(outcome.measures.one_minus_roca.unwrap().value < 25.0);
     assert_eq!(outcome.cost.footprint.n_failures, 0);
     assert_eq!(report.differences.len(), 1);
+}
+
+/// Those with a daemon behind them keep silent below 200 messages of a class.
+#[test]
+fn the_other_ready_filters_learn() {
+    for name in ["spamprobe", "spamassassin", "rspamd"] {
+        let Some(filter) = installed(name) else {
+            continue;
+        };
+        let report = report(filter, 550, Protocol::online(1, Feedback::Immediate));
+        let outcome = &report.outcomes[1];
+        assert_eq!(outcome.cost.footprint.n_failures, 0, "{name}");
+        assert!(outcome.cost.footprint.database_bytes > 100_000, "{name}");
+        assert!(
+            outcome.cost.footprint.peak_memory_bytes > Some(1 << 20),
+            "{name}"
+        );
+        let last = &outcome.runs[0].records[500..];
+        let called = |verdict, label| {
+            let is = |r: &&Record| r.answer.verdict == verdict && r.label == label;
+            last.iter().filter(is).count()
+        };
+        assert!(called(Verdict::Spam, Label::Spam) > 5, "{name}");
+        let lost = called(Verdict::Spam, Label::Ham);
+        assert!(called(Verdict::Ham, Label::Ham) > 2 * lost, "{name}");
+    }
+}
+
+/// A daemon ends with its filter, also when nobody gets to the end of the run.
+#[test]
+fn a_daemon_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("pid");
+    let with_daemon = COUNTING.replace(
+        "classify",
+        &format!(
+            "initialise = \"sh -c 'sleep 600 >/dev/null 2>&1 & echo $! > {0}'\"\npid_file = \"{0}\"\nclassify",
+            pid_file.display()
+        ),
+    );
+    let work = tempfile::tempdir().unwrap();
+    let filter = adapter(&with_daemon).unwrap().start(work.path()).unwrap();
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    let process = Path::new("/proc").join(pid.trim());
+    assert!(process.exists());
+    drop(filter);
+    let state = || fs::read_to_string(process.join("stat")).unwrap_or_default();
+    assert!(!process.exists() || state().contains(") Z "), "{}", state());
 }
 
 fn script(folder: &Path, name: &str, text: &str) {
@@ -188,7 +236,7 @@ fn bad_adapters_say_what_is_wrong() {
     check("\"sh\"", "\"no-such-program\"", "no-such-program");
     let error = FilterSpec::parse("nonsense").unwrap_err().to_string();
     assert!(
-        error.contains("classic, modern, bmf, bogofilter"),
+        error.contains("classic, modern, modern-ledger, bmf, bogofilter"),
         "{error}"
     );
 }

@@ -13,7 +13,7 @@ mod roc;
 use classifier::Label;
 
 pub use curve::{CurvePoint, learning_curve};
-pub use roc::{Bootstrap, PairedDifference, Sample, paired_difference, roc_points};
+pub use roc::{Bootstrap, PairedDifference, Sample, one_minus_roca, paired_difference, roc_points};
 
 use crate::filter::Verdict;
 use crate::protocol::Record;
@@ -104,7 +104,7 @@ pub fn measure(runs: &[&[Record]], seed: u64) -> Measures {
 }
 
 /// 97.5 % quantile of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+pub(crate) const Z: f64 = 1.959_963_984_540_054;
 
 /// Share of `errors` in `n`, per cent, with the score interval of Wilson
 /// (1927), which also holds where there was no error. Empty: 0 to 100.

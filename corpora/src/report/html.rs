@@ -8,13 +8,17 @@ use super::table::table;
 use crate::experiment::{Outcome, Report};
 use crate::measure::{learning_curve, roc_points};
 
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}\
-pre{overflow-x:auto;background:#f6f6f6;padding:.8em;font-size:13px}\
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(26em,1fr));gap:1.5em}\
-figure{margin:0}figcaption{font-weight:600}svg{width:100%;height:auto}svg text{font-size:11px;fill:#444}\
+const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:84em;margin:2em auto;padding:0 1em;\
+color:#222;background:#fff}\
+pre{overflow-x:auto;background:#f6f6f6;padding:.8em;font-size:12px}pre.command{white-space:pre-wrap}\
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(34em,100%),1fr));gap:1.5em}\
+figure{margin:0;overflow-x:auto}figcaption{font-weight:600}svg{width:100%;min-width:24em;height:auto}\
+svg text{font-size:11px;fill:#444}\
 .grid{stroke:#e4e4e4}.axis{stroke:#444;fill:none}.key span{display:inline-block;margin-right:1.2em}\
 .key i{display:inline-block;width:1.2em;height:.7em;margin-right:.4em}\
-table{border-collapse:collapse}td,th{padding:.2em .6em;text-align:left;vertical-align:top;border-top:1px solid #ddd}";
+details{overflow-x:auto;margin:.3em 0}summary{cursor:pointer}\
+table{border-collapse:collapse}td,th{padding:.2em .6em;text-align:left;vertical-align:top;border-top:1px solid #ddd}\
+td pre{margin:0;padding:.3em .5em;max-width:60em}";
 
 /// Mistakes listed for each filter and class.
 const N_WORST: usize = 10;
@@ -27,7 +31,7 @@ pub fn html(reports: &[Report], command: &str) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\">\
          <title>bmfeval</title><style>{STYLE}</style></head><body>\n\
-         <h1>Spam filters, measured</h1>\n<pre>{}</pre>\n",
+         <h1>Spam filters, measured</h1>\n<pre class=\"command\">{}</pre>\n",
         escaped(command)
     );
     for report in reports {
@@ -74,7 +78,10 @@ fn section(report: &Report) -> String {
         &learning(report),
     ));
     for outcome in &report.outcomes {
-        let caption = format!("Scores of {}, by rank", outcome.filter);
+        let caption = format!(
+            "Scores of {}: messages by rank, and how many of them are ham and spam",
+            outcome.filter
+        );
         out.push_str(&figure(&caption, &scores(outcome)));
     }
     out.push_str("</div>\n");

@@ -13,7 +13,7 @@ pub use table::{comparison, quality_table, table};
 use crate::measure::Interval;
 
 /// `value (low to high)` with as many digits as its size asks for.
-fn with_interval(interval: &Interval) -> String {
+pub(crate) fn with_interval(interval: &Interval) -> String {
     let digits = digits(interval.value);
     format!(
         "{:.digits$} ({:.digits$}-{:.digits$})",

@@ -107,8 +107,8 @@ pub(super) fn histogram(bars: &[(f64, f64)], low: &str, high: &str) -> String {
     let y = HEIGHT / 2.0 + 12.0;
     out.push_str(&format!(
         "<text x=\"0\" y=\"{:.0}\">ham</text><text x=\"0\" y=\"{:.0}\">spam</text>\
-         <text x=\"{LEFT}\" y=\"{y}\">{low}</text>\
-         <text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{high}</text></svg>\n",
+         <text x=\"{LEFT}\" y=\"{y}\">lowest score {low}</text>\
+         <text x=\"{}\" y=\"{y}\" text-anchor=\"end\">highest {high}</text></svg>\n",
         middle - 6.0,
         middle + 14.0,
         WIDTH - RIGHT

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use corpora::fetch;
+use crate::fetch;
 
 /// Download a public collection and check that it is the one it should be.
 ///
 /// Needs the network and curl.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// Which.
     #[arg(value_enum)]
     collection: Collection,
@@ -26,7 +26,7 @@ enum Collection {
 }
 
 #[allow(clippy::print_stderr)] // What is being fetched, for people who wait.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut note = |url: &str| eprintln!("bmfeval: fetching {url}");
     match arguments.collection {
         Collection::Spamassassin => {

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use corpora::generate::{Code, Generator, Options, write_collection};
+use crate::generate::{Code, Generator, Options, write_collection};
 
 /// Write a synthetic collection: DIR/index and DIR/data/*.eml.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// The same seed gives the same bytes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -30,7 +30,7 @@ fn language(letters: &str) -> Result<Code, String> {
     })
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let generator = Generator::new(&Options {
         seed: arguments.seed,
         n_messages: arguments.messages,

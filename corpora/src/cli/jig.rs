@@ -1,22 +1,28 @@
-//! `bmfeval jig`: our classic engine as a filter for TREC's kit.
+//! `bmfeval jig`: our engines as filters for TREC's kit.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::filter::Filter;
+use crate::{Message, Role};
 use anyhow::Context;
 use classifier::Label;
+use classifier::cli::Engine;
 use classifier::store::lmdb::{Lmdb, Options};
-use corpora::filter::{Filter, classic_on};
-use corpora::{Message, Role};
 
-/// Our engine as a filter for the TREC spam track's kit.
+use super::database;
+
+/// Our engines as filters for the TREC spam track's kit.
 ///
 /// `scripts` writes the four commands that the kit calls; the others are
 /// what these run. The database lies in the current folder.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
+    /// The engine of a new database, and of the scripts.
+    #[arg(long, value_name = "NAME", default_value = "modern")]
+    engine: Engine,
     #[command(subcommand)]
     step: Step,
 }
@@ -51,9 +57,9 @@ enum Step {
 
 const DATABASE: &str = "bmfeval-jig";
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.step {
-        Step::Scripts { folder } => scripts(folder),
+        Step::Scripts { folder } => scripts(folder, arguments.engine),
         Step::Initialize => match fs::remove_dir_all(DATABASE) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).context(format!("cannot remove {DATABASE}"))
@@ -61,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             _ => Ok(()),
         },
         Step::Classify { message } => {
-            let answer = filter()?.classify(&read(message)?)?;
+            let answer = filter(arguments.engine)?.classify(&read(message)?)?;
             let class = answer.verdict.name();
             writeln!(
                 io::stdout(),
@@ -77,22 +83,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 "spam" => Label::Spam,
                 _ => Label::Ham,
             };
-            Ok(filter()?.train(label, &read(message)?)?)
+            Ok(filter(arguments.engine)?.train(label, &read(message)?)?)
         }
         Step::Finalize => Ok(()),
     }
 }
 
-fn filter() -> anyhow::Result<Box<dyn Filter>> {
+fn filter(engine: Engine) -> anyhow::Result<Box<dyn Filter>> {
     // The kit starts over after a crash, so nothing needs to be synced.
     let options = Options {
         syncs: false,
+        engine: engine.name(),
         ..Options::default()
     };
-    Ok(classic_on(Box::new(Lmdb::open(
-        Path::new(DATABASE),
-        &options,
-    )?)))
+    let database = Lmdb::open(Path::new(DATABASE), &options)?;
+    Ok(database::filter_on(database))
 }
 
 fn read(path: &Path) -> anyhow::Result<Message> {
@@ -106,15 +111,16 @@ fn read(path: &Path) -> anyhow::Result<Message> {
     })
 }
 
-fn scripts(folder: &Path) -> anyhow::Result<()> {
+fn scripts(folder: &Path, engine: Engine) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
+    let engine = engine.name();
     let program = program.display().to_string().replace('\'', r"'\''");
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for step in ["initialize", "classify", "train", "finalize"] {
         let path = folder.join(step);
         fs::write(
             &path,
-            format!("#!/bin/sh\nexec '{program}' jig {step} \"$@\"\n"),
+            format!("#!/bin/sh\nexec '{program}' jig --engine {engine} {step} \"$@\"\n"),
         )
         .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
         .with_context(|| format!("cannot write {}", path.display()))?;

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::measure::{self, Measures};
+use crate::protocol::Record;
+use crate::{report, results};
 use anyhow::bail;
-use corpora::measure::{self, Measures};
-use corpora::protocol::Record;
-use corpora::{report, results};
 
 /// Compare two runs over the same messages by paired bootstrap.
 ///
 /// A and B are TREC result files, as `bmfeval run --results` and TREC's own
 /// kit write them.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// The one run.
     a: PathBuf,
     /// The other.
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut numbers = HashMap::new();
     let a = numbered(&arguments.a, &mut numbers)?;
     let b = numbered(&arguments.b, &mut numbers)?;

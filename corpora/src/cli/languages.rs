@@ -3,19 +3,19 @@
 use std::fs;
 use std::io::{self, Write};
 
+use crate::filter::FilterSpec;
+use crate::generate::Code;
+use crate::languages;
 use anyhow::Context;
-use corpora::filter::FilterSpec;
-use corpora::generate::Code;
-use corpora::languages;
 use rayon::prelude::*;
 
-use crate::run::{progress_bar, work_folder};
+use super::run::{progress_bar, work_folder};
 
 /// Compare filters in each language of the generated mail, from the beginning.
 ///
 /// Each learns 50 ham and 50 spam of the language and judges 1,000 more.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// As for `run`; may be given several times.
     #[arg(long = "filter", short, value_name = "FILTER", default_values_t = ["modern".to_owned()])]
     filters: Vec<String>,
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let filters: Vec<FilterSpec> = arguments
         .filters
         .iter()

@@ -2,22 +2,23 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
+use crate::filter::Answer;
+use crate::{Error, Message, read};
 use anyhow::Context;
 use classifier::Label;
 use classifier::cli::Format;
-use classifier::store::lmdb::{Lmdb, Options};
-use classifier::store::{Text, TokenStore};
-use corpora::filter::{Verdict, classic_on};
-use corpora::read;
+use classifier::store::lmdb::{FaultGuard, Lmdb, Moved};
+
+use super::database;
 
 /// What the model of today says of the mail in a folder.
 ///
 /// Prints verdict, score and file of each message, and the counts on standard
-/// error. Writes nothing, teaches nothing.
+/// error. The score is a probability with the classic engine, and the log-odds
+/// with the modern one. Writes nothing, teaches nothing.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// Maildir, folder, mbox or archive.
     mail: PathBuf,
     /// The folder of the database; ~/.bmf without.
@@ -41,33 +42,52 @@ fn format(text: &str) -> Result<Format, String> {
     }
 }
 
+/// What the model says of one message, and why if that is wanted.
+struct Said {
+    answer: Answer,
+    why: Vec<String>,
+}
+
 #[allow(clippy::print_stderr)] // The counts are for people; stdout is a list.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut filter = classic_on(arguments.store()?);
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let database = arguments.database()?;
+    if let Some(Moved { is_done: true, .. }) = Moved::in_dir(&database)? {
+        eprintln!(
+            "bmfeval: bmfd has taken {} over; this is what it held then",
+            database.display()
+        );
+    }
     // The label is not known and not used.
     let messages = read::unlabelled(&arguments.mail, Label::Ham)?;
+    let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
+    let (format, explains) = (arguments.format, arguments.json);
+    // A damaged database ends in an error, not in a fault.
+    let said = FaultGuard::new(&Lmdb::path(&database))?
+        .run(move || {
+            Ok(replay(
+                database::open(&database, format)?,
+                &messages,
+                explains,
+            ))
+        })
+        .context("cannot use the database")??;
+
     let mut out = io::stdout().lock();
     let mut counts = [0usize; 3];
-    for message in &messages {
-        let answer = filter.classify(message)?;
+    for (file, Said { answer, why }) in ids.iter().zip(said) {
         let verdict = answer.verdict.name();
-        counts[match answer.verdict {
-            Verdict::Ham => 0,
-            Verdict::Unsure => 1,
-            Verdict::Spam => 2,
-        }] += 1;
+        counts[answer.verdict as usize] += 1;
         if arguments.only.as_ref().is_some_and(|only| only != verdict) {
             continue;
         }
         if arguments.json {
             let line = serde_json::json!({
                 "type": "verdict", "version": 1,
-                "file": message.id, "verdict": verdict, "score": answer.score,
-                "why": filter.explain(message),
+                "file": file, "verdict": verdict, "score": answer.score, "why": why,
             });
             writeln!(out, "{line}")?;
         } else {
-            writeln!(out, "{verdict} {:.6} {}", answer.score, message.id)?;
+            writeln!(out, "{verdict} {:.6} {file}", answer.score)?;
         }
     }
     let [ham, unsure, spam] = counts;
@@ -78,8 +98,24 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn replay(
+    mut filter: Box<dyn crate::filter::Filter>,
+    messages: &[Message],
+    explains: bool,
+) -> Result<Vec<Said>, Error> {
+    let said = messages.iter().map(|message| {
+        let answer = filter.classify(message)?;
+        let why = match explains {
+            true => filter.explain(message),
+            false => Vec::new(),
+        };
+        Ok(Said { answer, why })
+    });
+    said.collect()
+}
+
 impl Arguments {
-    fn store(&self) -> anyhow::Result<Box<dyn TokenStore + Send>> {
+    fn database(&self) -> anyhow::Result<PathBuf> {
         let database = match (&self.database, std::env::home_dir()) {
             (Some(database), _) => database.clone(),
             (None, Some(home)) => home.join(".bmf"),
@@ -95,12 +131,6 @@ impl Arguments {
                 database.display()
             );
         }
-        let opened: Result<Box<dyn TokenStore + Send>, _> = match self.format {
-            Format::Text => {
-                Text::open(&database, Duration::from_secs(60)).map(|text| Box::new(text) as _)
-            }
-            _ => Lmdb::open(&database, &Options::read_only()).map(|lmdb| Box::new(lmdb) as _),
-        };
-        opened.context("cannot open the database")
+        Ok(database)
     }
 }

@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use crate::attack::expect::{self, Expected};
+use crate::attack::{self, ATTACKS, Attack, Outcome};
+use crate::filter::FilterSpec;
+use crate::generate::{Generator, Options};
+use crate::read::{self, Strip};
+use crate::{Collection, Error};
 use anyhow::{Context, bail};
-use corpora::attack::expect::{self, Expected};
-use corpora::attack::{self, ATTACKS, Attack, Outcome};
-use corpora::filter::FilterSpec;
-use corpora::generate::{Generator, Options};
-use corpora::read::{self, Strip};
-use corpora::{Collection, Error};
 use rayon::prelude::*;
 
-use crate::run::{progress_bar, work_folder};
+use super::run::{progress_bar, work_folder};
 
 /// Try filters against hostile mail.
 ///
@@ -20,7 +20,7 @@ use crate::run::{progress_bar, work_folder};
 /// attacker would write it who knows the user's mail, and the weights of our
 /// own filter.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// A collection that holds its labels; without one, 3,000 messages are
     /// generated.
     corpus: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
 }
 
 /// Returns whether all is as expected.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     let Some(attacks) = arguments.attacks()? else {
         for attack in &ATTACKS {

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use crate::experiment::{Experiment, Report};
+use crate::filter::FilterSpec;
+use crate::protocol::{Feedback, OwnVerdicts, Protocol};
+use crate::read::{self, Strip};
+use crate::{Collection, report};
 use anyhow::{Context, bail};
-use corpora::experiment::{Experiment, Report};
-use corpora::filter::FilterSpec;
-use corpora::protocol::{Feedback, OwnVerdicts, Protocol};
-use corpora::read::{self, Strip};
-use corpora::{Collection, report};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Run filters over collections and measure them.
@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// folder or archive with folders named ham and spam. Several that hold the
 /// same messages in another order are reported as one, with the mean.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     /// Collections that hold their labels.
     corpus: Vec<PathBuf>,
     /// Ham: folder, Maildir, mbox or archive.
@@ -27,8 +27,9 @@ pub(crate) struct Arguments {
     /// Spam: folder, Maildir, mbox or archive.
     #[arg(long, requires = "ham", value_name = "PATH")]
     spam: Option<PathBuf>,
-    /// classic, bmf, bogofilter, spamprobe, FILE.toml or jig:FOLDER; may be
-    /// given several times. The first one is compared with the others.
+    /// modern, modern-ledger, classic, bmf, bogofilter, rspamd, spamassassin,
+    /// spamprobe, FILE.toml or jig:FOLDER; may be given several times. The
+    /// first one is compared with the others.
     #[arg(long = "filter", short, value_name = "FILTER", default_values_t = ["classic".to_owned()])]
     filters: Vec<String>,
     /// Leave filters out that are not installed, and say so.
@@ -126,7 +127,7 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let collections = arguments.collections()?;
     let filters = arguments.filter_specs()?;
     let shuffles: Vec<Option<u64>> = match arguments.shuffles {
@@ -183,7 +184,7 @@ impl Arguments {
         for name in &self.filters {
             match FilterSpec::parse(name) {
                 Ok(filter) => filters.push(filter),
-                Err(error @ corpora::Error::NotInstalled { .. }) if self.skip_missing => {
+                Err(error @ crate::Error::NotInstalled { .. }) if self.skip_missing => {
                     eprintln!("bmfeval: left out: {error}");
                 }
                 Err(error) => return Err(error.into()),
@@ -207,7 +208,10 @@ impl Arguments {
             }
         }
         if let Some(path) = &self.html {
-            let command: Vec<String> = std::env::args().collect();
+            let command = ["bmfeval".to_owned()]
+                .into_iter()
+                .chain(std::env::args().skip(1));
+            let command: Vec<String> = command.collect();
             let page = report::html(reports, &command.join(" "));
             fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -217,7 +221,7 @@ impl Arguments {
 
 /// A folder for what filters keep: below `wanted`, else in memory if that is
 /// possible.
-pub(crate) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {
+pub(super) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();
     builder.prefix("bmfeval-");
@@ -230,7 +234,7 @@ pub(crate) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<tempfile::Tem
 }
 
 /// On a terminal only.
-pub(crate) fn progress_bar(n_steps: u64, quiet: bool) -> ProgressBar {
+pub(super) fn progress_bar(n_steps: u64, quiet: bool) -> ProgressBar {
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::hidden());
     }

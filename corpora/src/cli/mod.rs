@@ -1,4 +1,4 @@
-//! `bmfeval`: measures spam filters over mail collections.
+//! The program `bmfeval` without its `main`: a file for each subcommand.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,8 @@ use clap::Parser;
 
 mod attack;
 mod compare;
+mod database;
+mod drift;
 mod fetch;
 mod generate;
 mod jig;
@@ -17,7 +19,7 @@ mod run;
 /// TREC spam track.
 #[derive(Parser)]
 #[command(name = "bmfeval", version)]
-struct Arguments {
+pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -27,6 +29,7 @@ enum Command {
     Run(Box<run::Arguments>),
     Attack(attack::Arguments),
     Languages(languages::Arguments),
+    Drift(drift::Arguments),
     Compare(compare::Arguments),
     Replay(replay::Arguments),
     Generate(generate::Arguments),
@@ -34,7 +37,9 @@ enum Command {
     Jig(jig::Arguments),
 }
 
-fn main() -> ExitCode {
+/// Does what the arguments of this process ask for. Exit codes: 0 done; 1 a
+/// negative answer; 2 failed.
+pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
             done => done.map(|_| ()),
         },
         Command::Languages(arguments) => languages::run(&arguments),
+        Command::Drift(arguments) => drift::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Fetch(arguments) => fetch::run(&arguments),
