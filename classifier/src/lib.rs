@@ -40,6 +40,7 @@ mod distinct;
 mod error;
 #[cfg(all(feature = "lmdb", feature = "text"))]
 pub mod import;
+pub mod mark;
 pub mod modern;
 pub mod store;
 mod token;

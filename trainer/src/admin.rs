@@ -9,20 +9,23 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use classifier::cli::Engine;
 use classifier::cli::wire::{Refusal, Reply};
-use classifier::modern::Weights as _;
+use classifier::modern::{Base, Weights as _};
 use classifier::store::TokenLookup as _;
 use classifier_rocksdb::{HostStore, Renamed};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Event, Journal};
-use crate::users;
+use crate::live::{Live, Seen, Totals};
+use crate::{taught, users};
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// One line of JSON for each user, or for one.
+    /// One line of JSON about the host, unless only one user is wanted, then
+    /// one for each user.
     Status {
         /// Only this one.
         user: Option<String>,
@@ -51,6 +54,11 @@ pub enum Command {
         /// The new one.
         to: String,
     },
+    /// A base model of what some users taught, as bytes.
+    Base {
+        /// Who agreed.
+        users: Vec<String>,
+    },
     /// A copy of the database in a new folder.
     Backup {
         /// An absolute path.
@@ -59,7 +67,7 @@ pub enum Command {
 }
 
 /// Does what the arguments of a request say: one, a [`Command`] as JSON.
-pub fn answer(host: &HostStore, args: &[&str], input: &[u8], now: u64) -> Reply {
+pub fn answer(host: &HostStore, live: &Live, args: &[&str], input: &[u8], now: u64) -> Reply {
     let command = match args {
         [json] => serde_json::from_str(json),
         _ => serde_json::from_str(""),
@@ -69,18 +77,20 @@ pub fn answer(host: &HostStore, args: &[&str], input: &[u8], now: u64) -> Reply 
         return Reply::Refused(Refusal::NoRequest, reason);
     };
     let mut input = input;
-    match run(host, &command, &mut input, now) {
+    match run(host, Some(live), &command, &mut input, now) {
         Ok(output) => Reply::Printed { exit: 0, output },
         Err(error) => Reply::Refused(Refusal::Failed, format!("{error:#}")),
     }
 }
 
-/// Does what `command` says and returns what it prints.
+/// Does what `command` says and returns what it prints. `live`: what is seen of
+/// mailboxes, where they are being watched.
 ///
 /// # Errors
 /// When it cannot be done; then nothing has changed.
 pub fn run(
     host: &HostStore,
+    live: Option<&Live>,
     command: &Command,
     input: &mut dyn Read,
     now: u64,
@@ -88,12 +98,22 @@ pub fn run(
     let mut out = Vec::new();
     match command {
         Command::Status { user } => {
-            let users = match user {
+            let mut users = match user {
                 Some(user) => vec![user.clone()],
                 None => host.users()?,
             };
+            if user.is_none() {
+                let line = Line::Host(HostStatus::of(host, live)?);
+                serde_json::to_writer(&mut out, &line)?;
+                out.push(b'\n');
+                // Also those who have taught nothing yet.
+                users.extend(live.into_iter().flat_map(Live::users));
+                users.sort_unstable();
+                users.dedup();
+            }
             for user in users {
-                serde_json::to_writer(&mut out, &Status::of(host, &user)?)?;
+                let line = Line::Status(Status::of(host, live, &user)?);
+                serde_json::to_writer(&mut out, &line)?;
                 out.push(b'\n');
             }
         }
@@ -127,6 +147,17 @@ pub fn run(
                 Renamed::NameTaken => bail!("there is a user {to} already"),
             }
         }
+        Command::Base { users } => {
+            let mut models = Vec::new();
+            for user in users {
+                ensure!(
+                    taught::engine(host, user)? == Some(Engine::Modern),
+                    "{user} has no model of the modern engine"
+                );
+                models.push(host.model(user).model()?.to_model());
+            }
+            out = Base::of(&models).as_bytes().to_vec();
+        }
         Command::Backup { dir } => {
             ensure!(dir.is_absolute(), "{dir:?} is no absolute path");
             let partial = partial(dir)?;
@@ -150,10 +181,49 @@ fn partial(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(partial)
 }
 
+/// A line of [`Command::Status`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Line {
+    /// About the host.
+    Host(HostStatus),
+    /// About one user.
+    Status(Status),
+}
+
+/// What is known of the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostStatus {
+    version: u32,
+    /// What the database takes on disk.
+    pub database_bytes: u64,
+    /// The mailboxes; `None`: nobody watches them.
+    pub watching: Option<Totals>,
+    /// What an administrator should look at.
+    pub warning: Option<String>,
+}
+
+impl HostStatus {
+    fn of(host: &HostStore, live: Option<&Live>) -> Result<Self, classifier::Error> {
+        let watching = live.map(Live::totals);
+        let without = watching.map_or(0, |totals| totals.without_watches);
+        Ok(Self {
+            version: 1,
+            database_bytes: host.disk_bytes()?,
+            watching,
+            warning: (without > 0).then(|| {
+                format!(
+                    "{without} mailboxes are polled, since there are no more watches; \
+                     raise fs.inotify.max_user_watches"
+                )
+            }),
+        })
+    }
+}
+
 /// What is known of one user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    r#type: String,
     version: u32,
     /// His name.
     pub user: String,
@@ -169,6 +239,8 @@ pub struct Status {
     pub counts: std::collections::BTreeMap<String, u64>,
     /// The newest events, oldest first.
     pub events: Vec<Event>,
+    /// His mailboxes that are looked after; none where nobody watches.
+    pub mailboxes: Vec<Seen>,
     /// What an administrator should look at.
     pub warning: Option<String>,
 }
@@ -181,41 +253,50 @@ impl Status {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn of(host: &HostStore, user: &str) -> Result<Self, classifier::Error> {
-        let engines = host.engines(user)?;
-        let store = host.user(user);
-        let is_classic = store.note("engine")?.is_some();
-        let engine = match (is_classic, engines.contains(&"modern")) {
-            (true, _) => Some("classic"),
-            (false, true) => Some("modern"),
-            (false, false) => None,
-        };
-        let trained = match is_classic {
-            true => store.lookup(&[], &mut Vec::new())?,
-            false => host.model(user).model()?.trained(),
+    pub fn of(
+        host: &HostStore,
+        live: Option<&Live>,
+        user: &str,
+    ) -> Result<Self, classifier::Error> {
+        let engine = taught::engine(host, user)?;
+        let trained = match engine {
+            Some(Engine::Classic) => host.user(user).lookup(&[], &mut Vec::new())?,
+            _ => host.model(user).model()?.trained(),
         };
         let pages = Journal::of(host, user).read()?;
-        let n_in_vain = pages.n_in_vain();
+        let mailboxes = live.map_or_else(Vec::new, |live| live.of(user));
+        let warning = warning(&mailboxes, pages.n_in_vain());
         Ok(Self {
-            r#type: "status".into(),
             version: 1,
             user: user.into(),
-            engine: engine.map(Into::into),
+            engine: engine.map(|engine| engine.name().into()),
             ham: trained.ham,
             spam: trained.spam,
             last_learned: pages.last_learned().cloned(),
-            warning: (n_in_vain >= MANY_IN_VAIN)
-                .then(|| format!("{n_in_vain} moves, and nothing learned from them")),
+            warning,
             counts: pages.counts,
             events: pages.events,
+            mailboxes,
         })
     }
+}
+
+fn warning(mailboxes: &[Seen], n_in_vain: usize) -> Option<String> {
+    let wrong = mailboxes.iter().find_map(|seen| {
+        let error = seen.error.as_ref()?;
+        Some(format!("{} is left alone: {error}", seen.place))
+    });
+    wrong.or_else(|| {
+        (n_in_vain >= MANY_IN_VAIN)
+            .then(|| format!("the last {n_in_vain} moves to or from a spam folder taught nothing"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::journal::What;
+    use crate::live::Noticed;
     use classifier::Label;
     use classifier::modern::{Act, Keep, Lesson, learn};
     use classifier::store::Durability;
@@ -247,13 +328,16 @@ mod tests {
 
     fn done(host: &HostStore, command: Command, input: &[u8]) -> Vec<u8> {
         let mut input = input;
-        run(host, &command, &mut input, 1).unwrap()
+        run(host, None, &command, &mut input, 1).unwrap()
     }
 
     fn status(host: &HostStore, user: &str) -> Status {
         let user = Some(user.into());
         let line = done(host, Command::Status { user }, b"");
-        serde_json::from_slice(&line).unwrap()
+        match serde_json::from_slice(&line).unwrap() {
+            Line::Status(status) => status,
+            line => panic!("{line:?}"),
+        }
     }
 
     #[test]
@@ -277,7 +361,7 @@ mod tests {
         let twice = Command::Import {
             user: "bert@example.org".into(),
         };
-        assert!(run(&other, &twice, &mut &*bytes, 1).is_err());
+        assert!(run(&other, None, &twice, &mut &*bytes, 1).is_err());
     }
 
     #[test]
@@ -287,7 +371,7 @@ mod tests {
         fs::create_dir(dir.path().join("backup.partial")).unwrap();
         let backup = Command::Backup { dir: to.clone() };
         done(&host, backup.clone(), b"");
-        assert!(run(&host, &backup, &mut &b""[..], 1).is_err());
+        assert!(run(&host, None, &backup, &mut &b""[..], 1).is_err());
         done(
             &host,
             Command::Remove {
@@ -297,6 +381,22 @@ mod tests {
         );
         let restored = HostStore::open(&to, &Default::default()).unwrap();
         assert_eq!(status(&restored, "anna").spam, 1);
+    }
+
+    #[test]
+    fn a_base_is_made_of_chosen_users_and_of_no_others() {
+        let (dir, host) = taught();
+        let base = |users: &[&str]| {
+            let users = users.iter().map(|user| (*user).into()).collect();
+            run(&host, None, &Command::Base { users }, &mut &b""[..], 1)
+        };
+        assert!(base(&["anna", "bert"]).is_err());
+        let bytes = base(&["anna"]).unwrap();
+        let path = dir.path().join("base");
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(Base::open(&path).unwrap().trained().spam, 1);
+        taught::make_classic(&host, "anna").unwrap();
+        assert!(base(&["anna"]).is_err());
     }
 
     #[test]
@@ -315,17 +415,56 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_watched_is_said_also_of_who_taught_nothing() {
+        let (_dir, host) = taught();
+        let live = Live::default();
+        let seen = |place: &str, error: Option<&str>| Seen {
+            place: place.into(),
+            noticed: Noticed::ByPollingForWantOfWatches,
+            pending: 1,
+            looked: 1,
+            error: error.map(Into::into),
+        };
+        live.note("anna", seen("/anna", None));
+        live.note("bert", seen("/bert", Some("cannot read it")));
+        let lines = run(
+            &host,
+            Some(&live),
+            &Command::Status { user: None },
+            &mut &b""[..],
+            1,
+        );
+        let lines = String::from_utf8(lines.unwrap()).unwrap();
+        let lines: Vec<Line> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let [Line::Host(host), Line::Status(anna), Line::Status(bert)] = &lines[..] else {
+            panic!("{lines:?}");
+        };
+        assert_eq!(host.watching.unwrap().mailboxes, 2);
+        assert!(host.warning.as_ref().unwrap().contains("max_user_watches"));
+        assert_eq!((anna.user.as_str(), anna.spam), ("anna", 1));
+        assert_eq!((&anna.warning, anna.mailboxes[0].pending), (&None, 1));
+        assert_eq!((bert.user.as_str(), &bert.engine), ("bert", &None));
+        assert_eq!(
+            bert.warning.as_deref(),
+            Some("/bert is left alone: cannot read it")
+        );
+    }
+
+    #[test]
     fn what_is_no_command_is_refused() {
         let (_dir, host) = taught();
         for args in [&[][..], &["{}"], &["\"list\"", "x"], &["{\"list\":7}"]] {
-            let reply = answer(&host, args, b"", 1);
+            let reply = answer(&host, &Live::default(), args, b"", 1);
             assert!(
                 matches!(reply, Reply::Refused(Refusal::NoRequest, _)),
                 "{args:?}"
             );
         }
         assert!(matches!(
-            answer(&host, &["\"list\""], b"", 1),
+            answer(&host, &Live::default(), &["\"list\""], b"", 1),
             Reply::Printed { exit: 0, .. }
         ));
     }

@@ -15,9 +15,13 @@ use crate::daemon;
 use crate::turn::Subject;
 
 mod admin;
+mod asking;
 mod check;
+mod learn;
 mod once;
 mod rotate;
+
+use asking::Daemon;
 
 /// Looks after the spam folders of a host's users
 #[derive(Debug, Parser)]
@@ -42,6 +46,7 @@ const CONFIG: &str = "/etc/bmfd.toml";
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Learn(learn::Args),
     Once(once::Args),
     Rotate(rotate::Args),
     /// Watch the mailboxes, and learn and rotate until told to end
@@ -52,6 +57,7 @@ enum Command {
     Status(admin::StatusArgs),
     User(admin::UserArgs),
     Backup(admin::BackupArgs),
+    Base(admin::BaseArgs),
 }
 
 /// How it went.
@@ -83,6 +89,8 @@ pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
         Command::Status(args) => admin::status(args, &config, now, out),
         Command::User(args) => admin::user(args, &config, now, out),
         Command::Backup(args) => admin::backup(args, &config, now),
+        Command::Base(args) => admin::base(args, &config, now),
+        Command::Learn(args) => learn::run(args, &config, now, out),
         Command::Once(args) => once::run(args, &config, now, out),
         Command::Rotate(args) => rotate::run(args, &config, now, out),
         Command::Serve => {
@@ -90,6 +98,15 @@ pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
             Ok(Exit::Done)
         }
     }
+}
+
+/// The daemon has the database open, and does by itself what is asked for.
+fn not_beside_serve(config: &Config) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        Daemon::connect(config).is_none(),
+        "bmfd serve is running, and does this by itself; see bmfd status"
+    );
+    Ok(())
 }
 
 /// Calls `visit` for each mailbox, of one user or of all. Whatever fails is
@@ -110,11 +127,7 @@ fn each_mailbox(
         let settings = config.settings(&place.user);
         let visited = match place.open(settings.roles.layout()) {
             Ok(None) => continue,
-            Ok(Some(mailbox)) => visit(&Subject {
-                user: &place.user,
-                mailbox,
-                settings,
-            }),
+            Ok(Some(mailbox)) => visit(&Subject::new(config, &place.user, mailbox)),
             Err(error) => Err(error.into()),
         };
         n_mailboxes += 1;

@@ -232,7 +232,9 @@ fn databases(said: &raw::Database) -> Result<Databases, Wrong> {
     let default = || Spanned::new(0..0, DATABASE.into());
     let path = said.path.clone().unwrap_or_else(default);
     let cache_bytes = said.model_cache_bytes.unwrap_or(256 << 20);
-    Databases::new(path.get_ref(), cache_bytes).map_err(Wrong::at(&path))
+    let base = said.base.as_ref().map(absolute).transpose()?;
+    let databases = Databases::new(path.get_ref(), cache_bytes).map_err(Wrong::at(&path))?;
+    Ok(databases.over(base))
 }
 
 fn listening(

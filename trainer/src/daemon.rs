@@ -20,6 +20,7 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::listeners;
+use crate::live::Live;
 
 mod job;
 mod keeper;
@@ -31,6 +32,8 @@ use keeper::Keeper;
 pub struct Context {
     /// The configuration, and each new one.
     pub config: watch::Receiver<Arc<Config>>,
+    /// What is seen of each mailbox.
+    pub live: Arc<Live>,
     /// Turns to true when no new work may begin.
     pub stopping: watch::Receiver<bool>,
 }
@@ -38,7 +41,7 @@ pub struct Context {
 /// The tasks that run beside the watching: each ends soon after
 /// [`Context::stopping`] has turned to true. An error ends the daemon.
 fn listeners(context: &Context) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    listeners::start(&context.config.borrow(), &context.stopping)
+    listeners::start(&context.config.borrow(), &context.live, &context.stopping)
 }
 
 /// Runs until a signal says to end. `path` is read again on SIGHUP.
@@ -60,11 +63,13 @@ async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let (new_config, configs) = watch::channel(Arc::clone(&config));
     let (stop, stopping) = watch::channel(false);
+    let live = Arc::new(Live::default());
     let mut listeners = listeners(&Context {
         config: configs,
+        live: Arc::clone(&live),
         stopping,
     })?;
-    let mut keeper = Keeper::new(config)?;
+    let mut keeper = Keeper::new(config, live)?;
     loop {
         tokio::select! {
             () = either(&mut end) => break,

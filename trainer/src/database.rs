@@ -8,13 +8,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use classifier::modern::{Features, Params, Verdict};
+use classifier::mark::MarkKey;
+use classifier::modern::{Base, Explanation, Features, Params, Verdict};
 use classifier::store::lmdb::Access;
 use classifier::store::model::{ModelChanges, ModelView};
 use classifier::store::{Durability, MemoryModel, ModelStore};
 use classifier_rocksdb::{HostStore, Options, UserModel};
 
 use crate::Error;
+use crate::taught::Taught;
 
 /// The database: `/var/lib/bmfd`. Opened when it is first asked, and shared by
 /// clones from then on.
@@ -22,6 +24,7 @@ use crate::Error;
 pub struct Databases {
     path: PathBuf,
     model_cache_bytes: usize,
+    base: Option<PathBuf>,
     opened: Arc<Mutex<Option<HostStore>>>,
 }
 
@@ -37,8 +40,14 @@ impl Databases {
         Ok(Self {
             path: path.into(),
             model_cache_bytes,
+            base: None,
             opened: Arc::default(),
         })
+    }
+
+    /// All users begin with the model in the file `base`.
+    pub fn over(self, base: Option<PathBuf>) -> Self {
+        Self { base, ..self }
     }
 
     /// Its folder.
@@ -54,6 +63,14 @@ impl Databases {
         }
     }
 
+    /// Whether its folder may be used, if it is there.
+    ///
+    /// # Errors
+    /// When it belongs to somebody else.
+    pub fn check(&self) -> Result<(), Error> {
+        must_be_ours(&self.path)
+    }
+
     /// The open database.
     ///
     /// # Errors
@@ -66,8 +83,10 @@ impl Databases {
             return Ok(host.clone());
         }
         must_be_ours(&self.path)?;
+        let base = self.base.as_deref().map(Base::open).transpose()?;
         let options = Options {
             model_cache_bytes: self.model_cache_bytes,
+            base: base.map(Arc::new),
             ..Options::default()
         };
         let host = HostStore::open(&self.path, &options)?;
@@ -75,22 +94,48 @@ impl Databases {
         Ok(host)
     }
 
-    /// What `user` taught; to read only, a missing database is empty and not
-    /// made.
+    /// The modern model of `user`; to read only, a missing database is empty
+    /// and not made.
     ///
     /// # Errors
     /// As [`host`](Self::host).
-    pub fn open(&self, user: &str, access: Access) -> Result<Taught, Error> {
+    pub fn open(&self, user: &str, access: Access) -> Result<Model, Error> {
         if access == Access::ReadOnly && !self.path.exists() {
-            return Ok(Taught::Nothing(MemoryModel::default()));
+            return Ok(Model::Nothing(MemoryModel::default()));
         }
-        Ok(Taught::Model(self.host()?.model(user)))
+        Ok(Model::Modern(self.host()?.model(user)))
+    }
+
+    /// What `user` taught, as [`open`](Self::open), of whichever engine.
+    ///
+    /// # Errors
+    /// As [`host`](Self::host).
+    pub fn taught(&self, user: &str, access: Access) -> Result<Taught, Error> {
+        if access == Access::ReadOnly && !self.path.exists() {
+            return Ok(Taught::Memory(MemoryModel::default()));
+        }
+        Ok(Taught::of(&self.host()?, user)?)
+    }
+
+    /// The key by which the filter marks what it files for `user`. `None`:
+    /// there is no database yet, and nothing was ever marked.
+    ///
+    /// # Errors
+    /// As [`host`](Self::host).
+    pub fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, Error> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        let secret = self.host()?.secret()?;
+        Ok(Some(MarkKey::of_user(&secret, user)))
     }
 }
 
 impl PartialEq for Databases {
     fn eq(&self, other: &Self) -> bool {
-        self.path == other.path && self.model_cache_bytes == other.model_cache_bytes
+        self.path == other.path
+            && self.model_cache_bytes == other.model_cache_bytes
+            && self.base == other.base
     }
 }
 
@@ -102,24 +147,24 @@ impl fmt::Debug for Databases {
     }
 }
 
-/// What one user taught.
-pub enum Taught {
+/// One user's model of the modern engine.
+pub enum Model {
     /// There is no database yet.
     Nothing(MemoryModel),
     /// In the host's database.
-    Model(UserModel),
+    Modern(UserModel),
 }
 
-impl Taught {
+impl Model {
     fn store(&self) -> &dyn ModelStore {
         match self {
             Self::Nothing(model) => model,
-            Self::Model(model) => model,
+            Self::Modern(model) => model,
         }
     }
 }
 
-impl ModelStore for Taught {
+impl ModelStore for Model {
     fn look(
         &self,
         look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
@@ -134,7 +179,7 @@ impl ModelStore for Taught {
     ) -> Result<(), classifier::Error> {
         match self {
             Self::Nothing(model) => model.change(durability, plan),
-            Self::Model(model) => model.change(durability, plan),
+            Self::Modern(model) => model.change(durability, plan),
         }
     }
 
@@ -144,6 +189,15 @@ impl ModelStore for Taught {
         params: &Params,
     ) -> Result<Vec<Verdict>, classifier::Error> {
         self.store().judge(messages, params)
+    }
+
+    fn explain(
+        &self,
+        raw: &[u8],
+        params: &Params,
+        n: usize,
+    ) -> Result<(Verdict, Explanation), classifier::Error> {
+        self.store().explain(raw, params, n)
     }
 }
 

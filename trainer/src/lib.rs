@@ -10,11 +10,13 @@
 //! | [`decision`] | what to learn from where a message was and is, and where to move it |
 //! | [`database`] | where what a user taught is kept |
 //! | [`pass`] | what is to be done in a mailbox now, and doing it |
+//! | [`taught`] | what a user taught, by the ledger of either engine |
 //! | [`turn`] | a pass, carried out and logged |
 //! | [`daemon`] | watching all mailboxes, until told to end |
 //! | [`socket`], [`spamd`] | who asks over a socket, and the bytes of it |
 //! | [`service`], [`users`] | whose model that one may use, and using it |
-//! | [`admin`], [`journal`], [`metrics`] | what an administrator asks for |
+//! | [`spool`] | lessons that waited for the daemon |
+//! | [`admin`], [`journal`], [`live`], [`metrics`] | what an administrator asks for |
 //! | [`rotation`] | which messages of a folder go when a quota is reached |
 //!
 //! Decisions are pure functions over plain data; what was decided is then
@@ -29,6 +31,7 @@ pub mod decision;
 mod error;
 pub mod journal;
 mod listeners;
+pub mod live;
 pub mod metrics;
 pub mod pass;
 pub mod pattern;
@@ -37,6 +40,8 @@ pub mod rotation;
 pub mod service;
 pub mod socket;
 pub mod spamd;
+pub mod spool;
+pub mod taught;
 pub mod turn;
 pub mod users;
 mod watch;

@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::live::Live;
 use crate::service::Service;
 use crate::socket::{self, Desk};
-use crate::spamd;
+use crate::{spamd, spool};
 
 /// Begins to listen. Each task ends soon after `stopping` turns to true; an
 /// error ends the daemon. A socket that is configured anew needs a restart.
@@ -26,10 +27,15 @@ use crate::spamd;
 /// When the database or a socket cannot be opened.
 pub(crate) fn start(
     config: &Config,
+    live: &Arc<Live>,
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let listening = &config.listening;
-    let service = Service::new(config.databases.host()?, listening.mail_user.clone());
+    let service = Service::new(
+        config.databases.host()?,
+        Arc::clone(live),
+        listening.mail_user.clone(),
+    );
     let desk = Arc::new(Desk::new(Arc::new(service), listening.limits));
     let mut tasks = JoinSet::new();
 
@@ -58,6 +64,8 @@ pub(crate) fn start(
         let (d, s) = (Arc::clone(&desk), stopping.clone());
         tasks.spawn(async move { Ok(socket::serve_metrics(listener, d, s).await?) });
     }
+    let rescan = config.watching.rescan;
+    tasks.spawn(take_up_spools(Arc::clone(&desk), rescan, stopping.clone()));
     tasks.spawn(tell_system(desk, stopping.clone()));
     Ok(tasks)
 }
@@ -94,6 +102,22 @@ fn tcp(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = listen().with_context(|| format!("cannot listen at {address}"))?;
     info!(address = %listener.local_addr()?, "listening");
     Ok(listener)
+}
+
+/// Takes up what waits for the daemon, now and every so often.
+async fn take_up_spools(
+    desk: Arc<Desk>,
+    pause: Duration,
+    mut stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    loop {
+        let service = Arc::clone(&desk.service);
+        tokio::task::spawn_blocking(move || spool::take_up(&service, socket::now())).await?;
+        tokio::select! {
+            () = socket::stopped(&mut stopping) => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
 }
 
 /// Tells systemd that the daemon is ready, and then, as often as it wants,

@@ -10,6 +10,8 @@ use std::time::Duration;
 use classifier::cli::Mode;
 use classifier_rocksdb::CacheUse;
 
+use crate::live::Totals;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -77,7 +79,7 @@ impl Metrics {
     }
 
     /// In Prometheus' text format, version 0.0.4.
-    pub fn to_text(&self, cache: &CacheUse) -> String {
+    pub fn to_text(&self, cache: &CacheUse, totals: &Totals) -> String {
         let mut text = String::new();
         let mut counter = |name, n: u64| {
             let _ = writeln!(text, "# TYPE bmfd_{name} counter\nbmfd_{name} {n}");
@@ -97,6 +99,10 @@ impl Metrics {
             ("connections", self.open.load(Ordering::Relaxed)),
             ("model_cache_bytes", cache.n_bytes as u64),
             ("model_cache_models", cache.n_models as u64),
+            ("mailboxes", totals.mailboxes as u64),
+            ("mailboxes_polled", totals.polled as u64),
+            ("mailboxes_failing", totals.failing as u64),
+            ("messages_pending", totals.pending as u64),
         ] {
             let _ = writeln!(text, "# TYPE bmfd_{name} gauge\nbmfd_{name} {n}");
         }
@@ -140,7 +146,7 @@ mod tests {
         metrics.answered(Duration::from_micros(1_000));
         metrics.answered(Duration::from_secs(9));
         let open = metrics.connection();
-        let text = metrics.to_text(&CacheUse::default());
+        let text = metrics.to_text(&CacheUse::default(), &Totals::default());
         for line in [
             "bmfd_messages_total 1",
             "bmfd_verdicts_spam_total 1",
@@ -155,7 +161,7 @@ mod tests {
         drop(open);
         assert!(
             metrics
-                .to_text(&CacheUse::default())
+                .to_text(&CacheUse::default(), &Totals::default())
                 .contains("bmfd_connections 0\n")
         );
     }

@@ -6,33 +6,43 @@
 //! may be killed anywhere: what was learned is known to the ledger, and the
 //! next pass decides the rest anew.
 //!
-//! Deliberately absent: any memory of its own. How long a message has lain
-//! somewhere is its file's ctime, which every move within a file system sets.
+//! Deliberately absent: any knowledge of its own. How long a message has lain
+//! somewhere is its file's ctime, which every move within a file system sets;
+//! [`Memory`] only saves reading again.
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use classifier::Label;
-use classifier::modern::{
-    self, Act, Canonical, Class, Digest, Keep, Lesson, Params, Stored, features, learn,
-};
-use classifier::store::{Durability, ModelStore};
-use mailbox::{Entry, Flags, Folder, FolderName, Mailbox};
+use classifier::mark::MarkKey;
+use classifier::modern::{Act, Canonical};
+use mailbox::{Entry, Folder, FolderName, Mailbox};
 
 use crate::Error;
 use crate::config::Settings;
-use crate::decision::{self, Came, Decision, Known, Reason, Role, Sighting, Then, decide};
+use crate::decision::{self, Decision, Known, Reason, Role, Then, decide};
+use crate::taught::Taught;
+
+mod looking;
+mod memory;
+
+pub(crate) use looking::read;
+use looking::{Candidate, Looking, ask, is_marked, is_with_spam, sides};
+pub use memory::Memory;
+use memory::{NEVER, milliseconds, seconds};
 
 /// What is to be done with a mailbox.
 #[derive(Debug, Default)]
 pub struct Pass {
     /// In the order in which to do it.
     pub steps: Vec<Step>,
-    /// When it is worth looking again; `None`: when something happens.
-    pub look_again: Option<Duration>,
+    /// There is more to read at once.
+    pub more: bool,
     /// Messages that could not be read, and why.
     pub unread: Vec<Error>,
+    /// Messages that their user moved to a spam folder or out of it, and that
+    /// taught nothing: where, and why. Seen only while it is looked on.
+    pub in_vain: Vec<(String, String)>,
 }
 
 /// One message with which something is to be done.
@@ -57,235 +67,146 @@ pub enum Outcome {
     Failed(Error),
 }
 
-/// Longer messages are not read: no mail server takes them.
-const MAX_MESSAGE_BYTES: u64 = 256 << 20;
-
 /// So many messages are learned in one change of the database.
 const BATCH: usize = 64;
 
+/// When the messages of a change take more memory than this it ends.
+const BATCH_BYTES: usize = 16 << 20;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Decides what is to be done in `mailbox`.
+/// After this, what failed is tried again.
+const RETRY: Duration = Duration::from_secs(10 * 60);
+
+/// What a look is about.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The user's mailbox.
+    pub mailbox: &'a Mailbox,
+    /// The user's settings.
+    pub settings: &'a Settings,
+    /// By which the filter marks for this user what it files; `None`: it does
+    /// not.
+    pub mark: Option<&'a MarkKey>,
+    /// The present time.
+    pub now: SystemTime,
+}
+
+/// Decides what is to be done in a mailbox, about some `most` messages at a
+/// time; [`Pass::more`] says whether others were left out.
 ///
 /// Mail that has lain for days where it counts, or among what was learned, has
-/// been decided and is not read again, so that a pass costs what is new.
+/// been decided and is not read. What `memory` holds is not read again, and
+/// folders that have not changed since are not even listed: a look costs what
+/// is new.
 ///
 /// # Errors
 /// When the mailbox or the store cannot be read.
 pub fn look(
-    mailbox: &Mailbox,
-    settings: &Settings,
-    store: &dyn ModelStore,
-    now: SystemTime,
+    view: &View<'_>,
+    taught: &Taught,
+    memory: &mut Memory,
+    most: usize,
 ) -> Result<Pass, Error> {
-    let mut pass = Pass::default();
-    let mut seen = Vec::new();
-    for name in mailbox.folders()? {
-        let name = name?;
-        let role = settings.roles.role(&name);
-        if let (false, Some(folder)) = (role == Role::Never, mailbox.folder(&name)?) {
-            list(&folder, &name, role, settings, now, &mut seen, &mut pass)?;
+    let mut looking = Looking::new(view, memory, most);
+    let mut candidates = looking.find()?;
+    let (mut pass, is_unseen, gone) = (looking.pass, looking.is_unseen, looking.gone);
+    ask(&mut candidates, taught)?;
+    let sides = sides(&candidates, memory, view.settings);
+    for message in &candidates {
+        if let Some(remembered) = memory.message(&message.folder, &message.entry) {
+            remembered.is_kept_ham = message.known == Known::Learned(Label::Ham);
         }
     }
-    ask(&mut seen, store)?;
-    let sides = Sides::of(&seen);
-    let mut kept_today = seen.iter().filter(|seen| seen.is_kept_ham()).count();
-    for message in &seen {
-        let settings = settings.deciding(kept_today);
-        let mut sighting = message.sighting(&sides);
+    let mut kept_today = n_kept(memory, view);
+    for message in &candidates {
+        let settings = view.settings.deciding(kept_today);
+        let mut sighting = message.sighting(&sides, view.now);
         let mut decision = decide(&sighting, &settings);
         if decision.reason == Reason::ReadAndKept {
-            sighting.surely_ham = is_surely_ham(mailbox, message, store)?;
-            decision = decide(&sighting, &settings);
-            kept_today += usize::from(decision.reason == Reason::ReadAndKept);
+            if is_unseen {
+                // Of all mail together it will be seen how much is enough.
+                decision.lesson = decision::Lesson::Nothing;
+                decision.then = Then::LookAgain(Duration::ZERO);
+            } else {
+                sighting.surely_ham = is_surely_ham(view.mailbox, message, taught)?;
+                decision = decide(&sighting, &settings);
+                kept_today += usize::from(decision.reason == Reason::ReadAndKept);
+            }
+        }
+        if let Some(remembered) = memory.message(&message.folder, &message.entry) {
+            remembered.is_kept_ham |= decision.teaches() == Some(Label::Ham);
+            remembered.due = match (decision.then, decision.reason) {
+                (Then::LookAgain(left), _) => due_in(left, view.now),
+                (_, Reason::HamCapReached) => seconds(view.now + DAY / 24),
+                _ => NEVER,
+            };
+        }
+        if let Some(from) = gone.get(&message.digest).filter(|_| message.is_new) {
+            let from_spam = is_with_spam(view.settings.roles.role(from));
+            if from_spam != is_with_spam(message.role) && decision.is_in_vain() {
+                let way = format!("{from} to {}", message.folder);
+                pass.in_vain.push((way, decision.reason.to_string()));
+            }
         }
         pass.add(message, decision);
+    }
+    for step in &pass.steps {
+        // Until it is done.
+        memory.set_due(step, seconds(view.now));
     }
     Ok(pass)
 }
 
-/// A message as a pass found it.
-struct Seen {
-    folder: FolderName,
-    role: Role,
-    entry: Entry,
-    lain: Duration,
-    digest: Digest,
-    marked: bool,
-    known: Known,
+/// Not before it is due, though only whole seconds are remembered.
+fn due_in(left: Duration, now: SystemTime) -> u32 {
+    seconds(now + left).saturating_add(u32::from(!left.is_zero()))
 }
 
-fn list(
-    folder: &Folder,
-    name: &FolderName,
-    role: Role,
-    settings: &Settings,
-    now: SystemTime,
-    seen: &mut Vec<Seen>,
-    pass: &mut Pass,
-) -> Result<(), Error> {
-    let decided_after = match role {
-        Role::Spam | Role::WronglyCaught => Duration::MAX,
-        _ => settings.keep_before_ham + DAY,
-    };
-    for entry in folder.entries()? {
-        let entry = entry?;
-        let details = match folder.examine(&entry) {
-            Ok(Some(details)) => details,
-            Ok(None) => continue,
-            Err(error) => {
-                pass.unread.push(error.into());
-                continue;
-            }
-        };
-        let lain = now.duration_since(details.changed).unwrap_or_default();
-        if lain > decided_after {
-            continue;
-        }
-        let raw = match read(folder, &entry) {
-            Ok(Some(raw)) => raw,
-            Ok(None) => continue,
-            Err(error) => {
-                pass.unread.push(error);
-                continue;
-            }
-        };
-        let canonical = Canonical::new(&raw);
-        seen.push(Seen {
-            folder: name.clone(),
-            role,
-            lain,
-            digest: canonical.digest(),
-            marked: is_marked(&raw),
-            known: Known::No,
-            entry,
-        });
-    }
-    Ok(())
+fn counts_as_kept(role: Role) -> bool {
+    matches!(role, Role::Counting | Role::Archive)
 }
 
-fn read(folder: &Folder, entry: &Entry) -> Result<Option<Vec<u8>>, Error> {
-    let Some(file) = folder.open_message(entry)? else {
-        return Ok(None);
-    };
-    let mut raw = Vec::new();
-    let path = || folder.path().join(entry.name.as_os_str());
-    file.take(MAX_MESSAGE_BYTES)
-        .read_to_end(&mut raw)
-        .map_err(|error| Error::io("read", path())(error))?;
-    Ok(Some(raw))
+/// Ham that has come by being kept, or was moved out of the spam folder,
+/// within the time that a look goes back.
+fn n_kept(memory: &Memory, view: &View<'_>) -> usize {
+    let back = view.settings.keep_before_ham + DAY;
+    let since = milliseconds(view.now).saturating_sub(back.as_millis() as u64);
+    let kept = memory.read().filter(|(folder, message, _)| {
+        message.is_kept_ham
+            && message.changed >= since
+            && counts_as_kept(view.settings.roles.role(folder))
+    });
+    kept.count()
 }
-
-/// Whether `bmf -p` took it for spam. `bmf` takes out such fields of others,
-/// so on a host where it sees all mail only it can have written this one;
-/// elsewhere a forged one only keeps spam from being learned.
-fn is_marked(raw: &[u8]) -> bool {
-    let mut lines = raw.split(|b| *b == b'\n');
-    let header_section = lines
-        .by_ref()
-        .take_while(|line| !line.trim_ascii().is_empty());
-    header_section
-        .filter_map(|line| line.split_at_checked(MARK.len()))
-        .any(|(start, _)| start.eq_ignore_ascii_case(MARK))
-}
-
-const MARK: &[u8] = b"X-Spam-Status: Yes";
 
 /// Whether a user may have put a message of a spam folder there to be learned,
 /// and it has not been: neither the ledger knows it nor did the filter file it.
 ///
 /// # Errors
 /// When the message or the store cannot be read.
-pub fn is_unlearned(folder: &Folder, entry: &Entry, store: &dyn ModelStore) -> Result<bool, Error> {
+pub fn is_unlearned(
+    folder: &Folder,
+    entry: &Entry,
+    taught: &Taught,
+    mark: Option<&MarkKey>,
+) -> Result<bool, Error> {
     let Some(raw) = read(folder, entry)? else {
         return Ok(false);
     };
     let digest = Canonical::new(&raw).digest();
-    let mut learned = None;
-    store.look(&mut |view| {
-        learned = modern::learned(view, &digest)?;
-        Ok(())
-    })?;
-    Ok(learned.is_none() && !is_marked(&raw))
+    let is_known = taught.entries(&[digest])?.iter().any(Option::is_some);
+    Ok(!is_known && !is_marked(&raw, &digest, mark))
 }
 
-/// Asks the ledger, in one state of it, about all of them.
-fn ask(seen: &mut [Seen], store: &dyn ModelStore) -> Result<(), Error> {
-    store.look(&mut |view| {
-        for message in seen.iter_mut() {
-            let learned = modern::learned(view, &message.digest)?;
-            let taught = learned.filter(|learned| !learned.own_verdict);
-            message.known = taught.map_or(Known::No, |learned| Known::Learned(learned.label));
-            message.marked |= learned.is_some_and(|l| l.own_verdict && l.label == Label::Spam);
-        }
-        Ok(())
-    })?;
-    Ok(())
-}
-
-/// On which sides each message lies: in a spam or learned folder, elsewhere.
-struct Sides(HashMap<Digest, (bool, bool)>);
-
-impl Sides {
-    fn of(seen: &[Seen]) -> Self {
-        let mut sides = HashMap::new();
-        for message in seen.iter().filter(|seen| !seen.is_trashed()) {
-            let (spam, other): &mut (bool, bool) = sides.entry(message.digest).or_default();
-            *(if message.is_with_spam() { spam } else { other }) = true;
-        }
-        Self(sides)
-    }
-
-    fn has_twin(&self, message: &Seen) -> bool {
-        let (spam, other) = self.0.get(&message.digest).copied().unwrap_or_default();
-        if message.is_with_spam() { other } else { spam }
-    }
-}
-
-impl Seen {
-    fn is_trashed(&self) -> bool {
-        self.entry.name.flags().contains(Flags::TRASHED)
-    }
-
-    fn is_with_spam(&self) -> bool {
-        matches!(self.role, Role::Spam | Role::Learned)
-    }
-
-    /// Ham that has come by being kept, or was moved out of the spam folder,
-    /// within the time that a pass looks back.
-    fn is_kept_ham(&self) -> bool {
-        self.known == Known::Learned(Label::Ham)
-            && matches!(self.role, Role::Counting | Role::Archive)
-    }
-
-    fn sighting(&self, sides: &Sides) -> Sighting {
-        Sighting {
-            is: Some(self.role),
-            came: Came::Found,
-            lain: self.lain,
-            flags: self.entry.name.flags(),
-            known: self.known,
-            marked: self.marked,
-            has_twin: sides.has_twin(self),
-            surely_ham: false,
-        }
-    }
-}
-
-fn is_surely_ham(mailbox: &Mailbox, message: &Seen, store: &dyn ModelStore) -> Result<bool, Error> {
+fn is_surely_ham(mailbox: &Mailbox, message: &Candidate, taught: &Taught) -> Result<bool, Error> {
     let Some(folder) = mailbox.folder(&message.folder)? else {
         return Ok(false);
     };
     let Some(raw) = read(&folder, &message.entry)? else {
         return Ok(false);
     };
-    let features = features(&raw);
-    let mut class = Class::Unsure;
-    store.look(&mut |view| {
-        class = modern::score(&features, &Stored::open(view)?, &Params::default()).class;
-        Ok(())
-    })?;
-    Ok(class == Class::Ham)
+    Ok(taught.is_surely_ham(&raw)?)
 }
 
 impl Settings {
@@ -299,11 +220,8 @@ impl Settings {
 }
 
 impl Pass {
-    fn add(&mut self, message: &Seen, decision: Decision) {
-        if let Then::LookAgain(due) = decision.then {
-            self.look_again = Some(self.look_again.map_or(due, |other| other.min(due)));
-        }
-        if decision.teaches().is_some() || decision.moves() {
+    fn add(&mut self, message: &Candidate, decision: Decision) {
+        if decision.lesson != decision::Lesson::Nothing || decision.moves() {
             self.steps.push(Step {
                 folder: message.folder.clone(),
                 entry: message.entry.clone(),
@@ -312,38 +230,49 @@ impl Pass {
         }
     }
 
-    /// Learns and moves, and tells `log` about each step.
+    /// Learns and moves, notes in `memory` what was done, and tells `log` about
+    /// each step.
     ///
     /// # Errors
     /// When the store or the mailbox fails as a whole; then the rest is left
     /// to the next pass.
     pub fn carry_out(
         &self,
-        mailbox: &Mailbox,
-        settings: &Settings,
-        store: &mut dyn ModelStore,
-        now: SystemTime,
+        view: &View<'_>,
+        taught: &mut Taught,
+        memory: &mut Memory,
         mut log: impl FnMut(&Step, &Outcome),
     ) -> Result<(), Error> {
         for steps in self.steps.chunks(BATCH) {
-            let there = teach(steps, mailbox, store, now)?;
+            let there = teach(steps, view, taught)?;
+            let mut touched = BTreeSet::new();
             for (step, is_there) in steps.iter().zip(there) {
-                let outcome = if is_there {
-                    moved(step, mailbox, settings)
-                } else {
-                    Ok(false)
+                let outcome = match is_there.then(|| moved(step, view, &mut touched)) {
+                    Some(Ok(true)) => Outcome::Done,
+                    Some(Ok(false)) | None => Outcome::Changed,
+                    Some(Err(error)) => Outcome::Failed(error),
                 };
-                log(
-                    step,
-                    &match outcome {
-                        Ok(true) => Outcome::Done,
-                        Ok(false) => Outcome::Changed,
-                        Err(error) => Outcome::Failed(error),
-                    },
-                );
+                memory.set_due(step, step.due_after(&outcome, view.now));
+                log(step, &outcome);
+            }
+            for name in touched {
+                if let Some(folder) = view.mailbox.folder(&name)? {
+                    folder.sync()?;
+                }
             }
         }
         Ok(())
+    }
+}
+
+impl Step {
+    fn due_after(&self, outcome: &Outcome, now: SystemTime) -> u32 {
+        match (outcome, self.decision.then) {
+            (Outcome::Failed(_), _) => seconds(now + RETRY),
+            (Outcome::Changed, _) => seconds(now),
+            (Outcome::Done, Then::LookAgain(left)) => due_in(left, now),
+            (Outcome::Done, _) => NEVER,
+        }
     }
 }
 
@@ -356,71 +285,76 @@ impl Decision {
         }
     }
 
+    /// Whether it does not teach what it would if all were well.
+    fn is_in_vain(&self) -> bool {
+        let is_right = matches!(
+            self.reason,
+            Reason::AlreadyLearned | Reason::Deleted | Reason::ReadAndKept
+        );
+        self.teaches().is_none() && !self.moves() && !is_right
+    }
+
     /// Whether the file goes somewhere else now.
     pub fn moves(&self) -> bool {
         matches!(self.then, Then::MoveToLearned | Then::MoveToInbox)
     }
 
-    fn act(&self, label: Label) -> Act {
-        match self.reason {
+    fn act(&self) -> Option<Act> {
+        match (self.lesson, self.reason) {
+            (decision::Lesson::Nothing, _) => None,
+            (decision::Lesson::NoteFiled, _) => Some(Act::NoteFiled),
             // Nobody said that the filter was wrong.
-            Reason::ReadAndKept => Act::Learn(label),
-            _ => Act::Correct(label),
+            (decision::Lesson::Learn(label), Reason::ReadAndKept) => Some(Act::Learn(label)),
+            (decision::Lesson::Learn(label), _) => Some(Act::Correct(label)),
         }
     }
 }
 
-/// Learns what `steps` teach in one change, on disk when it returns. Tells of
-/// each whether its message was still there.
-fn teach(
-    steps: &[Step],
-    mailbox: &Mailbox,
-    store: &mut dyn ModelStore,
-    now: SystemTime,
-) -> Result<Vec<bool>, Error> {
-    let mut lessons = Vec::new();
+/// Learns what `steps` teach, in one change unless that were too much for
+/// memory, on disk when it returns. Tells of each whether its message was still
+/// there.
+fn teach(steps: &[Step], view: &View<'_>, taught: &mut Taught) -> Result<Vec<bool>, Error> {
+    let since = view.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (mut lessons, mut n_bytes) = (Vec::new(), 0);
     let mut there = Vec::new();
     for step in steps {
-        let Some(label) = step.decision.teaches() else {
+        let Some(act) = step.decision.act() else {
             there.push(true);
             continue;
         };
-        let raw = match mailbox.folder(&step.folder)? {
+        let raw = match view.mailbox.folder(&step.folder)? {
             Some(folder) => read(&folder, &step.entry)?,
             None => None,
         };
         there.push(raw.is_some());
-        lessons.extend(raw.map(|raw| Lesson::new(&raw, step.decision.act(label))));
+        n_bytes += raw.as_ref().map_or(0, Vec::len);
+        lessons.extend(raw.map(|raw| (raw, act)));
+        if n_bytes > BATCH_BYTES {
+            taught.learn(&lessons, since.as_secs())?;
+            (lessons, n_bytes) = (Vec::new(), 0);
+        }
     }
     if !lessons.is_empty() {
-        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        learn(
-            store,
-            &lessons,
-            seconds,
-            &Keep::default(),
-            Durability::Synced,
-        )?;
+        taught.learn(&lessons, since.as_secs())?;
     }
     Ok(there)
 }
 
 /// Moves the file where the decision says so. Tells whether it was there.
-fn moved(step: &Step, mailbox: &Mailbox, settings: &Settings) -> Result<bool, Error> {
+/// The folders in question are then `touched`, and to be synced.
+fn moved(step: &Step, view: &View<'_>, touched: &mut BTreeSet<FolderName>) -> Result<bool, Error> {
     let inbox = FolderName::inbox();
-    let to = match step.decision.then {
-        Then::MoveToLearned => &settings.learned,
+    let name = match step.decision.then {
+        Then::MoveToLearned => &view.settings.learned,
         Then::MoveToInbox => &inbox,
         Then::Stay | Then::LookAgain(_) => return Ok(true),
     };
-    let Some(from) = mailbox.folder(&step.folder)? else {
+    let Some(from) = view.mailbox.folder(&step.folder)? else {
         return Ok(false);
     };
-    let to = mailbox.create_folder(to)?;
-    let was_there = from.move_to(&step.entry, &to)?;
-    to.sync()?;
-    from.sync()?;
-    Ok(was_there)
+    let to = view.mailbox.create_folder(name)?;
+    touched.extend([step.folder.clone(), name.clone()]);
+    Ok(from.move_to(&step.entry, &to)?)
 }
 
 #[cfg(test)]

@@ -4,42 +4,51 @@
 //! answers. A call may wait for a disk, so that it belongs on a thread for
 //! such work.
 
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use classifier::classic::{Params, Scorer};
-use classifier::cli::wire::{Ask, Refusal, Reply, Request};
+use classifier::cli::wire::{Ask, Refusal, Reply, Request, Verdict};
 use classifier::cli::{Engine, Mode, Output, answer};
 use classifier::import::Lists;
-use classifier::modern::{self, Act, Canonical, Exported, Keep, Lesson};
+use classifier::mark::MarkKey;
+use classifier::modern::{Act, Canonical, Exported, Keep};
 use classifier::store::{Durability, ModelStore, TokenLookup, TokenStore};
-use classifier::{Error, TrainedMessages};
+use classifier::{Error, Label, TrainedMessages};
 use classifier_rocksdb::HostStore;
 
 use crate::admin;
 use crate::journal::{Event, Journal, What};
+use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::taught::{self, Entry, Taught};
 use crate::users::{self, Peer};
 
 /// The models of all users, as those may use them who ask over a socket.
 pub struct Service {
     host: HostStore,
+    live: Arc<Live>,
     /// May name any user, as may the superuser.
     mail_user: Option<String>,
     /// Counts what was done.
     pub metrics: Metrics,
     /// One database at a time is taken over: it is in memory meanwhile.
     taking_over: Mutex<()>,
+    /// Those who are noted to ask for themselves.
+    own: Mutex<HashSet<String>>,
 }
 
 impl Service {
-    /// With the database of `host`.
-    pub fn new(host: HostStore, mail_user: Option<String>) -> Self {
+    /// With the database of `host`, and what is seen of mailboxes.
+    pub fn new(host: HostStore, live: Arc<Live>, mail_user: Option<String>) -> Self {
         Self {
             host,
+            live,
             mail_user,
             metrics: Metrics::default(),
             taking_over: Mutex::new(()),
+            own: Mutex::default(),
         }
     }
 
@@ -48,13 +57,22 @@ impl Service {
         &self.host
     }
 
+    /// What is seen of mailboxes.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// Does what `peer` wants. `now` is in seconds since 1970.
     pub fn answer(&self, peer: Peer, request: &Request<'_>, now: u64) -> Reply {
         let outcome = match request {
             Request::Message { ask, user, message } => {
                 self.metrics.messages.add();
-                self.whose(peer, user)
-                    .and_then(|user| Ok(self.message(&user, ask, message, now)?))
+                self.whose(peer, user).and_then(|whose| {
+                    if user.is_empty() && ask.mode.act().is_some() {
+                        self.note_own(&whose)?;
+                    }
+                    Ok(self.message(&whose, ask, message, now)?)
+                })
             }
             Request::TakeOver { engine, text } => self
                 .whose(peer, "")
@@ -63,7 +81,7 @@ impl Service {
                 let me = rustix::process::geteuid().as_raw();
                 match peer {
                     Peer::Uid(uid) if uid == 0 || uid == me => {
-                        Ok(admin::answer(&self.host, args, input, now))
+                        Ok(admin::answer(&self.host, &self.live, args, input, now))
                     }
                     _ => Err(Refused::not_yours(
                         "only root and bmfd's own user may".into(),
@@ -75,6 +93,38 @@ impl Service {
             self.metrics.refused.add();
             Reply::Refused(refused.refusal, refused.reason)
         })
+    }
+
+    /// Lessons of `user` may wait in his home folder from now on, should the
+    /// daemon not answer.
+    fn note_own(&self, user: &str) -> Result<(), Error> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.contains(user) {
+            return Ok(());
+        }
+        let store = self.host.user(user);
+        if store.note(OWN)?.is_none() {
+            store.put_note(OWN, b"", Durability::Relaxed)?;
+        }
+        own.insert(user.to_owned());
+        Ok(())
+    }
+
+    /// All who have ever taught something for themselves over the socket.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn own_users(&self) -> Result<Vec<String>, Error> {
+        let mut users = self.host.users()?;
+        let mut failed = None;
+        users.retain(|user| match self.host.user(user).note(OWN) {
+            Ok(note) => note.is_some(),
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        });
+        failed.map_or(Ok(users), Err)
     }
 
     /// Whose model `peer` means by `wanted`, if it may use that one; empty:
@@ -91,7 +141,8 @@ impl Service {
                     reason: format!("cannot look up uid {uid}: {error}"),
                 })?;
                 let is_mail_user = own.is_some() && own == self.mail_user;
-                (own, uid == 0 || is_mail_user)
+                let is_bmfd = uid == rustix::process::geteuid().as_raw();
+                (own, uid == 0 || is_bmfd || is_mail_user)
             }
         };
         match own {
@@ -113,7 +164,7 @@ impl Service {
     /// # Errors
     /// When the database fails, or the model is of another engine.
     pub fn message(&self, user: &str, ask: &Ask, message: &[u8], now: u64) -> Result<Reply, Error> {
-        let engine = self.engine(user)?;
+        let engine = taught::engine(&self.host, user)?;
         if let (Some(wanted), Some(found)) = (ask.engine, engine)
             && wanted != found
         {
@@ -129,22 +180,33 @@ impl Service {
         let engine = match (engine, ask.engine) {
             (Some(engine), _) => engine,
             (None, Some(Engine::Classic)) if ask.mode != Mode::Test => {
-                self.make_classic(user)?;
+                taught::make_classic(&self.host, user)?;
                 Engine::Classic
             }
             (None, wanted) => wanted.unwrap_or(Engine::Modern),
         };
-        let reply = match engine {
+        let mut reply = match engine {
             Engine::Classic => self.classic(user, ask, message, now)?,
             Engine::Modern => answer::modern(ask, message, &mut self.host.model(user), now)?,
         };
-        if let Reply::Verdict(verdict) = &reply {
+        if let Reply::Verdict(verdict) = &mut reply {
             self.metrics.verdict(ask.mode, verdict.is_spam);
+            if verdict.is_spam && ask.mode.label().is_none() {
+                self.mark(user, message, verdict)?;
+            }
         }
         if let Some(label) = ask.mode.label() {
             self.note(user, What::Learned(label), "bmf", now);
         }
         Ok(reply)
+    }
+
+    /// What is delivered with this verdict was filed by the filter.
+    fn mark(&self, user: &str, message: &[u8], verdict: &mut Verdict) -> Result<(), Error> {
+        let key = MarkKey::of_user(&self.host.secret()?, user);
+        let field = key.field_of(message);
+        verdict.header_fields.extend_from_slice(field.as_bytes());
+        Ok(())
     }
 
     /// Learns or forgets what `act` says; whether that changed anything.
@@ -153,41 +215,23 @@ impl Service {
     /// When the database fails; then nothing was learned.
     pub fn teach(&self, user: &str, act: Act, message: &[u8], now: u64) -> Result<bool, Error> {
         let digest = Canonical::new(message).digest();
-        let keep = Keep::default();
-        let (before, after);
-        if self.engine(user)? == Some(Engine::Classic) {
-            let mut store = self.host.user(user);
-            before = store.learned(&digest)?;
-            store.learn(&[(message, act)], now, &keep, Durability::Synced)?;
-            after = store.learned(&digest)?;
-        } else {
-            let mut store = self.host.model(user);
-            before = learned(&store, &digest)?;
-            let lesson = Lesson::new(message, act);
-            modern::learn(&mut store, &[lesson], now, &keep, Durability::Synced)?;
-            after = learned(&store, &digest)?;
-        }
+        let mut taught = Taught::of(&self.host, user)?;
+        let learned = |taught: &Taught| -> Result<Option<Label>, Error> {
+            Ok(match taught.entries(&[digest])?.first() {
+                Some(Some(Entry::Learned(learned))) => Some(learned.label),
+                _ => None,
+            })
+        };
+        let before = learned(&taught)?;
+        taught.learn(&[(message.into(), act)], now)?;
+        let after = learned(&taught)?;
         let is_changed = before != after;
-        if let (true, what) = (is_changed, after.map(|learned| learned.label)) {
-            let what = what.map_or(What::Forgotten, What::Learned);
+        if is_changed {
+            let what = after.map_or(What::Forgotten, What::Learned);
             self.note(user, what, "spamd", now);
             self.metrics.learned.add();
         }
         Ok(is_changed)
-    }
-
-    /// The engine of a user's model; `None`: there is no model yet.
-    fn engine(&self, user: &str) -> Result<Option<Engine>, Error> {
-        if self.host.user(user).note(ENGINE)?.is_some() {
-            return Ok(Some(Engine::Classic));
-        }
-        let engines = self.host.engines(user)?;
-        Ok(engines.contains(&"modern").then_some(Engine::Modern))
-    }
-
-    fn make_classic(&self, user: &str) -> Result<(), Error> {
-        let store = self.host.user(user);
-        store.put_note(ENGINE, b"classic", Durability::Synced)
     }
 
     fn classic(&self, user: &str, ask: &Ask, message: &[u8], now: u64) -> Result<Reply, Error> {
@@ -227,6 +271,7 @@ impl Service {
                 }
             }
         }
+        self.note_own(user)?;
         self.note(user, What::TakenOver, engine.name(), now);
         self.metrics.taken_over.add();
         Ok(Reply::Done)
@@ -252,7 +297,7 @@ impl Service {
         // them; so the engine is noted after them.
         store.replace(lists.trained(), &mut lists.entries())?;
         store.put_note(TAKING_OVER, &digest, Durability::Synced)?;
-        store.put_note(ENGINE, b"classic", Durability::Synced)?;
+        taught::make_classic(&self.host, user)?;
         Ok(None)
     }
 
@@ -269,20 +314,9 @@ impl Service {
     }
 }
 
-const ENGINE: &str = "engine";
+/// Noted of who asks for himself.
+const OWN: &str = "own";
 const TAKING_OVER: &str = "taken-over";
-
-fn learned(
-    store: &dyn ModelStore,
-    digest: &modern::Digest,
-) -> Result<Option<modern::Learned>, Error> {
-    let mut learned = None;
-    store.look(&mut |view| {
-        learned = modern::learned(view, digest)?;
-        Ok(())
-    })?;
-    Ok(learned)
-}
 
 /// How a message is asked about by who has no options to give.
 pub fn plain(mode: Mode, output: Output) -> Ask {

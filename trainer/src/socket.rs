@@ -345,7 +345,9 @@ async fn metrics(
         }
     }
     let service = &desk.service;
-    let text = service.metrics.to_text(&service.host().model_cache());
+    let text = service
+        .metrics
+        .to_text(&service.host().model_cache(), &service.live().totals());
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",

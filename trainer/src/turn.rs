@@ -3,15 +3,18 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use classifier::mark::MarkKey;
 use classifier::store::lmdb::Access;
 use mailbox::Mailbox;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::Error;
 use crate::config::{Config, Settings};
-use crate::decision::Then;
+use crate::decision::{Lesson, Then};
 use crate::journal::{Event, Journal, What};
-use crate::pass::{Outcome, Pass, Step, look};
+use crate::pass::{Memory, Outcome, Pass, Step, View, look};
+
+pub(crate) mod rotate;
 
 /// A user's mailbox and what holds for it.
 #[derive(Debug)]
@@ -33,29 +36,64 @@ pub struct Turn {
     pub is_wrong: bool,
 }
 
-/// Looks, and does what is to be done. The user's database is opened for
-/// writing, and made, only if there is something to learn or to move.
+impl<'a> Subject<'a> {
+    /// A mailbox with what `config` says of its user.
+    pub fn new(config: &'a Config, user: &'a str, mailbox: Mailbox) -> Self {
+        Self {
+            user,
+            mailbox,
+            settings: config.settings(user),
+        }
+    }
+
+    /// `mark`: by which the filter marks for this user what it files.
+    pub(crate) fn view<'v>(&'v self, mark: Option<&'v MarkKey>, now: SystemTime) -> View<'v> {
+        View {
+            mailbox: &self.mailbox,
+            settings: self.settings,
+            mark,
+            now,
+        }
+    }
+}
+
+/// Looks, reading about `most` messages, and does what is to be done. The
+/// user's database is opened for writing, and made, only if there is something
+/// to learn or to move.
 ///
 /// # Errors
 /// When the mailbox or the database as a whole cannot be worked with.
-pub fn take(config: &Config, subject: &Subject<'_>, now: SystemTime) -> Result<Turn, Error> {
-    let Subject {
-        user,
-        mailbox,
-        settings,
-    } = subject;
+pub fn take(
+    config: &Config,
+    subject: &Subject<'_>,
+    memory: &mut Memory,
+    most: usize,
+    now: SystemTime,
+) -> Result<Turn, Error> {
+    let user = subject.user;
+    let mark = config.databases.mark_key(user)?;
+    let view = subject.view(mark.as_ref(), now);
     let pass = {
-        let store = config.databases.open(user, Access::ReadOnly)?;
-        look(mailbox, settings, &store, now)?
+        let taught = config.databases.taught(user, Access::ReadOnly)?;
+        look(&view, &taught, memory, most)?
     };
     let mut is_wrong = warn_unread(user, &pass);
-    let mut events = Vec::new();
+    let in_vain = pass.in_vain.iter();
+    let mut events: Vec<_> = in_vain
+        .map(|(from, reason)| Event {
+            time: seconds(now),
+            what: What::TaughtNothing(reason.clone()),
+            from: from.clone(),
+        })
+        .collect();
     if !pass.steps.is_empty() {
-        let mut store = config.databases.open(user, Access::ReadWrite)?;
-        pass.carry_out(mailbox, settings, &mut store, now, |step, outcome| {
+        let mut taught = config.databases.taught(user, Access::ReadWrite)?;
+        pass.carry_out(&view, &mut taught, memory, |step, outcome| {
             is_wrong |= !log(user, step, outcome);
             events.extend(event(step, outcome, now));
         })?;
+    }
+    if !events.is_empty() {
         Journal::of(&config.databases.host()?, user).add(&events)?;
     }
     Ok(Turn { pass, is_wrong })
@@ -73,12 +111,15 @@ pub(crate) fn warn_unread(user: &str, pass: &Pass) -> bool {
 fn event(step: &Step, outcome: &Outcome, now: SystemTime) -> Option<Event> {
     let label = step.decision.teaches();
     let label = label.filter(|_| !matches!(outcome, Outcome::Changed))?;
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     Some(Event {
-        time: since.as_secs(),
+        time: seconds(now),
         what: What::Learned(label),
         from: step.folder.to_string(),
     })
+}
+
+pub(crate) fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Whether it went well.
@@ -92,6 +133,9 @@ fn log(user: &str, step: &Step, outcome: &Outcome) -> bool {
     if let Outcome::Changed = outcome {
         info!(user, %folder, %file, "message has changed and is left to the next pass");
         return true;
+    }
+    if decision.lesson == Lesson::NoteFiled {
+        debug!(user, %folder, %file, %reason, "message noted");
     }
     if let Some(label) = decision.teaches() {
         let label = label.name();

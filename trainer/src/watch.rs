@@ -16,3 +16,6 @@
 pub(crate) mod inotify;
 pub(crate) mod places;
 pub(crate) mod schedule;
+
+/// Where Linux says how many folders one user may watch.
+pub(crate) const MAX_USER_WATCHES: &str = "/proc/sys/fs/inotify/max_user_watches";

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use classifier::mark::MarkKey;
+use classifier_rocksdb::HostStore;
 use tempfile::TempDir;
+use trainer::taught::make_classic;
 
 /// A host with mailboxes below `home`.
 struct Host {
@@ -22,8 +25,8 @@ impl Host {
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();
         let patterns = format!("mailboxes.patterns = ['{}/*/Maildir']", home.display());
-        let databases = format!("database.path = '{}'", dir.path().join("lib").display());
-        let config = [&databases, &patterns, config].join("\n");
+        let database = format!("database.path = '{}'", dir.path().join("lib").display());
+        let config = [&database, &patterns, config].join("\n");
         fs::write(dir.path().join("bmfd.toml"), config).unwrap();
         Self { dir }
     }
@@ -112,6 +115,10 @@ fn each_deletion_is_logged_and_leaves_the_quota_right() {
     let host = over_quota();
     let output = host.bmfd(&["rotate", "--json"]);
     assert_eq!(output.status.code(), Some(0));
+    let status = host.bmfd(&["status", "anna"]);
+    let status = text(&status.stdout);
+    let rotated = "ago, 1 messages rotated out, from Junk/Learned\n";
+    assert!(status.ends_with(rotated), "{status}");
     for user in ["anna", "bert"] {
         assert_eq!(
             host.names(user, ".Junk.Learned/cur"),
@@ -148,8 +155,13 @@ fn in_a_spam_folder_what_was_not_learned_yet_stays() {
     for n in 1..=3 {
         host.put("anna", &format!(".Junk/cur/{n}.h:2,"), n);
     }
-    let marked = "X-Spam-Status: Yes, hits=0.99\n\nfiled by the filter\n";
-    fs::write(host.path("anna", ".Junk/cur/2.h:2,"), marked).unwrap();
+    let filed = "Subject: filed\n\nfiled by the filter\n";
+    let field = {
+        let path = host.dir.path().join("lib");
+        let database = HostStore::open(&path, &Default::default()).unwrap();
+        MarkKey::of_user(&database.secret().unwrap(), "anna").field_of(filed.as_bytes())
+    };
+    fs::write(host.path("anna", ".Junk/cur/2.h:2,"), field + filed).unwrap();
     assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
     assert_eq!(host.names("anna", ".Junk/cur"), ["1.h:2,", "3.h:2,"]);
     assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
@@ -199,6 +211,37 @@ fn a_pass_learns_and_moves_and_the_next_one_has_nothing_to_do() {
     );
 }
 
+/// A user has one model, of whichever engine.
+#[test]
+fn moves_teach_the_classic_engine_where_that_is_the_users() {
+    let host = Host::new("learning.move_after_seconds = 0\n");
+    for user in ["anna", "bert"] {
+        host.folders(user, &["", ".Junk"]);
+        host.put(user, ".Junk/cur/1.h:2,S", 3);
+    }
+    let lib = host.dir.path().join("lib");
+    let database = HostStore::open(&lib, &Default::default()).unwrap();
+    make_classic(&database, "anna").unwrap();
+    drop(database);
+    let status = |user: &str| {
+        let output = host.bmfd(&["status", user]);
+        text(&output.stdout).lines().next().unwrap().to_owned()
+    };
+    assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
+    assert!(status("anna").starts_with("anna: classic, 0 ham, 1 spam; last learned "));
+    assert!(status("bert").starts_with("bert: modern, 0 ham, 1 spam; last learned "));
+    fs::rename(
+        host.path("anna", ".Junk.Learned/cur/1.h:2,S"),
+        host.path("anna", "cur/1.h:2,S"),
+    )
+    .unwrap();
+    assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
+    assert!(status("anna").starts_with("anna: classic, 1 ham, 0 spam; last learned "));
+    let database = HostStore::open(&lib, &Default::default()).unwrap();
+    assert_eq!(database.engines("anna").unwrap(), ["classic"]);
+    assert_eq!(database.engines("bert").unwrap(), ["modern"]);
+}
+
 #[test]
 fn check_says_what_there_is_and_what_is_wrong() {
     let host = Host::new("");
@@ -210,17 +253,21 @@ fn check_says_what_there_is_and_what_is_wrong() {
     let output = host.bmfd(&["check"]);
     assert_eq!(output.status.code(), Some(0));
     let path = |user| host.dir.path().join("home").join(user).join("Maildir");
-    let anna = format!("anna: {}: 2 spam, 2 counting\n", path("anna").display());
-    assert_eq!(text(&output.stdout), anna);
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    let anna = format!("anna: {}: 2 spam, 2 counting", path("anna").display());
+    let database = host.dir.path().join("lib");
+    let database = format!("database: {} is not there yet", database.display());
+    assert_eq!(lines[..2], [anna, database]);
+    assert!(lines[2].starts_with("watches: 9 of "), "{lines:?}");
 
     host.folders("bert", &["", ".Lists"]);
     fs::remove_dir(host.path("bert", ".Lists/new")).unwrap();
     let output = host.bmfd(&["check", "bert"]);
     assert_eq!(output.status.code(), Some(1));
-    let line = text(&output.stdout);
+    let line = text(&output.stdout).lines().next().unwrap();
     assert!(line.contains(": 0 spam, 1 counting; cannot open"), "{line}");
     assert!(
-        line.ends_with("; no spam folder; make Junk or Spam\n"),
+        line.ends_with("; no spam folder; make Junk or Spam"),
         "{line}"
     );
 }
@@ -238,6 +285,24 @@ fn a_database_of_somebody_else_is_not_used() {
     let output = host.bmfd(&["once"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("it belongs to uid 1"));
+}
+
+#[test]
+fn a_database_that_another_process_has_open_is_left_alone() {
+    let host = Host::new("");
+    host.folders("anna", &["", ".Junk"]);
+    host.put("anna", ".Junk/cur/1.h:2,S", 3);
+    let database = HostStore::open(&host.dir.path().join("lib"), &Default::default()).unwrap();
+    let output = host.bmfd(&["once"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("lib is locked"), "{said}");
+    let output = host.bmfd(&["status"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("and nobody listens at"), "{said}");
+    drop(database);
+    assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
 }
 
 #[test]
@@ -274,4 +339,37 @@ fn what_cannot_be_done_is_said() {
     );
     check("", &[], "Usage: bmfd");
     check("", &["rotate", "--what"], "unexpected argument");
+}
+
+#[test]
+fn a_new_user_is_started_from_sorted_folders() {
+    let host = Host::new("");
+    host.folders("anna", &["", ".Junk", ".Lists"]);
+    for n in 0..40 {
+        fs::write(
+            host.path("anna", &format!("cur/{n}.h:2,")),
+            format!("Subject: lunch {n}\n\nlunch {n}\n"),
+        )
+        .unwrap();
+        fs::write(
+            host.path("anna", &format!(".Junk/cur/{n}.h:2,")),
+            format!("Subject: pills {n}\n\npills {n}\n"),
+        )
+        .unwrap();
+    }
+    let output = host.bmfd(&[
+        "learn", "anna", "--ham", "INBOX", "--ham", "Lists", "--spam", "Junk",
+    ]);
+    assert_eq!(
+        text(&output.stdout),
+        "anna: 40 ham, 40 spam learned\n",
+        "{output:?}"
+    );
+    assert_eq!(host.names("anna", ".Junk/cur").len(), 40, "it stays there");
+    // A pass has nothing more to learn from it.
+    let dry = host.bmfd(&["once", "--dry-run"]);
+    assert_eq!(text(&dry.stdout), "");
+    let output = host.bmfd(&["learn", "anna", "--spam", "Nothing"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("anna has no folder Nothing"));
 }

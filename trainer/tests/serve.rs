@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -210,4 +211,34 @@ fn hints_that_were_lost_cost_nothing() {
     daemon.signal(Signal::CONT);
     daemon.wait_for("more changes at once than the kernel keeps");
     daemon.wait_for("message learned user=\"anna\" folder=Junk file=1.h:2,");
+}
+
+/// As systemd would be told, without systemd.
+#[test]
+fn the_system_is_told_when_it_is_ready_alive_and_ending() {
+    let dir = tempfile::tempdir().unwrap();
+    user(&dir.path().join("home"), "anna");
+    write_config(dir.path(), "");
+    let told = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    told.set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let next = || {
+        let mut text = [0; 100];
+        let n = told.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..n]).trim().to_owned()
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\""]);
+    command.arg(env!("CARGO_BIN_EXE_bmfd"));
+    command.env("NOTIFY_SOCKET", dir.path().join("notify"));
+    command.env("WATCHDOG_USEC", "300000");
+    let (child, log) = spawn(command, dir.path());
+    let mut daemon = Daemon { dir, child, log };
+    assert_eq!(next(), "READY=1");
+    for _ in 0..2 {
+        assert_eq!(next(), "WATCHDOG=1");
+    }
+    daemon.signal(Signal::TERM);
+    while next() != "STOPPING=1" {}
+    assert!(daemon.child.wait().unwrap().success());
 }

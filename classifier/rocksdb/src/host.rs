@@ -1,6 +1,7 @@
 //! The database of a host: opening, users, backup.
 
 use std::fs::{self, DirBuilder};
+use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -162,6 +163,55 @@ impl HostStore {
         Ok(Renamed::Done)
     }
 
+    /// Bytes that the database takes on disk.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        let path = self.shared.path();
+        let read = || -> std::io::Result<u64> {
+            let mut bytes = 0;
+            for file in fs::read_dir(path)? {
+                // One that RocksDB has removed meanwhile takes nothing.
+                bytes += file?.metadata().map_or(0, |metadata| metadata.len());
+            }
+            Ok(bytes)
+        };
+        read().map_err(Error::io("read", path))
+    }
+
+    /// Random bytes that are this host's alone: made when they are first asked
+    /// for, and the same from then on, also in a backup.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub fn secret(&self) -> Result<[u8; SECRET_LEN], Error> {
+        let found = || -> Result<Option<[u8; SECRET_LEN]>, Error> {
+            let options = ReadOptions::default();
+            let Some(secret) = self.shared.get(&layout::secret_key(), &options)? else {
+                return Ok(None);
+            };
+            let secret = secret[..].try_into().map(Some);
+            secret.map_err(|_| self.shared.damaged("the secret is not 32 bytes long"))
+        };
+        if let Some(secret) = found()? {
+            return Ok(secret);
+        }
+        let _names = self.shared.lock_names();
+        if let Some(secret) = found()? {
+            return Ok(secret);
+        }
+        let mut secret = [0; SECRET_LEN];
+        let random = Path::new("/dev/urandom");
+        fs::File::open(random)
+            .and_then(|mut random| random.read_exact(&mut secret))
+            .map_err(Error::io("read", random))?;
+        let mut batch = WriteBatch::default();
+        batch.put(layout::secret_key(), secret);
+        self.shared.write(batch, Durability::Synced)?;
+        Ok(secret)
+    }
+
     /// Writes a copy of the whole database, as it is at this moment, to the
     /// new folder `path`; the work of others goes on meanwhile. On the same
     /// file system the copy shares its tables with the original and costs
@@ -185,6 +235,9 @@ impl HostStore {
             .map_err(|e| convert("write a checkpoint to", path, e))
     }
 }
+
+/// Bytes of [`HostStore::secret`].
+pub const SECRET_LEN: usize = 32;
 
 /// The only column family.
 const FAMILY: &str = "default";
@@ -340,13 +393,13 @@ impl Shared {
 
     fn check_version(&self) -> Result<(), Error> {
         let Some(record) = self.get(&layout::version_key(), &ReadOptions::default())? else {
-            return self.write_version();
+            return self.make_ours();
         };
         let found = record[..].try_into().map(u32::from_be_bytes);
         match found.map_err(|_| self.damaged("the format version is not 4 bytes long"))? {
             layout::VERSION => Ok(()),
-            // It had fewer kinds of records.
-            1 => self.write_version(),
+            // They had fewer kinds of records.
+            1 | 2 => self.put_version(),
             found if found > layout::VERSION => Err(Error::NewerFormat {
                 path: self.path.clone(),
                 found,
@@ -357,19 +410,23 @@ impl Shared {
     }
 
     /// Marks a new database as ours.
-    fn write_version(&self) -> Result<(), Error> {
+    fn make_ours(&self) -> Result<(), Error> {
         let mut iterator = self.db.raw_iterator();
         iterator.seek_to_first();
         iterator.status().map_err(|e| self.convert("read", e))?;
         if iterator.valid() {
             return Err(self.damaged("it has no format version: another program made it"));
         }
-        let mut batch = WriteBatch::default();
-        batch.put(layout::version_key(), layout::VERSION.to_be_bytes());
-        self.write(batch, Durability::Synced)?;
+        self.put_version()?;
         // From now on there is a table, by which `is_new` knows an old
         // database whose log has got lost.
         self.db.flush().map_err(|e| self.convert("write", e))
+    }
+
+    fn put_version(&self) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        batch.put(layout::version_key(), layout::VERSION.to_be_bytes());
+        self.write(batch, Durability::Synced)
     }
 
     /// Deletes what replacements left that did not come to their end.
@@ -455,6 +512,39 @@ mod tests {
         assert!(
             matches!(refused, Some(Error::NewerFormat { found, .. }) if found == newer),
             "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn what_an_older_version_made_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for older in 1..layout::VERSION {
+            let host = open(dir.path()).unwrap();
+            put(&host, layout::version_key(), &older.to_be_bytes());
+            drop(host);
+            let host = open(dir.path()).unwrap();
+            let version = host
+                .shared
+                .get(&layout::version_key(), &ReadOptions::default());
+            assert_eq!(
+                &version.unwrap().unwrap()[..],
+                layout::VERSION.to_be_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn the_secret_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = open(&dir.path().join("a")).unwrap().secret().unwrap();
+        let host = open(&dir.path().join("a")).unwrap();
+        assert_eq!(host.secret().unwrap(), secret);
+        host.checkpoint(&dir.path().join("copy")).unwrap();
+        let copy = open(&dir.path().join("copy")).unwrap();
+        assert_eq!(copy.secret().unwrap(), secret);
+        assert_ne!(
+            open(&dir.path().join("b")).unwrap().secret().unwrap(),
+            secret
         );
     }
 

@@ -12,10 +12,11 @@
 //!
 //! | owner | kind | then | value |
 //! | --- | --- | --- | --- |
-//! | 0 | 0 | | format version, 4 bytes; this is 2 |
+//! | 0 | 0 | | format version, 4 bytes; this is 3 |
 //! | 0 | 1 | | the last id given, 8 bytes |
 //! | 0 | 2 | user name, UTF-8 | the user's id, 8 bytes |
 //! | 0 | 3 | id, 8 bytes | empty: the id is being filled; its keys go at the next opening |
+//! | 0 | 4 | | the host's secret, 32 bytes |
 //! | user | 0 | | counts of the messages registered |
 //! | user | 1 | token, any bytes | counts of the token |
 //! | user | 2 | | state of the model |
@@ -46,13 +47,14 @@
 //! **Versions.** A program refuses a database with a greater version than its
 //! own, and brings one with a smaller version up to its own when it opens it,
 //! in one batch that also writes the new version. A new kind, or new flags,
-//! make a new version. Version 1 had no models and no ledgers.
+//! make a new version. Version 1 had no models and no ledgers, version 2 no
+//! secret and no entries of what the filter filed.
 
 use classifier::modern::Digest;
 use classifier::{Adjustment, Listed, TokenChange};
 
 /// The format version that this program writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes that say whose a key is; RocksDB's prefix.
 pub(crate) const OWNER_LEN: usize = 8;
@@ -62,6 +64,7 @@ const KIND_VERSION: u8 = 0;
 const KIND_LAST_ID: u8 = 1;
 const KIND_USER: u8 = 2;
 const KIND_FILLING: u8 = 3;
+const KIND_SECRET: u8 = 4;
 const KIND_MESSAGES: u8 = 0;
 const KIND_TOKEN: u8 = 1;
 const KIND_STATE: u8 = 2;
@@ -116,6 +119,10 @@ pub(crate) fn user_range() -> (Vec<u8>, Vec<u8>) {
 
 pub(crate) fn filling_key(id: UserId) -> Vec<u8> {
     key(HOST, KIND_FILLING, &id.to_record())
+}
+
+pub(crate) fn secret_key() -> Vec<u8> {
+    key(HOST, KIND_SECRET, &[])
 }
 
 /// All ids that are being filled.
@@ -369,8 +376,8 @@ mod tests {
 
     /// The format is a promise: these bytes are in databases out there.
     #[test]
-    fn bytes_of_version_2() {
-        assert_eq!(VERSION, 2);
+    fn bytes_of_version_3() {
+        assert_eq!(VERSION, 3);
         assert_eq!(version_key(), [0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(last_id_key(), [0, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(user_key("ann"), *b"\0\0\0\0\0\0\0\0\x02ann");
@@ -379,6 +386,7 @@ mod tests {
             filling_key(id),
             *b"\0\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x01\x02"
         );
+        assert_eq!(secret_key(), [0, 0, 0, 0, 0, 0, 0, 0, 4]);
         assert_eq!(messages_key(id), [0, 0, 0, 0, 0, 0, 1, 2, 0]);
         assert_eq!(token_key(id, b"word"), *b"\0\0\0\0\0\0\x01\x02\x01word");
         assert_eq!(state_key(id), [0, 0, 0, 0, 0, 0, 1, 2, 2]);

@@ -9,7 +9,8 @@
 //!
 //! # Entry
 //!
-//! 8 bytes, seconds since 1970, big-endian; 1 byte, bit 0 set: spam, bit 1
+//! 8 bytes, seconds since 1970, big-endian; no more where the filter filed the
+//! message and nothing was learned of it; else 1 byte, bit 0 set: spam, bit 1
 //! set: the filter's own verdict; then the tokens, ascending: 1 byte, how many
 //! bytes it shares with the one before; 1 byte, how many follow, from bit 3
 //! on, and its count less 1 below; these bytes.
@@ -41,10 +42,24 @@ impl UserStore {
             return Ok(None);
         };
         let entry = self.entry_of(id, digest)?;
-        Ok(entry.map(|(entry, _)| Learned {
-            label: entry.label,
-            own_verdict: entry.own_verdict,
+        let added = entry.and_then(|(entry, _)| entry.added);
+        Ok(added.map(|added| Learned {
+            label: added.label,
+            own_verdict: added.own_verdict,
         }))
+    }
+
+    /// Whether the ledger says that the filter filed a message as spam and
+    /// nothing was learned of it.
+    ///
+    /// # Errors
+    /// As [`learned`](Self::learned).
+    pub fn is_filed(&self, digest: &Digest) -> Result<bool, Error> {
+        let Some(id) = self.shared.user_id(self.name())? else {
+            return Ok(false);
+        };
+        let entry = self.entry_of(id, digest)?;
+        Ok(entry.is_some_and(|(entry, _)| entry.added.is_none()))
     }
 
     /// Does what is to be done with each message (any bytes), in order and in
@@ -134,7 +149,9 @@ impl<'s> Learning<'s> {
     fn take(&mut self, raw: &[u8], act: Act) -> Result<Option<Score>, Error> {
         let digest = Canonical::new(raw).digest();
         let known = self.touch(digest)?;
-        let learned = known.as_ref().map(|entry| entry.label);
+        let is_known = known.is_some();
+        let known = known.and_then(|entry| entry.added);
+        let learned = known.as_ref().map(|added| added.label);
         let mut score = None;
         let (label, own_verdict) = match act {
             Act::Learn(label) | Act::Correct(label) => {
@@ -144,11 +161,21 @@ impl<'s> Learning<'s> {
                 (Some(label), false)
             }
             Act::Forget => (None, false),
+            Act::NoteFiled => {
+                if !is_known {
+                    let note = Entry {
+                        time: self.now,
+                        added: None,
+                    };
+                    self.enter(&digest, Some(note));
+                }
+                return Ok(None);
+            }
             Act::OwnVerdict => {
                 let found = self.score(raw)?;
                 let is_spam = found.hits > Params::bmf().spam_cutoff;
                 score = Some(found);
-                if learned.is_some() {
+                if is_known {
                     return Ok(score);
                 }
                 let label = if is_spam { Label::Spam } else { Label::Ham };
@@ -157,9 +184,10 @@ impl<'s> Learning<'s> {
         };
         let tokens = label.map(|label| (label, message_tokens(raw)));
         match (&known, &tokens) {
-            (Some(entry), _) => self.changes.unlearn(entry.label, &entry.tokens()),
+            (Some(added), _) => self.changes.unlearn(added.label, &added.tokens()),
             (None, Some((label, tokens))) => {
-                if matches!(act, Act::Correct(_)) && self.has_unrecorded() {
+                let corrects = matches!(act, Act::Correct(_)) && !is_known;
+                if corrects && self.has_unrecorded() {
                     self.changes.unlearn(label.other(), tokens);
                 }
             }
@@ -167,12 +195,20 @@ impl<'s> Learning<'s> {
         }
         let entry = tokens.map(|(label, tokens)| {
             self.changes.learn(label, &tokens);
-            Entry::new(self.now, label, own_verdict, &tokens)
+            Entry {
+                time: self.now,
+                added: Some(Added::new(label, own_verdict, &tokens)),
+            }
         });
-        if let Some(touched) = self.touched.get_mut(&digest) {
+        self.enter(&digest, entry);
+        Ok(score)
+    }
+
+    /// Replaces the entry of a message that was touched.
+    fn enter(&mut self, digest: &Digest, entry: Option<Entry>) {
+        if let Some(touched) = self.touched.get_mut(digest) {
             touched.entry = entry;
         }
-        Ok(score)
     }
 
     /// The entry of a message, as it is by now.
@@ -216,8 +252,7 @@ impl<'s> Learning<'s> {
             }
             if let Some(entry) = entry {
                 let bytes = entry.to_bytes();
-                self.ledger.n_entries += 1;
-                self.ledger.n_bytes += bytes.len() as u64 + ENTRY_OVERHEAD;
+                self.ledger.add(bytes.len() as u64 + ENTRY_OVERHEAD);
                 batch.put(layout::counted_key(self.id, digest), &bytes);
                 let len = (bytes.len() as u32).to_be_bytes();
                 batch.put(layout::counted_age_key(self.id, entry.time, digest), len);
@@ -275,17 +310,34 @@ impl Ledger {
         value
     }
 
+    fn add(&mut self, cost: u64) {
+        self.n_entries += u64::from(cost > NOTE_COST);
+        self.n_bytes += cost;
+    }
+
     fn remove(&mut self, cost: u64) {
-        self.n_entries = self.n_entries.saturating_sub(1);
+        let n = u64::from(cost > NOTE_COST);
+        self.n_entries = self.n_entries.saturating_sub(n);
         self.n_bytes = self.n_bytes.saturating_sub(cost);
     }
 }
 
-/// What a message added.
+/// What the ledger knows of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     /// Seconds since 1970.
     time: u64,
+    /// `None`: the filter filed it as spam, and nothing was learned of it.
+    added: Option<Added>,
+}
+
+/// What an entry of a message takes of which nothing was learned, so that it
+/// is none of those that counts hold.
+const NOTE_COST: u64 = 8 + ENTRY_OVERHEAD;
+
+/// What a message added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Added {
     label: Label,
     own_verdict: bool,
     /// Ascending, with counts from 1 to [`MessageTokens::MAX_COUNT`].
@@ -295,12 +347,11 @@ struct Entry {
 const IS_SPAM: u8 = 1;
 const IS_OWN_VERDICT: u8 = 2;
 
-impl Entry {
-    fn new(time: u64, label: Label, own_verdict: bool, tokens: &MessageTokens) -> Self {
+impl Added {
+    fn new(label: Label, own_verdict: bool, tokens: &MessageTokens) -> Self {
         let mut counts: Vec<_> = tokens.iter().collect();
         counts.sort_unstable();
         Self {
-            time,
             label,
             own_verdict,
             counts,
@@ -317,8 +368,7 @@ impl Entry {
         tokens
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut out = self.time.to_be_bytes().to_vec();
+    fn push(&self, out: &mut Vec<u8>) {
         let spam = u8::from(self.label == Label::Spam) * IS_SPAM;
         let own = u8::from(self.own_verdict) * IS_OWN_VERDICT;
         out.push(spam | own);
@@ -332,13 +382,11 @@ impl Entry {
             out.extend_from_slice(rest);
             last = token;
         }
-        out
     }
 
-    /// `None`: not what [`to_bytes`](Self::to_bytes) writes.
+    /// `None`: not what [`push`](Self::push) writes.
     fn parse(value: &[u8]) -> Option<Self> {
-        let (time, rest) = value.split_first_chunk()?;
-        let (flags, mut rest) = rest.split_first()?;
+        let (flags, mut rest) = value.split_first()?;
         if flags & !(IS_SPAM | IS_OWN_VERDICT) != 0 {
             return None;
         }
@@ -356,13 +404,35 @@ impl Entry {
             rest = after;
         }
         rest.is_empty().then_some(Self {
-            time: u64::from_be_bytes(*time),
             label: match flags & IS_SPAM {
                 0 => Label::Ham,
                 _ => Label::Spam,
             },
             own_verdict: flags & IS_OWN_VERDICT != 0,
             counts,
+        })
+    }
+}
+
+impl Entry {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = self.time.to_be_bytes().to_vec();
+        if let Some(added) = &self.added {
+            added.push(&mut out);
+        }
+        out
+    }
+
+    /// `None`: not what [`to_bytes`](Self::to_bytes) writes.
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (time, rest) = value.split_first_chunk()?;
+        let added = match rest {
+            [] => None,
+            rest => Some(Added::parse(rest)?),
+        };
+        Some(Self {
+            time: u64::from_be_bytes(*time),
+            added,
         })
     }
 }
@@ -380,20 +450,23 @@ mod tests {
             time: u64,
             spam: bool,
             own_verdict: bool,
+            filed: bool,
         ) {
             let mut tokens = MessageTokens::default();
             for word in words {
                 tokens.push(Token::new(word.as_bytes()).unwrap());
             }
             let label = if spam { Label::Spam } else { Label::Ham };
-            let entry = Entry::new(time, label, own_verdict, &tokens);
+            let added = Added::new(label, own_verdict, &tokens);
+            let added = (!filed).then_some(added);
+            let entry = Entry { time, added };
             prop_assert_eq!(Entry::parse(&entry.to_bytes()), Some(entry));
         }
 
         #[test]
         fn any_bytes_are_an_entry_or_refused(bytes: Vec<u8>) {
-            if let Some(entry) = Entry::parse(&bytes) {
-                entry.tokens();
+            if let Some(added) = Entry::parse(&bytes).and_then(|entry| entry.added) {
+                added.tokens();
             }
         }
     }

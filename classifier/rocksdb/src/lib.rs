@@ -58,7 +58,7 @@ mod portable;
 mod user;
 
 pub use cache::CacheUse;
-pub use host::{HostStore, Renamed};
+pub use host::{HostStore, Renamed, SECRET_LEN};
 pub use model::UserModel;
 pub use options::Options;
 pub use user::UserStore;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use classifier::Error;
-use classifier::modern::{Base, Digest, Features, Params, Stored, Verdict, score};
+use classifier::modern::{Base, Digest, Explanation, Features, Params, Stored, Verdict, score};
 use classifier::store::Durability;
-use classifier::store::model::{Bytes, ModelChanges, ModelStore, ModelView};
+use classifier::store::model::{Bytes, ModelChanges, ModelStore, ModelView, explain_by};
 use rocksdb::{ReadOptions, Snapshot, WriteBatch};
 
 use crate::cache::Held;
@@ -119,6 +119,15 @@ impl ModelStore for UserModel {
             .iter()
             .map(|message| score(message, &*model, params));
         Ok(judged.collect())
+    }
+
+    fn explain(
+        &self,
+        raw: &[u8],
+        params: &Params,
+        n: usize,
+    ) -> Result<(Verdict, Explanation), Error> {
+        Ok(explain_by(&*self.model()?, raw, params, n))
     }
 }
 

@@ -147,12 +147,8 @@ pub(super) fn answer(
         let verdict = verdicts.into_iter().next();
         judged = verdict.map(|verdict| Answer::Modern(Judged::new(verdict, None)));
     } else if judges {
-        let features = features(message);
-        store.look(&mut |view| {
-            let stored = Stored::open(view)?;
-            judged = Some(judge(message, &features, &stored, ask.output));
-            Ok(())
-        })?;
+        let (verdict, explanation) = store.explain(message, &Params::default(), N_EVIDENCE)?;
+        judged = Some(Answer::Modern(Judged::new(verdict, Some(explanation))));
     }
     let Some(act) = ask.mode.act() else {
         return Ok(judged);

@@ -17,7 +17,7 @@
 //! *Entry*: 8 bytes, seconds since 1970 when it was entered; then what the
 //! message added, one after another: 1 byte label (0 ham, 1 spam); 1 byte
 //! calibration bin (255: none); 4 bytes how often all sums had been halved;
-//! then the steps.
+//! then the steps. An entry without any is of a message that the filter filed.
 //!
 //! *Steps*: for each view 2 bytes, its gradient, which is followed, unless it
 //! is 0, by its slots (`bits.rs`).
@@ -188,7 +188,8 @@ pub(super) fn parse_moves(mut rest: &[u8]) -> Option<Vec<Logged>> {
 pub(super) struct Entry {
     /// Seconds since 1970.
     pub(super) time: u64,
-    /// In the order in which they were made; never empty.
+    /// In the order in which they were made. None: the filter filed the
+    /// message as spam, and nothing was learned of it.
     pub(super) records: Vec<Record>,
 }
 
@@ -197,6 +198,9 @@ const NO_BIN: u8 = u8::MAX;
 pub(super) const MAX_GRADIENT: u16 = 256;
 
 impl Entry {
+    /// Bytes of an entry without records.
+    pub(super) const EMPTY_LEN: u32 = 8;
+
     pub(super) fn label(&self) -> Option<Label> {
         self.records.first().map(Record::label)
     }
@@ -208,7 +212,7 @@ impl Entry {
         while !rest.is_empty() {
             records.push(parse_record(&mut rest)?);
         }
-        (!records.is_empty()).then_some(Self {
+        Some(Self {
             time: u64::from_le_bytes(*time),
             records,
         })

@@ -12,7 +12,8 @@
 //! view GRADIENT SLOT...           three for each step
 //! ```
 //!
-//! The steps after an entry, until the next one, are its. What the numbers
+//! The steps after an entry, until the next one, are its; none where the filter
+//! filed the message. What the numbers
 //! mean stands in docs/modern-engine.md.
 
 use std::collections::{BTreeSet, HashSet};
@@ -172,7 +173,7 @@ impl Exported {
             && self
                 .entries
                 .iter()
-                .all(|(_, entry)| !entry.records.is_empty() && entry.records.iter().all(is_whole))
+                .all(|(_, entry)| entry.records.iter().all(is_whole))
     }
 
     /// `None`: the line makes no sense.

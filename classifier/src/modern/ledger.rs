@@ -34,6 +34,9 @@ pub enum Act {
     OwnVerdict,
     /// What was learned from it is taken back.
     Forget,
+    /// Nothing is learned: the ledger notes that the filter filed it as spam,
+    /// unless it knows more of it.
+    NoteFiled,
 }
 
 /// A message and what is to be done with it.
@@ -107,6 +110,18 @@ pub fn learned(view: &dyn ModelView, digest: &Digest) -> Result<Option<Learned>,
     }))
 }
 
+/// Whether `view`'s ledger says that the filter filed a message as spam and
+/// nothing was learned of it.
+///
+/// # Errors
+/// As [`learned`].
+pub fn is_filed(view: &dyn ModelView, digest: &Digest) -> Result<bool, Error> {
+    let Some(bytes) = view.entry(digest)? else {
+        return Ok(false);
+    };
+    Ok(parse(&bytes, view)?.records.is_empty())
+}
+
 fn parse(entry: &[u8], view: &dyn ModelView) -> Result<Entry, Error> {
     Entry::parse(entry).ok_or_else(|| damaged(view.path(), "an entry of its ledger makes no sense"))
 }
@@ -177,6 +192,15 @@ impl<'v> Learning<'v> {
                     self.enter(digest, None);
                 }
             }
+            Act::NoteFiled => {
+                if known.is_none() {
+                    let entry = Entry {
+                        time: self.now,
+                        records: Vec::new(),
+                    };
+                    self.enter(digest, Some(entry));
+                }
+            }
             Act::OwnVerdict => {
                 let verdict = score(features, &self.model, &Params::default());
                 if let (None, Some(label)) = (known, sure_label(&verdict)) {
@@ -227,10 +251,11 @@ impl<'v> Learning<'v> {
     fn learn_waiting(&mut self) -> Result<(), Error> {
         let mut oldest = None;
         let touched = &self.touched;
-        self.view.entries_by_age(&mut |_, digest, _| {
+        self.view.entries_by_age(&mut |_, digest, len| {
             let is_changed = touched.get(digest).is_some_and(|t| t.is_changed);
-            oldest = (!is_changed).then_some(*digest);
-            is_changed
+            let is_other = is_changed || len <= Entry::EMPTY_LEN;
+            oldest = (!is_other).then_some(*digest);
+            is_other
         })?;
         let Some(digest) = oldest else { return Ok(()) };
         let Some(entry) = self.known(&digest)? else {
@@ -344,7 +369,8 @@ impl<'v> Learning<'v> {
                 changes.expire.push((time, *digest));
                 let cost = cost(u64::from(len));
                 state.entry_bytes = state.entry_bytes.saturating_sub(cost);
-                state.n_expired += 1;
+                // A note is nothing that could be taken back.
+                state.n_expired += u64::from(len > Entry::EMPTY_LEN);
             }
             true
         })
@@ -450,6 +476,39 @@ mod tests {
             assert!(log_odds(&store, &spam) > 1.0, "{first:?} first");
             assert!(log_odds(&store, &ham) < -1.0, "{first:?} first");
         }
+    }
+
+    #[test]
+    fn a_note_teaches_nothing_and_gives_way_to_what_people_say() {
+        let keep = Keep::default();
+        let raw = mail(1, "watches");
+        let digest = Canonical::new(&raw).digest();
+        let mut store = MemoryModel::default();
+        teach(&mut store, &raw, Act::NoteFiled, 1, &keep);
+        assert!(is_filed(&store, &digest).unwrap());
+        assert_eq!(learned(&store, &digest).unwrap(), None);
+        assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+
+        let mut right = MemoryModel::default();
+        for store in [&mut store, &mut right] {
+            teach(store, &raw, Act::Correct(Label::Ham), 2, &keep);
+        }
+        assert!(text(&store) == text(&right));
+        teach(&mut store, &raw, Act::NoteFiled, 3, &keep);
+        assert!(!is_filed(&store, &digest).unwrap());
+        assert!(text(&store) == text(&right));
+
+        // Gone by age, and not counted among what can no longer be undone.
+        teach(&mut store, &mail(2, "x"), Act::NoteFiled, 4, &keep);
+        let later = 5 + keep.seconds;
+        teach(
+            &mut store,
+            &mail(3, "y"),
+            Act::Learn(Label::Ham),
+            later,
+            &keep,
+        );
+        assert_eq!(Stored::open(&store).unwrap().state().n_expired, 1);
     }
 
     #[test]

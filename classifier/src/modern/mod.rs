@@ -51,7 +51,7 @@ pub use explain::{Evidence, Explanation, explain};
 pub use export::{Exported, export};
 pub use features::{Features, View, features};
 pub use header::header_fields;
-pub use ledger::{Act, Keep, Learned, Lesson, learn, learned};
+pub use ledger::{Act, Keep, Learned, Lesson, is_filed, learn, learned};
 pub use model::{Bucket, Model, N_BUCKETS, Record, Weights};
 pub use page::{N_PAGES, PAGE_BUCKETS};
 pub use stored::Stored;

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use super::Durability;
 use crate::Error;
-use crate::modern::{Base, Digest, Features, Params, Stored, Verdict, score};
+use crate::modern::{
+    Base, Digest, Explanation, Features, Params, Stored, Verdict, Weights, explain, features, score,
+};
 
 /// A record: where it lies, if that is memory, or a copy.
 pub type Bytes<'a> = Cow<'a, [u8]>;
@@ -123,6 +125,40 @@ pub trait ModelStore {
         })?;
         Ok(verdicts)
     }
+
+    /// A message's verdict and its reasons, at most `n` each way, as
+    /// [`judge`](Self::judge).
+    ///
+    /// # Errors
+    /// As [`judge`](Self::judge).
+    fn explain(
+        &self,
+        raw: &[u8],
+        params: &Params,
+        n: usize,
+    ) -> Result<(Verdict, Explanation), Error> {
+        let mut explained = None;
+        self.look(&mut |view| {
+            explained = Some(explain_by(&Stored::open(view)?, raw, params, n));
+            Ok(())
+        })?;
+        Ok(explained.expect("a store shows one state"))
+    }
+}
+
+/// The verdict of `weights` and its reasons; none where nothing was compared.
+pub fn explain_by(
+    weights: &impl Weights,
+    raw: &[u8],
+    params: &Params,
+    n: usize,
+) -> (Verdict, Explanation) {
+    let verdict = score(&features(raw), weights, params);
+    let explanation = match verdict.views == [0.0; 3] {
+        true => Explanation::default(),
+        false => explain(raw, weights, n),
+    };
+    (verdict, explanation)
 }
 
 /// A model that ends with the process.

@@ -402,7 +402,8 @@ pub(super) fn file_by(user: &User, opinion: Option<&Opinion>) -> (String, bool) 
         return (String::new(), false);
     };
     let is_junk = opinion.is_spam() && user.settings.spam != SpamPolicy::Tag;
-    (opinion.fields(), is_junk)
+    let mark = if is_junk { &*opinion.mark } else { "" };
+    (opinion.fields() + mark, is_junk)
 }
 
 fn judged(user: &User, opinion: &Opinion) -> Event {

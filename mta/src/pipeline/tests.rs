@@ -17,6 +17,7 @@ use crate::queue::{Event as Noted, Record};
 use crate::remote::{Parcel, Results, WayOut};
 use crate::smtp::{Body, Notify, Protocol, Recipient};
 use classifier::Label;
+use classifier::mark::MarkKey;
 use classifier::modern::{Act, Keep, Lesson, learn};
 use classifier::store::model::ModelView;
 use classifier::store::{Durability, MemoryModel, ModelStore};
@@ -60,6 +61,10 @@ impl Models for OneModel {
         look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
     ) -> Result<(), String> {
         self.0.look(look).map_err(|error| error.to_string())
+    }
+
+    fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, String> {
+        Ok(Some(MarkKey::of_user(&[1; 32], user)))
     }
 }
 
@@ -332,6 +337,10 @@ async fn spam_goes_where_each_user_wants_it() {
             user != "off",
             "{user}"
         );
+        // What bmfd is to take for filed by the filter.
+        let address = format!("{user}@example.org");
+        let mark = MarkKey::of_user(&[1; 32], &address).field_of(SPAM);
+        assert_eq!(mail[0].contains(&mark), folder == ".Junk", "{user}");
     }
     let refused = test
         .send("x@example.net", &["refuser@example.org"], SPAM)

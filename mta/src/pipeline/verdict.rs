@@ -2,6 +2,7 @@
 //!
 //! The message is turned into features once, however many users it has.
 
+use classifier::mark::MarkKey;
 use classifier::modern::{
     self, Class, Evidence, Features, Params, Stored, explain, header_fields, probability,
 };
@@ -24,6 +25,13 @@ pub trait Models: Send + Sync + 'static {
         user: &str,
         look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
     ) -> Result<(), String>;
+
+    /// By which mail is marked that the filter files for a user; `None`: it is
+    /// not.
+    ///
+    /// # Errors
+    /// With the reason when it cannot be read.
+    fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, String>;
 }
 
 /// What the filter says, and why.
@@ -37,6 +45,9 @@ pub struct Opinion {
     pub required: f64,
     /// What speaks for it most, place and text.
     pub evidence: Vec<Evidence>,
+    /// The header field by which `bmfd` knows that the filter filed it, not its
+    /// user: a whole line, or nothing.
+    pub mark: String,
 }
 
 /// How many pieces of evidence each way are kept for `postern why`.
@@ -94,10 +105,16 @@ pub fn judge(
             probability: verdict.probability,
             required,
             evidence,
+            mark: String::new(),
         });
         Ok(())
     })?;
-    opinion.ok_or_else(|| "the model was not shown".into())
+    let mut opinion = opinion.ok_or("the model was not shown")?;
+    if opinion.is_spam() {
+        let key = models.mark_key(&user.address.to_string())?;
+        opinion.mark = key.map_or_else(String::new, |key| key.field_of(message));
+    }
+    Ok(opinion)
 }
 
 /// A user's threshold moves only the line to spam.
@@ -131,6 +148,11 @@ impl Models for HostModels {
         let taught = self.databases.open(user, Access::ReadOnly);
         let taught = taught.map_err(|error| error.to_string())?;
         taught.look(look).map_err(|error| error.to_string())
+    }
+
+    fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, String> {
+        let key = self.databases.mark_key(user);
+        key.map_err(|error| error.to_string())
     }
 }
 
@@ -186,7 +208,10 @@ mod tests {
         let spam = judged(SPAM, user("anna", None));
         assert!(spam.is_spam() && !spam.evidence.is_empty(), "{spam:?}");
         assert!(spam.fields().starts_with("X-Spam-Status: Yes, hits="));
-        assert!(!judged(HAM, user("anna", None)).is_spam());
+        let key = models.mark_key("anna@example.org").unwrap().unwrap();
+        assert_eq!(spam.mark, key.field_of(SPAM));
+        let ham = judged(HAM, user("anna", None));
+        assert!(!ham.is_spam() && ham.mark.is_empty());
         // Who has learned nothing is sure of nothing.
         assert_eq!(judged(SPAM, user("bob", None)).class, Class::Unsure);
         assert_eq!(judged(SPAM, user("bob", Some(0.1))).class, Class::Unsure);

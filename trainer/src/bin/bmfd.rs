@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        // It would panic where standard error cannot be written to.
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_target(false)
         .with_max_level(if args.verbose {

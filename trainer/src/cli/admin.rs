@@ -1,19 +1,22 @@
 //! `bmfd status`, `user` and `backup`: asked of the daemon, where one has the
 //! database open, and otherwise done here.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
-use classifier::cli::wire::{HEADER_LEN, Header, Reply, Request};
+use classifier::cli::wire::{Reply, Request};
 use classifier::{Error, Label};
+use tempfile::NamedTempFile;
 
 use super::Exit;
-use crate::admin::{self, Command, Status};
+use super::asking::Daemon;
+use crate::admin::{self, Command, HostStatus, Line, Status};
 use crate::config::Config;
 use crate::journal::{Event, What};
+use crate::live::{Noticed, Totals};
+use crate::turn::seconds;
 
 /// Print what each user's model has learned, when, and from where
 ///
@@ -72,6 +75,35 @@ pub(super) struct BackupArgs {
     dir: PathBuf,
 }
 
+/// Make a model that all users of a host can begin with
+///
+/// It holds what the named users taught, each of whom should have agreed, and
+/// none of their words. See database.base in the configuration. Nobody's own
+/// training changes it.
+#[derive(Debug, clap::Args)]
+pub(super) struct BaseArgs {
+    /// The file to write
+    file: PathBuf,
+    /// Whose models
+    #[arg(required = true)]
+    user: Vec<String>,
+}
+
+pub(super) fn base(args: &BaseArgs, config: &Config, now: SystemTime) -> anyhow::Result<Exit> {
+    let command = Command::Base {
+        users: args.user.clone(),
+    };
+    let bytes = done(config, &command, &[], now)?;
+    // Whole or not at all, also for a daemon that starts at this moment.
+    let folder = args.file.parent().filter(|folder| *folder != Path::new(""));
+    let written = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .and_then(|mut file| file.write_all(&bytes).map(|()| file))
+        .and_then(|file| file.as_file().sync_all().map(|()| file))
+        .and_then(|file| file.persist(&args.file).map_err(|error| error.error));
+    written.with_context(|| format!("cannot write {}", args.file.display()))?;
+    Ok(Exit::Done)
+}
+
 pub(super) fn status(
     args: &StatusArgs,
     config: &Config,
@@ -88,20 +120,61 @@ pub(super) fn status(
     let mut exit = Exit::Done;
     let seconds = seconds(now);
     for line in lines.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-        let status: Status = serde_json::from_slice(line).context("no status")?;
-        if status.warning.is_some() {
+        let line: Line = serde_json::from_slice(line).context("no status")?;
+        let warning = match &line {
+            Line::Host(host) => &host.warning,
+            Line::Status(status) => &status.warning,
+        };
+        if warning.is_some() {
             exit = Exit::Wrong;
         }
-        if !args.json {
-            write_status(&status, config, args.user.is_some(), seconds, out)?;
+        match &line {
+            _ if args.json => {}
+            Line::Host(host) => write_host(host, out)?,
+            Line::Status(status) => write_status(status, args.user.is_some(), seconds, out)?,
         }
     }
     Ok(exit)
 }
 
+fn write_host(status: &HostStatus, out: &mut dyn Write) -> io::Result<()> {
+    match &status.watching {
+        Some(totals) => {
+            let Totals {
+                mailboxes,
+                polled,
+                failing,
+                pending,
+                ..
+            } = totals;
+            write!(
+                out,
+                "{mailboxes} mailboxes watched, {polled} of them by polling"
+            )?;
+            write!(
+                out,
+                ", {failing} failing; {pending} messages to be moved on"
+            )?;
+        }
+        None => write!(out, "bmfd serve is not running")?,
+    }
+    writeln!(out, "; database {}", size(status.database_bytes))?;
+    if let Some(warning) = &status.warning {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1_000)),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
 fn write_status(
     status: &Status,
-    config: &Config,
     with_events: bool,
     now: u64,
     out: &mut dyn Write,
@@ -115,14 +188,23 @@ fn write_status(
         Some(event) => writeln!(out, "; last learned {}", described(event, now))?,
         None => writeln!(out, "; nothing learned lately")?,
     }
+    let pending: usize = status.mailboxes.iter().map(|seen| seen.pending).sum();
+    if pending > 0 {
+        writeln!(out, "  {pending} messages to be moved on")?;
+    }
     if let Some(warning) = &status.warning {
         writeln!(out, "  warning: {warning}")?;
     }
     if !with_events {
         return Ok(());
     }
-    for place in config.places(Some(user)).0 {
-        writeln!(out, "  mailbox {place}")?;
+    for seen in &status.mailboxes {
+        let how = match seen.noticed {
+            Noticed::AtOnce => "watched",
+            _ => "polled",
+        };
+        let ago = ago(seen.looked, now);
+        writeln!(out, "  mailbox {}: {how}, looked at {ago} ago", seen.place)?;
     }
     for event in status.events.iter().rev() {
         writeln!(out, "  {}", described(event, now))?;
@@ -130,14 +212,18 @@ fn write_status(
     Ok(())
 }
 
-fn described(event: &Event, now: u64) -> String {
-    let age = now.saturating_sub(event.time);
-    let ago = match age {
+fn ago(time: u64, now: u64) -> String {
+    let age = now.saturating_sub(time);
+    match age {
         0..120 => format!("{age} s"),
         120..7200 => format!("{} min", age / 60),
         7200..172_800 => format!("{} h", age / 3600),
         _ => format!("{} days", age / 86_400),
-    };
+    }
+}
+
+fn described(event: &Event, now: u64) -> String {
+    let ago = ago(event.time, now);
     let what = match &event.what {
         What::Learned(Label::Ham) => "as ham".into(),
         What::Learned(Label::Spam) => "as spam".into(),
@@ -186,50 +272,22 @@ fn done(
     input: &[u8],
     now: SystemTime,
 ) -> anyhow::Result<Vec<u8>> {
-    let socket = &config.listening.socket;
-    if let Ok(mut daemon) = UnixStream::connect(socket) {
-        return asked(&mut daemon, command, input)
-            .with_context(|| format!("bmfd at {}", socket.display()));
+    if let Some(mut daemon) = Daemon::connect(config) {
+        let json = serde_json::to_string(command)?;
+        let request = Request::Command {
+            args: vec![&json],
+            input,
+        };
+        return match daemon.ask(&request)? {
+            Reply::Printed { output, .. } => Ok(output),
+            _ => bail!("bmfd's reply makes no sense"),
+        };
     }
     match config.databases.host() {
         Err(crate::Error::Database(error @ Error::Locked { .. })) => {
-            Err(error).with_context(|| format!("and nobody listens at {}", socket.display()))
+            let socket = config.listening.socket.display();
+            Err(error).with_context(|| format!("and nobody listens at {socket}"))
         }
-        host => admin::run(&host?, command, &mut &*input, seconds(now)),
+        host => admin::run(&host?, None, command, &mut &*input, seconds(now)),
     }
-}
-
-fn asked(daemon: &mut UnixStream, command: &Command, input: &[u8]) -> anyhow::Result<Vec<u8>> {
-    daemon.set_read_timeout(Some(PATIENCE))?;
-    daemon.set_write_timeout(Some(PATIENCE))?;
-    let json = serde_json::to_string(command)?;
-    let request = Request::Command {
-        args: vec![&json],
-        input,
-    };
-    let request = request.to_bytes().context("the input is too long")?;
-    let sent = daemon.write_all(&request);
-    let mut head = [0; HEADER_LEN];
-    if let Err(error) = daemon.read_exact(&mut head) {
-        sent?;
-        return Err(error.into());
-    }
-    let header = Header::parse(&head)?;
-    let mut content = Vec::new();
-    let n = daemon.take(header.len.into()).read_to_end(&mut content)?;
-    if n != header.len as usize {
-        return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
-    }
-    match Reply::parse(header, &content)? {
-        Reply::Printed { output, .. } => Ok(output),
-        Reply::Refused(_, reason) => bail!(reason),
-        _ => bail!("its reply makes no sense"),
-    }
-}
-
-/// A backup of a large database to another disk takes a while.
-const PATIENCE: Duration = Duration::from_secs(3600);
-
-fn seconds(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use classifier::store::lmdb::Access;
 
-use super::{Exit, Failure, each_mailbox};
+use super::{Exit, Failure, each_mailbox, not_beside_serve};
 use crate::config::Config;
-use crate::pass::{Step, look};
+use crate::pass::{Memory, Step, look};
 use crate::turn::{self, Subject};
 
 /// Learn what users taught by moving mail, move on what was learned, and end
@@ -29,11 +29,13 @@ pub(super) fn run(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
+    not_beside_serve(config)?;
     each_mailbox(config, args.user.as_deref(), |subject| {
         if args.dry_run {
             dry_run(config, subject, now, out)
         } else {
-            let turn = turn::take(config, subject, now)?;
+            let memory = &mut Memory::default();
+            let turn = turn::take(config, subject, memory, usize::MAX, now)?;
             Ok(Exit::wrong_if(turn.is_wrong))
         }
     })
@@ -46,8 +48,15 @@ fn dry_run(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let user = subject.user;
-    let store = config.databases.open(user, Access::ReadOnly)?;
-    let pass = look(&subject.mailbox, subject.settings, &store, now)?;
+    let mark = config.databases.mark_key(user)?;
+    let taught = config.databases.taught(user, Access::ReadOnly)?;
+    let memory = &mut Memory::default();
+    let pass = look(
+        &subject.view(mark.as_ref(), now),
+        &taught,
+        memory,
+        usize::MAX,
+    )?;
     for Step {
         folder,
         entry,

@@ -3,18 +3,13 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use classifier::store::lmdb::Access;
-use mailbox::{Folder, FolderName};
+use mailbox::FolderName;
 use serde::Serialize;
-use tracing::{info, warn};
 
-use super::{Exit, Failure, Subject, each_mailbox};
+use super::{Exit, Failure, Subject, each_mailbox, not_beside_serve};
 use crate::config::Config;
-use crate::decision::Role;
-use crate::pass::is_unlearned;
-use crate::rotation::{
-    Deletion, Outcome, Plan, Quota, execute, plan_asking, plan_rotation, take_inventory,
-};
+use crate::rotation::{Deletion, Outcome, Quota};
+use crate::turn::rotate;
 
 /// Delete the oldest messages of folders that hold more than they may
 ///
@@ -38,6 +33,7 @@ pub(super) fn run(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
+    not_beside_serve(config)?;
     each_mailbox(config, args.user.as_deref(), |subject| {
         let mut exit = Exit::Done;
         for (folder, quota) in &subject.settings.quotas {
@@ -68,27 +64,17 @@ struct Rotation<'a> {
 impl Rotation<'_> {
     /// Whether all that should go has gone.
     fn run(&mut self, quota: &Quota, now: SystemTime) -> Result<bool, Failure> {
-        let mailbox = &self.subject.mailbox;
-        let user = self.subject.user;
-        let Some(folder) = mailbox.folder(self.folder)? else {
-            return Ok(true);
-        };
-        let plan = self.plan(&folder, quota, now)?;
         if self.args.dry_run {
-            for deletion in &plan.deletions {
-                self.print(deletion, "planned")?;
-            }
-            if !self.args.json {
-                for line in plan.to_string().lines() {
-                    writeln!(self.out, "{user}: {}: {line}", self.folder)?;
-                }
-            }
-            return Ok(true);
+            return self.dry_run(quota, now);
         }
-        let (mut all, mut printed) = (true, Ok(()));
-        execute(&plan, mailbox, self.folder, |deletion, outcome| {
-            all &= !matches!(outcome, Outcome::Failed(_));
-            self.log(deletion, outcome);
+        let Self {
+            config,
+            subject,
+            folder,
+            ..
+        } = *self;
+        let mut printed = Ok(());
+        let all = rotate::rotate(config, subject, folder, quota, now, |deletion, outcome| {
             if printed.is_ok() {
                 printed = self.print(deletion, outcome_name(outcome));
             }
@@ -97,40 +83,22 @@ impl Rotation<'_> {
         Ok(all)
     }
 
-    /// In a spam folder the ledger is asked; what lies among the learned was
-    /// learned before it came there.
-    fn plan(&self, folder: &Folder, quota: &Quota, now: SystemTime) -> Result<Plan, crate::Error> {
-        let mut inventory = take_inventory(folder)?;
-        if self.subject.settings.roles.role(self.folder) != Role::Spam {
-            return Ok(plan_rotation(&inventory, quota, now));
+    fn dry_run(&mut self, quota: &Quota, now: SystemTime) -> Result<bool, Failure> {
+        let Some(folder) = self.subject.mailbox.folder(self.folder)? else {
+            return Ok(true);
+        };
+        let named = (self.folder, &folder);
+        let plan = rotate::plan(self.config, self.subject, named, quota, now)?;
+        for deletion in &plan.deletions {
+            self.print(deletion, "planned")?;
         }
-        let user = self.subject.user;
-        let store = self.config.databases.open(user, Access::ReadOnly)?;
-        plan_asking(&mut inventory, quota, now, |entry| {
-            is_unlearned(folder, entry, &store)
-        })
-    }
-
-    fn log(&self, deletion: &Deletion, outcome: &Outcome) {
-        let (user, folder) = (self.subject.user, self.folder);
-        let Deletion {
-            entry,
-            bytes,
-            reason,
-            ..
-        } = deletion;
-        let file = &entry.name;
-        match outcome {
-            Outcome::Deleted => {
-                info!(user, %folder, %file, bytes, %reason, "message deleted");
-            }
-            Outcome::Changed => {
-                info!(user, %folder, %file, "message has changed and stays");
-            }
-            Outcome::Failed(error) => {
-                warn!(user, %folder, %file, %error, "message not deleted");
+        if !self.args.json {
+            let user = self.subject.user;
+            for line in plan.to_string().lines() {
+                writeln!(self.out, "{user}: {}: {line}", self.folder)?;
             }
         }
+        Ok(true)
     }
 
     fn print(&mut self, deletion: &Deletion, outcome: &str) -> io::Result<()> {

@@ -37,6 +37,7 @@ pub(super) struct Watching {
 pub(super) struct Database {
     pub(super) path: Option<Spanned<PathBuf>>,
     pub(super) model_cache_bytes: Option<usize>,
+    pub(super) base: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,14 +1,15 @@
 //! What a thread does with one mailbox in one turn.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use mailbox::{FolderName, Layout, Mailbox};
+use mailbox::{FolderName, Layout, Mailbox, Mark};
 
 use crate::Error;
 use crate::config::{Config, Settings};
 use crate::decision::Role;
+use crate::pass::Memory;
 use crate::pattern::Place;
 use crate::turn::{self, Subject};
 use crate::watch::inotify::{self, Inotify, Of, Refused, Wd};
@@ -19,9 +20,21 @@ use crate::watch::schedule::Id;
 pub(super) struct Seat {
     /// Where it is.
     pub(super) place: Place,
+    /// It has had no turn yet.
+    pub(super) is_new: bool,
     watches: HashSet<Wd>,
     watching: Watching,
+    memory: Memory,
+    generation: u64,
+    /// When everything was last looked for that may have been missed.
+    rescanned: Option<Instant>,
+    /// What the folders with a quota were like when they were last rotated.
+    rotated: HashMap<FolderName, [Mark; 2]>,
 }
+
+/// A turn reads about so many messages; the rest comes when the others have
+/// had theirs.
+const MOST_READ: usize = 256;
 
 /// How changes of a mailbox are noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +62,8 @@ pub(super) enum Worked {
         more: bool,
         /// How long until something is due.
         look_again: Option<Duration>,
+        /// Messages that wait to be moved on.
+        pending: usize,
     },
 }
 
@@ -58,6 +73,8 @@ pub(super) struct Given<'a> {
     pub(super) id: Id,
     /// Its folders may be others than the last time.
     pub(super) folders: bool,
+    /// Another one: other settings hold than the last time.
+    pub(super) generation: u64,
     pub(super) config: &'a Config,
     pub(super) inotify: &'a Inotify,
     pub(super) now: SystemTime,
@@ -67,9 +84,21 @@ impl Seat {
     pub(super) fn new(place: Place) -> Self {
         Self {
             place,
+            is_new: true,
             watches: HashSet::new(),
             watching: Watching::No,
+            memory: Memory::default(),
+            generation: 0,
+            rescanned: None,
+            rotated: HashMap::new(),
         }
+    }
+
+    /// Other settings may hold from now on.
+    pub(super) fn forget(&mut self) {
+        self.memory = Memory::default();
+        self.rotated.clear();
+        self.rescanned = None;
     }
 
     pub(super) fn watching(&self) -> Watching {
@@ -82,26 +111,73 @@ impl Seat {
     /// When the mailbox as a whole cannot be worked with.
     pub(super) fn work(&mut self, given: Given<'_>) -> Result<Worked, Error> {
         let config = given.config;
+        if self.generation != given.generation {
+            self.generation = given.generation;
+            self.forget();
+        }
         let settings = config.settings(&self.place.user);
         let Some(mailbox) = self.place.open(settings.roles.layout())? else {
             self.unwatch(given.inotify);
             return Ok(Worked::Gone);
         };
-        if given.folders || self.watching == Watching::No {
+        let rescans = self
+            .rescanned
+            .is_none_or(|at| at.elapsed() >= config.watching.rescan);
+        let is_first = self.watching == Watching::No;
+        if given.folders || rescans || is_first {
             self.watch(&mailbox, settings, given)?;
         }
-        let subject = Subject {
-            user: &self.place.user,
-            mailbox,
-            settings,
-        };
-        let turn = turn::take(config, &subject, given.now)?;
+        if is_first {
+            // At the start everybody is watched before anybody is looked at.
+            return Ok(Worked::Looked {
+                more: true,
+                look_again: None,
+                pending: 0,
+            });
+        }
+        let user = self.place.user.clone();
+        let subject = Subject::new(config, &user, mailbox);
+        let turn = turn::take(config, &subject, &mut self.memory, MOST_READ, given.now)?;
+        if rescans && !turn.pass.more {
+            self.rotate(config, &subject, given.now)?;
+            self.rescanned = Some(Instant::now());
+        }
         let polls = matches!(self.watching, Watching::Polling | Watching::Full);
         let poll = polls.then_some(config.watching.poll);
+        let due = self.memory.due();
+        let due = due.map(|due| due.duration_since(given.now).unwrap_or_default());
+        let roles = &subject.settings.roles;
+        let may_wait =
+            |name: &FolderName| matches!(roles.role(name), Role::Spam | Role::WronglyCaught);
         Ok(Worked::Looked {
-            more: false,
-            look_again: turn.pass.look_again.into_iter().chain(poll).min(),
+            more: turn.pass.more,
+            look_again: due.into_iter().chain(poll).min(),
+            pending: self.memory.n_waiting(may_wait),
         })
+    }
+
+    /// Rotates what has changed since, or may be too old by now.
+    fn rotate(
+        &mut self,
+        config: &Config,
+        subject: &Subject<'_>,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        for (name, quota) in &subject.settings.quotas {
+            let Some(folder) = subject.mailbox.folder(name)? else {
+                continue;
+            };
+            let marks = folder.marks()?;
+            if quota.age.is_none() && self.rotated.get(name) == Some(&marks) {
+                continue;
+            }
+            // What could not be deleted was logged.
+            turn::rotate::rotate(config, subject, name, quota, now, |_, _| {})?;
+            // As it was before: what comes or goes meanwhile leads to another
+            // rotation.
+            self.rotated.insert(name.clone(), marks);
+        }
+        Ok(())
     }
 
     /// Ends all watches.

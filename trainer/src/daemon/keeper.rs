@@ -17,7 +17,10 @@ use tracing::{debug, error, info, warn};
 use super::job::{Given, Seat, Watching, Worked};
 use crate::Error;
 use crate::config::Config;
+use crate::live::{Live, Noticed, Seen};
 use crate::pattern::Place;
+use crate::turn::seconds;
+use crate::watch::MAX_USER_WATCHES;
 use crate::watch::inotify::{Hint, Inotify, Subject, Wd};
 use crate::watch::places::{self, Found};
 use crate::watch::schedule::{Done, Id, Schedule, Turn};
@@ -37,8 +40,23 @@ pub(super) struct Keeper {
     n_working: usize,
     ended: mpsc::UnboundedReceiver<Ended>,
     end: mpsc::UnboundedSender<Ended>,
+    /// Those that have had no turn yet.
+    n_new: usize,
     is_full: bool,
-    started: Option<Instant>,
+    /// How often the configuration was read again.
+    generation: u64,
+    start: Start,
+    live: Arc<Live>,
+}
+
+/// How far it has come since the start.
+#[derive(Debug)]
+enum Start {
+    /// Not all are watched yet.
+    Watching(Instant),
+    /// Not all have been looked at yet.
+    Looking(Instant),
+    Over,
 }
 
 /// Looking for mailboxes.
@@ -80,7 +98,7 @@ const AFTER_OVERFLOW: Duration = Duration::from_secs(5);
 const BEFORE_SEARCH: Duration = Duration::from_millis(100);
 
 impl Keeper {
-    pub(super) fn new(config: Arc<Config>) -> anyhow::Result<Self> {
+    pub(super) fn new(config: Arc<Config>, live: Arc<Live>) -> anyhow::Result<Self> {
         let inotify = Inotify::new(config.watching.max_watches)
             .context("cannot watch folders: fs.inotify.max_user_instances may be too low")?;
         let inotify = Arc::new(inotify);
@@ -107,8 +125,11 @@ impl Keeper {
             n_working: 0,
             ended,
             end,
+            n_new: 0,
             is_full: false,
-            started: Some(now),
+            generation: 0,
+            start: Start::Watching(now),
+            live,
         })
     }
 
@@ -134,6 +155,7 @@ impl Keeper {
         self.schedule.set_rescan(config.watching.rescan);
         self.config = config;
         self.is_full = false;
+        self.generation += 1;
         self.schedule.all(now, Duration::ZERO);
         self.search_at(now);
     }
@@ -208,12 +230,13 @@ impl Keeper {
     fn begin(&self, turn: Turn, mut seat: Box<Seat>) {
         let Turn { id, folders } = turn;
         let (config, inotify) = (Arc::clone(&self.config), Arc::clone(&self.inotify));
-        let end = self.end.clone();
+        let (end, generation) = (self.end.clone(), self.generation);
         self.pool.spawn(move || {
             let started = Instant::now();
             let given = Given {
                 id,
                 folders,
+                generation,
                 config: &config,
                 inotify: &inotify,
                 now: SystemTime::now(),
@@ -255,29 +278,45 @@ impl Keeper {
         took: Duration,
     ) {
         let now = Instant::now();
+        self.n_new -= usize::from(std::mem::take(&mut seat.is_new));
         let user = seat.place.user.as_str();
         let mut done = Done {
             took,
             ..Done::default()
         };
         match worked {
-            Ok(Worked::Looked { more, look_again }) => {
+            Ok(Worked::Looked {
+                more,
+                look_again,
+                pending,
+            }) => {
                 debug!(user, ?took, more, "turn");
                 done.more = more;
                 done.look_again = look_again;
+                self.note(&seat, pending, None);
             }
             Ok(Worked::Gone) => {
                 info!(user, place = %seat.place, "mailbox has gone");
+                self.live.leave(user, &seat.place.to_string());
                 self.numbers.remove(&seat.place);
                 self.schedule.remove(id);
                 self.search_at(now + BEFORE_SEARCH);
             }
             Err(failure) => {
-                match failure {
-                    Failure::Error(error) => error!(user, %error, "mailbox left alone"),
-                    Failure::Panic(message) => error!(user, message, "turn panicked"),
-                }
+                let reason = match failure {
+                    Failure::Error(error) => {
+                        error!(user, %error, "mailbox left alone");
+                        error.to_string()
+                    }
+                    Failure::Panic(message) => {
+                        error!(user, message, "turn panicked");
+                        format!("a mistake in bmfd: {message}")
+                    }
+                };
+                self.note(&seat, 0, Some(reason));
                 done.look_again = Some(RETRY);
+                // How far it came is not known.
+                seat.forget();
             }
         }
         self.warn_if_full(seat.watching());
@@ -327,6 +366,7 @@ impl Keeper {
             self.seats.resize_with(id + 1, || None);
         }
         self.seats[id] = Some(Box::new(Seat::new(place.clone())));
+        self.n_new += 1;
         self.numbers.insert(place, id);
     }
 
@@ -335,10 +375,28 @@ impl Keeper {
             return;
         };
         info!(user = place.user, %place, "mailbox is no longer looked after");
+        self.live.leave(&place.user, &place.to_string());
         self.schedule.remove(id);
         if let Some(mut seat) = self.seats[id].take() {
+            self.n_new -= usize::from(seat.is_new);
             seat.unwatch(&self.inotify);
         }
+    }
+
+    /// For the status.
+    fn note(&self, seat: &Seat, pending: usize, error: Option<String>) {
+        let seen = Seen {
+            place: seat.place.to_string(),
+            noticed: match seat.watching() {
+                Watching::Hints | Watching::No => Noticed::AtOnce,
+                Watching::Polling => Noticed::ByPolling,
+                Watching::Full => Noticed::ByPollingForWantOfWatches,
+            },
+            pending,
+            looked: seconds(SystemTime::now()),
+            error,
+        };
+        self.live.note(&seat.place.user, seen);
     }
 
     fn warn_if_full(&mut self, watching: Watching) {
@@ -355,18 +413,20 @@ impl Keeper {
         );
     }
 
-    /// Once, when everybody has had his first turn.
+    /// Says once when all are watched, and when all have been looked at.
     fn log_start(&mut self) {
-        if self.n_working > 0 || self.places.is_being_searched || self.schedule.is_waiting() {
-            return;
-        }
-        if let Some(started) = self.started.take() {
-            info!(
-                mailboxes = self.schedule.len(),
-                folders = self.inotify.len(),
-                took = ?started.elapsed(),
-                "watching"
-            );
+        let mailboxes = self.schedule.len();
+        match self.start {
+            Start::Watching(since) if self.n_new == 0 && !self.places.is_being_searched => {
+                let (folders, took) = (self.inotify.len(), since.elapsed());
+                info!(mailboxes, folders, ?took, "watching");
+                self.start = Start::Looking(since);
+            }
+            Start::Looking(since) if self.n_working == 0 && !self.schedule.is_waiting() => {
+                info!(mailboxes, took = ?since.elapsed(), "all mailboxes looked at");
+                self.start = Start::Over;
+            }
+            _ => {}
         }
     }
 }
@@ -392,8 +452,6 @@ fn listen(inotify: &Arc<Inotify>) -> anyhow::Result<mpsc::UnboundedReceiver<Vec<
         .context("cannot start a thread")?;
     Ok(hints)
 }
-
-const MAX_USER_WATCHES: &str = "/proc/sys/fs/inotify/max_user_watches";
 
 fn text(panic: &(dyn Any + Send)) -> &str {
     let message = panic.downcast_ref::<&str>().copied();

@@ -44,6 +44,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => label.clone().prop_map(Act::Learn),
         2 => label.prop_map(Act::Correct),
         1 => Just(Act::OwnVerdict),
+        1 => Just(Act::NoteFiled),
         2 => Just(Act::Forget),
     ]
 }
@@ -101,6 +102,28 @@ fn what_bmf_registered_before_is_corrected_as_bmf_does() {
     assert_eq!(counts(&ann).0, TrainedMessages { ham: 2, spam: 0 });
     teach(&mut ann, 3, Act::Correct(Label::Ham), 3, &keep);
     assert_eq!(counts(&ann).0, TrainedMessages { ham: 3, spam: 0 });
+}
+
+#[test]
+fn a_note_teaches_nothing_and_gives_way_to_what_people_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = open(dir.path());
+    let mut ann = host.user("ann");
+    let keep = Keep::default();
+    let is_filed = |user: &UserStore, n| user.is_filed(&Canonical::new(&mail(n)).digest()).unwrap();
+    assert!(!is_filed(&ann, 1));
+    teach(&mut ann, 1, Act::NoteFiled, 1, &keep);
+    assert!(is_filed(&ann, 1));
+    assert_eq!((learned(&ann, 1), counts(&ann)), (None, Default::default()));
+    // A note is no message that counts hold, nor hides one that they do.
+    ann.apply(&spam(&["word"]), Durability::Synced).unwrap();
+    teach(&mut ann, 2, Act::Correct(Label::Ham), 2, &keep);
+    assert_eq!(counts(&ann).0, TrainedMessages { ham: 1, spam: 0 });
+    teach(&mut ann, 1, Act::Correct(Label::Spam), 3, &keep);
+    assert!(!is_filed(&ann, 1));
+    assert_eq!(learned(&ann, 1), Some((Label::Spam, false)));
+    teach(&mut ann, 1, Act::NoteFiled, 4, &keep);
+    assert_eq!(learned(&ann, 1), Some((Label::Spam, false)));
 }
 
 #[test]

@@ -1,0 +1,296 @@
+//! How fast `bmfd serve` answers.
+//!
+//! `make bench-asking` starts the daemon with the models of 5,000 users, and
+//! prints: requests answered a second about a message of 5 kB over one and over
+//! 32 connections, by its own protocol and by that of spamd, for one user and
+//! for all; memory with a bounded cache; and the time of a whole `bmf -p`
+//! through the socket beside Debian's bmf, in turns, where that is unpacked
+//! (`POSTERN_PEERS`). An answer that is not the right one ends the bench.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use classifier::Label;
+use classifier::cli::wire::{HEADER_LEN, Header, Reply, Request};
+use classifier::cli::{Mode, Output};
+use classifier::modern::{Act, Keep, Lesson, learn};
+use classifier::store::Durability;
+use classifier_rocksdb::HostStore;
+use trainer::service::plain;
+
+const USERS: usize = 5_000;
+const FOR_EACH: Duration = Duration::from_secs(3);
+const CACHE_BYTES: usize = 64 << 20;
+
+fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    teach(&dir.path().join("lib"));
+    let daemon = Daemon::start(dir.path());
+    for (n, users) in [(1, 1), (32, 1), (1, USERS), (32, USERS)] {
+        println!(
+            "bmf's protocol, {n} connections, {users} users: {:.0} answers a second",
+            rate(n, |n| ask_again_and_again(&daemon.socket(), n, users))
+        );
+    }
+    for n in [1, 32] {
+        println!(
+            "spamd's protocol, {n} at once: {:.0} answers a second",
+            rate(n, |n| check_again_and_again(&daemon.spamd(), n))
+        );
+    }
+    println!(
+        "resident with {} MiB for models: {} MiB",
+        CACHE_BYTES >> 20,
+        daemon.resident_mib()
+    );
+    whole_processes(&daemon, dir.path());
+}
+
+fn message(words: &str) -> Vec<u8> {
+    let mut text = format!("From: a@example.org\nSubject: {words}\n\n");
+    for n in 0.. {
+        if text.len() >= 5_000 {
+            break;
+        }
+        text += &format!("{words} and word{n} of line{}\n", n * 7 % 300);
+    }
+    text.into_bytes()
+}
+
+/// One user has learned much, the others a little.
+fn teach(path: &Path) {
+    let host = HostStore::open(path, &Default::default()).unwrap();
+    let lessons = |n: usize| -> Vec<_> {
+        let kinds = [
+            ("cheap watches", Label::Spam),
+            ("lunch tomorrow", Label::Ham),
+        ];
+        let one = |n: usize| {
+            kinds.map(|(words, label)| {
+                let text = [&message(words)[..], format!("x{n} y{n} z{n}\n").as_bytes()].concat();
+                Lesson::new(&text, Act::Learn(label))
+            })
+        };
+        (0..n).flat_map(one).collect()
+    };
+    let (much, little) = (lessons(200), lessons(3));
+    for n in 0..USERS {
+        let lessons = if n == 0 { &much } else { &little };
+        let mut model = host.model(&format!("u{n}"));
+        learn(
+            &mut model,
+            lessons,
+            1,
+            &Keep::default(),
+            Durability::Relaxed,
+        )
+        .unwrap();
+    }
+}
+
+/// Answers a second by `n` threads, each of which counts its own.
+fn rate(n: usize, work: impl Fn(usize) -> u64 + Sync) -> f64 {
+    let started = Instant::now();
+    let all: u64 = thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..n).map(|n| scope.spawn(move || work(n))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    all as f64 / started.elapsed().as_secs_f64()
+}
+
+fn ask_again_and_again(socket: &Path, thread: usize, users: usize) -> u64 {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let message = message("cheap watches");
+    let ask = plain(Mode::Test, Output::Nothing);
+    let started = Instant::now();
+    let mut n = 0;
+    while started.elapsed() < FOR_EACH {
+        let user = (thread * 157 + n as usize * 31) % users;
+        let request = Request::Message {
+            ask,
+            user: &format!("u{user}"),
+            message: &message,
+        };
+        stream.write_all(&request.to_bytes().unwrap()).unwrap();
+        let mut head = [0; HEADER_LEN];
+        stream.read_exact(&mut head).unwrap();
+        let header = Header::parse(&head).unwrap();
+        let mut content = vec![0; header.len as usize];
+        stream.read_exact(&mut content).unwrap();
+        match Reply::parse(header, &content).unwrap() {
+            Reply::Verdict(verdict) => assert!(verdict.is_spam || user != 0),
+            reply => panic!("{reply:?}"),
+        }
+        n += 1;
+    }
+    n
+}
+
+fn check_again_and_again(socket: &Path, _: usize) -> u64 {
+    let message = message("cheap watches");
+    let started = Instant::now();
+    let mut n = 0;
+    while started.elapsed() < FOR_EACH {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        let head = format!(
+            "CHECK SPAMC/1.5\r\nUser: u0\r\nContent-length: {}\r\n\r\n",
+            message.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&message).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("Spam: True"), "{answer}");
+        n += 1;
+    }
+    n
+}
+
+/// Medians of runs in turns: ours through the socket, ours by itself, Debian's.
+fn whole_processes(daemon: &Daemon, dir: &Path) {
+    let folder = Path::new(env!("CARGO_BIN_EXE_bmfd"))
+        .parent()
+        .unwrap()
+        .to_owned();
+    let ours = folder.join("bmf");
+    let original = env::var_os("POSTERN_PEERS").map(|root| PathBuf::from(root).join("usr/bin/bmf"));
+    let Some(original) = original.filter(|path| path.exists() && ours.exists()) else {
+        println!("no bmf of ours beside bmfd, or none of Debian's: not compared");
+        return;
+    };
+    let mail = dir.join("mail");
+    let mut mbox = Vec::new();
+    for n in 0..200 {
+        for words in ["cheap watches", "lunch tomorrow"] {
+            mbox.extend_from_slice(b"From a@b Thu Jan  1 00:00:00 1970\n");
+            mbox.extend_from_slice(&message(words));
+            mbox.extend_from_slice(format!("x{n} y{n} z{n}\n\n").as_bytes());
+        }
+    }
+    fs::write(&mail, &mbox).unwrap();
+    let run = |program: &Path, args: &[&str], home: &str, socket: &str, input: &Path| {
+        let mut command = Command::new(program);
+        command.args(args).env("HOME", dir.join(home));
+        command.env("BMF_SOCKET", socket);
+        command.stdin(fs::File::open(input).unwrap());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let started = Instant::now();
+        let status = command.status().unwrap();
+        (started.elapsed(), status)
+    };
+    let root = original.ancestors().nth(3).unwrap().to_owned();
+    let libraries = format!(
+        "{0}/usr/lib/{1}-linux-gnu",
+        root.display(),
+        env::consts::ARCH
+    );
+    for home in ["original", "own"] {
+        fs::create_dir(dir.join(home)).unwrap();
+    }
+    let socket = daemon.socket();
+    let socket = socket.to_str().unwrap();
+    let debian = |args: &[&str], input: &Path| {
+        let mut command = Command::new(&original);
+        command
+            .env("LD_LIBRARY_PATH", &libraries)
+            .args(args)
+            .env("HOME", dir.join("original"));
+        command.stdin(fs::File::open(input).unwrap());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let started = Instant::now();
+        command.status().unwrap();
+        started.elapsed()
+    };
+    debian(&["-f", "db", "-s"], &mail);
+    debian(&["-f", "db", "-n"], &mail);
+    run(&ours, &["-s"], "own", "", &mail);
+    run(&ours, &["-n"], "own", "", &mail);
+    let one = dir.join("one");
+    fs::write(&one, message("cheap watches")).unwrap();
+    let (mut through, mut alone, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..150 {
+        through.push(run(&ours, &["-p", "--user", "u0"], "own", socket, &one).0);
+        alone.push(run(&ours, &["-p"], "own", "", &one).0);
+        theirs.push(debian(&["-f", "db", "-p"], &one));
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (through, alone, theirs) = (
+        median(&mut through),
+        median(&mut alone),
+        median(&mut theirs),
+    );
+    println!(
+        "whole bmf -p: {through:.2?} through the socket ({:.2} of the original), {alone:.2?} by itself, original {theirs:.2?}",
+        through.as_secs_f64() / theirs.as_secs_f64()
+    );
+}
+
+struct Daemon {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Daemon {
+    fn start(dir: &Path) -> Self {
+        let config = format!(
+            "database.path = '{0}/lib'\ndatabase.model_cache_bytes = {CACHE_BYTES}\n\
+             service.socket = '{0}/socket'\nspamd.socket = '{0}/spamd'\n\
+             mailboxes.patterns = ['{0}/home/*/Maildir']\n",
+            dir.display()
+        );
+        fs::write(dir.join("bmfd.toml"), config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bmfd"));
+        command.arg("-c").arg(dir.join("bmfd.toml")).arg("serve");
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
+        let daemon = Self {
+            child,
+            dir: dir.to_owned(),
+        };
+        let end = Instant::now() + Duration::from_secs(60);
+        while UnixStream::connect(daemon.spamd()).is_err() {
+            assert!(Instant::now() < end, "no socket");
+            thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    fn spamd(&self) -> PathBuf {
+        self.dir.join("spamd")
+    }
+
+    fn resident_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib: u64 = line
+            .unwrap()
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        kib / 1024
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
