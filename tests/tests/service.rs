@@ -126,6 +126,7 @@ fn mbox(words: &str, n: usize) -> Vec<u8> {
 fn prints_what_bmf_alone_prints() {
     for engine in ["classic", "modern"] {
         let host = Host::started("");
+        let mut n_marks = 0;
         let steps: &[(&str, Vec<u8>)] = &[
             ("-s", mbox("cheap watches", 12)),
             ("-n", mbox("lunch tomorrow", 12)),
@@ -145,10 +146,18 @@ fn prints_what_bmf_alone_prints() {
         ];
         for (n, (args, input)) in steps.iter().enumerate() {
             let args = format!("--engine {engine} {args}");
-            let through = host.bmf("with", &args, input);
+            let mut through = host.bmf("with", &args, input);
+            // Which only the daemon can write.
+            let text = String::from_utf8(through.stdout).unwrap();
+            let (mark, text): (Vec<_>, Vec<_>) = text
+                .split_inclusive('\n')
+                .partition(|line| line.starts_with("X-Spam-Mark: 1 "));
+            n_marks += mark.len();
+            through.stdout = text.concat().into_bytes();
             let alone = host.alone("without", &args, input);
             assert_eq!(through, alone, "step {n}: {args}");
         }
+        assert_eq!(n_marks, 1, "{engine}");
     }
 }
 

@@ -1,0 +1,335 @@
+//! bmfd killed while it learns, moves and rotates: each message lies in one
+//! folder and counts once, and the next run finishes the work.
+//!
+//! As in `killed.rs`, a moment is the n-th call of a run, at which strace
+//! delivers SIGKILL. Which calls change files is said here; a run that makes
+//! another one fails the test, so that no new step goes untested.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use tests::programs::{built, peer};
+use tests::run::{Input, Outcome, run, scratch};
+
+/// Calls that change files, or make changes last.
+const STEPS: &[&str] = &[
+    "fchmod",
+    "fchown",
+    "fdatasync",
+    "fsync",
+    "fallocate",
+    "ftruncate",
+    "link",
+    "linkat",
+    "mkdir",
+    "mkdirat",
+    "pwrite64",
+    "pwritev",
+    "rename",
+    "renameat",
+    "renameat2",
+    "sync_file_range",
+    "unlink",
+    "unlinkat",
+    "utimensat",
+    "write",
+    "writev",
+];
+
+/// Calls on files that change nothing, unless a flag says so.
+const LOOKS: &[&str] = &[
+    "access",
+    "chdir",
+    "close",
+    "dup",
+    "dup2",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
+    "eventfd2",
+    "execve",
+    "fadvise64",
+    "fcntl",
+    "fgetxattr",
+    "flock",
+    "fstat",
+    "fstatfs",
+    "getcwd",
+    "getdents64",
+    "ioctl",
+    "lseek",
+    "lstat",
+    "madvise",
+    "mmap",
+    "msync",
+    "newfstatat",
+    "open",
+    "openat",
+    "openat2",
+    "poll",
+    "pread64",
+    "preadv",
+    "read",
+    "readahead",
+    "readlink",
+    "readlinkat",
+    "readv",
+    "stat",
+    "statfs",
+    "statx",
+];
+
+/// Flags by which opening changes a file.
+const CREATING: &[&str] = &["O_CREAT", "O_TRUNC"];
+
+/// A host with one user, all below one folder that can be put back.
+struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    /// Two messages to learn and to move, one that has left the spam folder,
+    /// and a learned folder with more than it may hold.
+    fn new() -> Self {
+        let host = Self { dir: scratch() };
+        let config = format!(
+            "database.path = '{0}/lib'\nservice.socket = '{0}/socket'\n\
+             mailboxes.patterns = ['{0}/home/*/Maildir']\n\
+             learning.move_after_seconds = 0\n\
+             rotation.'Junk.Learned' = {{ max_messages = 2 }}\n",
+            host.live().display()
+        );
+        fs::write(host.config(), config).unwrap();
+        for folder in ["", ".Junk"] {
+            for half in ["tmp", "new", "cur"] {
+                fs::create_dir_all(host.mailbox().join(folder).join(half)).unwrap();
+            }
+        }
+        fs::write(host.mailbox().join("maildirsize"), "100000S\n300 3\n").unwrap();
+        for n in 1..=3 {
+            host.put(n);
+        }
+        host.done(&["once"]);
+        let (from, to) = (".Junk.Learned/cur/3.h:2,S", "cur/3.h:2,S");
+        fs::rename(host.mailbox().join(from), host.mailbox().join(to)).unwrap();
+        for n in 4..=5 {
+            host.put(n);
+        }
+        host
+    }
+
+    fn live(&self) -> PathBuf {
+        self.dir.path().join("live")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("bmfd.toml")
+    }
+
+    fn mailbox(&self) -> PathBuf {
+        self.live().join("home/anna/Maildir")
+    }
+
+    fn put(&self, n: u32) {
+        let path = self.mailbox().join(format!(".Junk/cur/{n}.h:2,S"));
+        fs::write(path, format!("Subject: mail {n}\n\nthe words{n} of {n}\n")).unwrap();
+    }
+
+    /// Keeps what there is, for [`Host::restore`].
+    fn keep(&self, name: &str) {
+        copy(&self.live(), &self.dir.path().join(name));
+    }
+
+    fn restore(&self, name: &str) {
+        fs::remove_dir_all(self.live()).unwrap();
+        copy(&self.dir.path().join(name), &self.live());
+    }
+
+    fn bmfd(&self, mut command: Command, args: &[&str]) -> Outcome {
+        command.arg("--config").arg(self.config()).args(args);
+        run(&mut command, Input::Empty)
+    }
+
+    fn done(&self, args: &[&str]) {
+        let outcome = self.bmfd(Command::new(built("bmfd")), args);
+        assert_eq!(outcome.code(), 0, "{args:?}: {}", outcome.stderr);
+    }
+
+    fn traced(&self, log: &Path, options: &[&str]) -> Command {
+        let mut command = peer("strace");
+        command
+            .args(["-f", "-qq", "-s0", "-o"])
+            .arg(log)
+            .args(options);
+        command.arg(built("bmfd"));
+        command
+    }
+
+    /// The folders in which each message lies.
+    fn messages(&self) -> HashMap<String, Vec<String>> {
+        let mut found: HashMap<String, Vec<String>> = HashMap::new();
+        for folder in ["", ".Junk", ".Junk.Learned"] {
+            for half in ["new", "cur"] {
+                let Ok(entries) = fs::read_dir(self.mailbox().join(folder).join(half)) else {
+                    continue;
+                };
+                for entry in entries {
+                    let name = entry.unwrap().file_name().into_string().unwrap();
+                    found.entry(name).or_default().push(folder.to_owned());
+                }
+            }
+        }
+        found
+    }
+
+    /// How many messages the user's model holds under each label.
+    fn model(&self) -> String {
+        let mut bmfd = Command::new(built("bmfd"));
+        bmfd.arg("--config").arg(self.config());
+        let outcome = run(bmfd.args(["status", "--json", "anna"]), Input::Empty);
+        let status = outcome.stdout_text();
+        let from = status.find("\"ham\":").expect("a status has counts");
+        let to = status.find("\"last_learned\"").expect("and what was last");
+        status[from..to].to_owned()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let mut cp = Command::new("cp");
+    let outcome = run(cp.arg("-a").arg(from).arg(to), Input::Empty);
+    assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+}
+
+/// Each step of a run: the call, and which one of its name it is.
+fn steps(log: &str) -> Vec<(String, usize)> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut steps = Vec::new();
+    for line in log.lines() {
+        let call = line
+            .split_once(' ')
+            .map_or(line, |(_, call)| call.trim_start());
+        // The end of a call that was begun while another thread made one.
+        let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with("<...")) else {
+            continue;
+        };
+        let nth = seen.entry(name).or_default();
+        *nth += 1;
+        let creates = CREATING.iter().any(|flag| call.contains(flag));
+        let changes = STEPS.contains(&name) || (name.starts_with("open") && creates);
+        assert!(
+            changes || LOOKS.contains(&name),
+            "a call that the test does not know: {line}"
+        );
+        // What is written to standard error is no file of ours.
+        if changes && !call.starts_with("write(2,") && !call.starts_with("write(1,") {
+            steps.push((name.to_owned(), *nth));
+        }
+    }
+    steps
+}
+
+/// Kills `bmfd COMMAND` at moments of its run and checks what is left by
+/// `check`, then lets the next run end the work.
+fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
+    let host = Host::new();
+    if command == "rotate" {
+        host.done(&["once"]);
+    }
+    host.keep("before");
+    let log = host.dir.path().join("log");
+    let calls = ["-e", "trace=%file,%desc"];
+    let outcome = host.bmfd(host.traced(&log, &calls), &[command]);
+    assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+    let steps = steps(&fs::read_to_string(&log).unwrap());
+    let (messages, model) = (host.messages(), host.model());
+    assert_eq!(model, "\"ham\":1,\"spam\":4,");
+    assert!(steps.len() > 3, "{steps:?}");
+
+    let mut rng = Rng::with_seed(seed);
+    let n_moments = env::var("POSTERN_FAULTS").map_or(20, |n| n.parse().unwrap());
+    for _ in 0..n_moments {
+        let (name, nth) = &steps[rng.usize(..steps.len())];
+        host.restore("before");
+        let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
+        host.bmfd(host.traced(&log, &["-e", &fault]), &[command]);
+        let moment = format!("bmfd {command}, seed {seed}, killed at {name} number {nth}");
+        check(&host, &moment);
+        host.done(&[command]);
+        assert_eq!(host.messages(), messages, "{moment}");
+        assert_eq!(host.model(), model, "{moment}");
+    }
+}
+
+#[test]
+fn learning_and_moving_survive_a_kill_at_any_moment() {
+    kill("once", 4, |host, moment| {
+        let messages = host.messages();
+        assert_eq!(messages.len(), 5, "{moment}: {messages:?}");
+        let lies_once = messages.values().all(|folders| folders.len() == 1);
+        assert!(lies_once, "{moment}: {messages:?}");
+    });
+}
+
+#[test]
+fn rotation_survives_a_kill_at_any_moment() {
+    kill("rotate", 5, |host, moment| {
+        let messages = host.messages();
+        // Three stay whatever happens: two learned ones and the one in INBOX.
+        assert!((3..=5).contains(&messages.len()), "{moment}: {messages:?}");
+        assert!(messages.contains_key("3.h:2,S"), "{moment}");
+    });
+}
+
+/// Full and read-only disks, errors of the disk, folders that cannot be read:
+/// what can be done is done and the rest is said, and the next run ends it.
+#[test]
+fn whatever_the_system_refuses_nothing_is_lost() {
+    let host = Host::new();
+    host.keep("before");
+    host.done(&["once"]);
+    let (messages, model) = (host.messages(), host.model());
+    for (calls, error) in [
+        ("write,pwrite64,writev", "ENOSPC"),
+        ("write,pwrite64,writev", "EIO"),
+        ("fsync,fdatasync", "EIO"),
+        ("renameat,renameat2", "EROFS"),
+        ("renameat,renameat2,link,linkat", "EACCES"),
+        ("mkdir,mkdirat", "EROFS"),
+        ("openat2", "EACCES"),
+        ("openat2", "EIO"),
+        ("openat2", "EMFILE"),
+        ("read", "EIO"),
+        ("getdents64", "EIO"),
+        ("unlink,unlinkat", "EROFS"),
+    ] {
+        for from in ["1", "2", "5", "9"] {
+            host.restore("before");
+            let fault = format!("inject={calls}:error={error}:when={from}+");
+            let log = host.dir.path().join("log");
+            let outcome = host.bmfd(host.traced(&log, &["-e", &fault]), &["once"]);
+            let moment = format!("{calls} refused with {error} from call {from} on");
+            // By itself, and not by a panic; 127: its own libraries could not
+            // be read.
+            let code = outcome.status.code();
+            assert!(
+                matches!(code, Some(0..=2 | 127)),
+                "{moment}: {:?} {}",
+                outcome.status,
+                outcome.stderr
+            );
+            let lies = host.messages();
+            assert_eq!(lies.len(), 5, "{moment}: {lies:?}");
+            let lies_once = lies.values().all(|folders| folders.len() == 1);
+            assert!(lies_once, "{moment}: {lies:?}");
+            host.done(&["once"]);
+            assert_eq!(host.messages(), messages, "{moment}");
+            assert_eq!(host.model(), model, "{moment}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! What asks bmfd on other people's hosts: `spamc`, and mail servers that have
+//! it judge mail as they take it in, configured as docs/integration.md says.
+//!
+//! Postfix and Exim run from the unpacked packages, which are laid over the
+//! system in a mount namespace of their own. That needs root.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tests::programs::{built, peer};
+use tests::run::{Input, Outcome, run, scratch};
+
+/// Whose mail it is.
+const UID: u32 = 12_345;
+
+/// A host with `bmfd serve`, of which anna has taught something.
+struct Host {
+    dir: TempDir,
+    port: u16,
+    bmfd: Child,
+}
+
+impl Host {
+    fn new() -> Self {
+        let dir = scratch();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let port = free_port();
+        let config = format!(
+            "mailboxes.patterns = ['{0}/mail/*']\ndatabase.path = '{0}/lib'\n\
+             service.socket = '{0}/socket'\nservice.mail_user = 'mail'\n\
+             spamd.socket = '{0}/spamd'\nspamd.listen = '127.0.0.1:{port}'\n",
+            dir.path().display()
+        );
+        fs::write(dir.path().join("bmfd.toml"), config).unwrap();
+        for folder in ["anna", "anna/.Junk"] {
+            for half in ["tmp", "new", "cur"] {
+                fs::create_dir_all(dir.path().join("mail").join(folder).join(half)).unwrap();
+            }
+        }
+        let mut bmfd = Command::new(built("bmfd"));
+        bmfd.arg("-c").arg(dir.path().join("bmfd.toml"));
+        let log = fs::File::create(dir.path().join("bmfd.log")).unwrap();
+        let bmfd = bmfd.arg("serve").stderr(log).spawn().unwrap();
+        let host = Self { dir, port, bmfd };
+        host.wait("listening", || {
+            UnixStream::connect(host.path("spamd")).is_ok()
+        });
+        host
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < end, "not {what}: {:?}", self.logs());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn logs(&self) -> [String; 5] {
+        let names = [
+            "server.log",
+            "log",
+            "exim-mainlog",
+            "exim-paniclog",
+            "exim-rejectlog",
+        ];
+        names.map(|name| fs::read_to_string(self.path(name)).unwrap_or_default())
+    }
+
+    fn spamc(&self, args: &str, input: &[u8]) -> Outcome {
+        let mut spamc = peer("spamc");
+        spamc.arg("-U").arg(self.path("spamd"));
+        spamc.args(args.split(' ')).args(["-u", "anna"]);
+        run(&mut spamc, Input::Bytes(input))
+    }
+
+    fn teach(&self) {
+        for n in 0..60 {
+            for (label, words) in [("spam", "cheap watches"), ("ham", "lunch tomorrow")] {
+                let learned = self.spamc(&format!("-x -L {label}"), &mail(n, words));
+                assert_eq!(learned.stdout_text().trim(), LEARNED);
+            }
+        }
+    }
+
+    /// The only message in a folder below `mail`.
+    fn delivered(&self, folder: &str) -> String {
+        let new = self.path("mail").join(folder).join("new");
+        let files = || -> Vec<_> {
+            let files = fs::read_dir(&new).into_iter().flatten();
+            files.map(|file| file.unwrap().path()).collect()
+        };
+        self.wait("delivered", || !files().is_empty());
+        assert_eq!(files().len(), 1);
+        let text = fs::read_to_string(&files()[0]).unwrap();
+        fs::remove_file(&files()[0]).unwrap();
+        text
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.bmfd.kill();
+        let _ = self.bmfd.wait();
+    }
+}
+
+/// What `spamc -L` says.
+const LEARNED: &str = "Message successfully un/learned";
+const ALREADY: &str = "Message was already un/learned";
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn mail(n: usize, words: &str) -> Vec<u8> {
+    format!("From: a{n}@example.org\nSubject: {words} {n}\n\n{words} number {n} of many\n")
+        .into_bytes()
+}
+
+#[test]
+fn spamc_asks_and_teaches() {
+    let host = Host::new();
+    assert_eq!(host.spamc("-K", b"").code(), 0);
+    host.teach();
+    let spam = mail(90, "cheap watches");
+    let again = host.spamc("-x -L spam", &mail(1, "cheap watches"));
+    assert_eq!(again.stdout_text().trim(), ALREADY);
+
+    let checked = host.spamc("-x -c", &spam);
+    let hits = checked.stdout_text();
+    assert_eq!(checked.code(), 1, "{hits}");
+    let (hits, required) = hits.trim().split_once('/').unwrap();
+    assert!(hits.parse::<f64>().unwrap() >= required.parse::<f64>().unwrap());
+    assert_eq!(host.spamc("-x -c", &mail(91, "lunch tomorrow")).code(), 0);
+    assert_eq!(host.spamc("-x -y", &spam).stdout_text().trim(), "BMF_SPAM");
+    let report = host.spamc("-x -R", &spam).stdout_text();
+    assert!(report.contains("spam: hits="), "{report}");
+
+    let passed = host.spamc("-x", &spam).stdout_text();
+    let (head, body) = passed.split_once("\n\n").unwrap();
+    assert!(head.contains("\nX-Spam-Status: Yes, hits="), "{head}");
+    assert!(head.contains("\nX-Spam-Mark: 1 "), "{head}");
+    assert_eq!(body, "cheap watches number 90 of many\n");
+    let zipped = host.spamc("-x -z", &spam);
+    if zipped.code() == 0 {
+        assert_eq!(zipped.stdout_text(), passed);
+    }
+
+    let taken_back = host.spamc("-x -L forget", &mail(1, "cheap watches"));
+    assert_eq!(taken_back.stdout_text().trim(), LEARNED);
+    let nothing = host.spamc("-x -L forget", &mail(1, "cheap watches"));
+    assert_eq!(nothing.stdout_text().trim(), ALREADY);
+
+    // Over TCP anybody may ask, and nobody teach.
+    let over_tcp = |args: &str| {
+        let mut spamc = peer("spamc");
+        spamc.args(["-x", "-d", "127.0.0.1", "-p"]);
+        spamc.arg(host.port.to_string());
+        spamc.args(args.split(' ')).args(["-u", "anna"]);
+        run(&mut spamc, Input::Bytes(&spam))
+    };
+    assert_eq!(over_tcp("-c").code(), 1);
+    let refused = over_tcp("-L spam");
+    assert!(!refused.stdout_text().contains("successfully"));
+}
+
+/// A script with $DIR, in a namespace in which the unpacked packages lie over
+/// the system. `None`, and a note, without root.
+fn over_system(host: &Host, script: &str) -> Option<Command> {
+    let mail = host.path("mail");
+    let mut all = vec![mail.clone()];
+    while let Some(folder) = all.pop() {
+        if chown(&folder, Some(UID), Some(UID)).is_err() {
+            eprintln!("skipped: only root can lay mail servers over the system");
+            return None;
+        }
+        let folders = fs::read_dir(&folder).unwrap();
+        all.extend(folders.map(|entry| entry.unwrap().path()));
+    }
+    let program = PathBuf::from(peer("spamc").get_program());
+    let root = program.ancestors().nth(3).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c"]).arg(format!(
+        "DIR={1} && for top in usr etc; do mkdir -p $DIR/upper/$top $DIR/work/$top && \
+         mount -t overlay overlay -o \
+         lowerdir={0}/$top:/$top,upperdir=$DIR/upper/$top,workdir=$DIR/work/$top /$top; done && \
+         {script}",
+        root.display(),
+        host.dir.path().display()
+    ));
+    Some(command)
+}
+
+/// Sends a message to anna.
+fn send(port: u16, message: &[u8]) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let mut replies = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    let mut expect = |code: &str| {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            replies.read_line(&mut line).unwrap();
+            if line.get(3..4) != Some("-") {
+                break;
+            }
+        }
+        assert!(line.starts_with(code), "{line}");
+    };
+    expect("220");
+    for (command, code) in [
+        ("HELO client.example.net", "250"),
+        ("MAIL FROM:<b@example.net>", "250"),
+        ("RCPT TO:<anna@example.org>", "250"),
+        ("DATA", "354"),
+    ] {
+        write!(stream, "{command}\r\n").unwrap();
+        expect(code);
+    }
+    let text = String::from_utf8(message.into()).unwrap();
+    write!(stream, "{}.\r\n", text.replace('\n', "\r\n")).unwrap();
+    expect("250");
+    write!(stream, "QUIT\r\n").unwrap();
+    expect("221");
+}
+
+/// Is ended with its namespace.
+struct Server(Child);
+
+impl Server {
+    fn start(mut command: Command, host: &Host, port: u16) -> Self {
+        let log = fs::File::create(host.path("server.log")).unwrap();
+        command.stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let server = Self(command.spawn().unwrap());
+        let end = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "no server: {:?}", host.logs());
+            thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What it runs ends it in its own way on SIGTERM.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// What docs/integration.md says for `name`, with this host's paths.
+fn documented(host: &Host, name: &str, places: &[(&str, &str)]) -> String {
+    let path = tests::programs::repository().join("docs/integration.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once(&format!("```{name}\n")).unwrap();
+    let (block, _) = rest.split_once("\n```").unwrap();
+    let mut block = block.to_owned() + "\n";
+    let socket = host.path("spamd").display().to_string();
+    block = block.replace("/run/bmfd/spamd", &socket);
+    for (place, here) in places {
+        assert!(block.contains(place), "{place} in {block}");
+        block = block.replace(place, here);
+    }
+    block
+}
+
+fn check_mail(host: &Host, port: u16, junk: &str) {
+    host.teach();
+    send(port, &mail(92, "cheap watches"));
+    let spam = host.delivered(junk);
+    assert!(spam.contains("\nX-Spam-Status: Yes, hits="), "{spam}");
+    assert!(spam.contains("\nX-Spam-Mark: 1 "), "{spam}");
+    send(port, &mail(93, "lunch tomorrow"));
+    let ham = host.delivered("anna");
+    assert!(ham.contains("\nX-Spam-Status: No, hits="), "{ham}");
+    assert!(
+        ham.ends_with("\n\nlunch tomorrow number 93 of many\n"),
+        "{ham}"
+    );
+}
+
+#[test]
+fn postfix_has_mail_judged() {
+    let host = Host::new();
+    let port = free_port();
+    // Of this machine: the user that bmfd is configured with.
+    let filter = documented(&host, "postfix-master", &[("user=vmail", "user=mail")]);
+    let (smtpd, filter) = filter.split_once("\n\n").unwrap();
+    let smtpd = smtpd.replacen("smtp ", &format!("127.0.0.1:{port} "), 1);
+    let master = MASTER.replace("SMTPD", &smtpd) + filter;
+    let main = MAIN.replace("DIR", &host.path("").display().to_string());
+    let main = main + &documented(&host, "postfix-main", &[]);
+    for (name, text) in [
+        ("master.cf", master),
+        ("main.cf", main),
+        ("bmfd-filter", documented(&host, "postfix-filter", &[])),
+    ] {
+        fs::write(host.path(name), text).unwrap();
+    }
+    let script = "mkdir $DIR/data $DIR/queue && chown games $DIR/data && \
+        chgrp news /usr/sbin/postdrop && chmod 2755 /usr/sbin/postdrop && \
+        cp $DIR/main.cf $DIR/master.cf /etc/postfix && \
+        mount -t tmpfs none /usr/local/lib && cp $DIR/bmfd-filter /usr/local/lib && \
+        postfix start && trap 'postfix stop; exit' TERM && while :; do sleep 0.1; done";
+    let Some(command) = over_system(&host, script) else {
+        return;
+    };
+    let _server = Server::start(command, &host, port);
+    // What delivers on such a host files it by the header field.
+    check_mail(&host, port, "anna");
+}
+
+/// Of a small host, apart from what is documented.
+const MAIN: &str = "\
+compatibility_level = 3.6
+queue_directory = DIR/queue
+data_directory = DIR/data
+mail_owner = games
+setgid_group = news
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+myhostname = host.example.org
+mydestination =
+virtual_mailbox_domains = example.org
+virtual_mailbox_base = DIR/mail
+virtual_mailbox_maps = static:anna/
+virtual_uid_maps = static:12345
+virtual_gid_maps = static:12345
+alias_maps =
+alias_database =
+maillog_file = DIR/log
+maillog_file_prefixes = /
+";
+
+const MASTER: &str = "\
+SMTPD
+pickup unix n - n 1 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+virtual unix - n n - - virtual
+error unix - - n - - error
+retry unix - - n - - error
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+";
+
+#[test]
+fn exim_has_mail_judged_and_files_it() {
+    let host = Host::new();
+    let port = free_port();
+    let dir = host.path("").display().to_string();
+    let routers = documented(
+        &host,
+        "exim-routers",
+        &[("check_local_user", "local_parts = anna")],
+    );
+    let own = format!("{dir}mail/$local_part_data");
+    let transports = documented(
+        &host,
+        "exim-transports",
+        &[("$home/Maildir", &own), ("user = vmail", "user = mail")],
+    );
+    let as_user = format!("  maildir_format\n  user = {UID}\n  group = {UID}\n");
+    let transports = transports.replace("  maildir_format\n", &as_user);
+    let main = EXIM
+        .replace("DIR/", &dir)
+        .replace("PORT", &port.to_string());
+    let config = format!("{main}begin routers\n{routers}begin transports\n{transports}");
+    fs::write(host.path("exim4.conf"), config).unwrap();
+    // With the user under whom Debian's package runs it.
+    let script = "mkdir -p $DIR/exim /etc/exim4 && chown mail:mail $DIR $DIR/exim && chmod 4755 /usr/sbin/exim4 && \
+        echo Debian-exim:x:8:8::/:/bin/false >>/etc/passwd && \
+        echo Debian-exim:x:8: >>/etc/group && \
+        cp $DIR/exim4.conf /etc/exim4 && exec exim4 -bdf -q1m";
+    let Some(command) = over_system(&host, script) else {
+        return;
+    };
+    let _server = Server::start(command, &host, port);
+    check_mail(&host, port, "anna/.Junk");
+}
+
+const EXIM: &str = "\
+exim_user = mail
+exim_group = mail
+trusted_users = mail
+primary_hostname = host.example.org
+spool_directory = DIR/exim
+log_file_path = DIR/exim-%slog
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = PORT
+tls_advertise_hosts =
+keep_environment =
+never_users =
+acl_smtp_rcpt = take
+begin acl
+take:
+  accept
+";

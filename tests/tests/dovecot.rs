@@ -1,0 +1,493 @@
+//! Users move mail by IMAP, with a real Dovecot and mbsync, while `bmfd serve`
+//! learns from it and moves it on.
+//!
+//! Afterwards what was learned is counted from the folders in which the mail
+//! lies and from what each user did. `make soak` runs the random part for half
+//! an hour: `POSTERN_SOAK` says for how many seconds, else some.
+//!
+//! Dovecot's `imap` runs alone, as for a tunnel, from the unpacked packages,
+//! which are laid over /usr in a mount namespace of its own. That needs root.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use tests::programs::{built, peer};
+use tests::run::{Input, run, scratch};
+
+/// Whose mail it is; Dovecot serves no root.
+const UID: u32 = 12_345;
+
+struct Host {
+    dir: TempDir,
+    peers: PathBuf,
+    bmfd: Child,
+}
+
+impl Host {
+    /// `None`, and a note, without root.
+    fn start(users: &[&str], move_after: u32) -> Option<Self> {
+        let dir = scratch();
+        let probe = dir.path().join("probe");
+        fs::write(&probe, "").unwrap();
+        if chown(&probe, Some(UID), Some(UID)).is_err() {
+            eprintln!("skipped: only root can lay Dovecot over /usr");
+            return None;
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let peers = PathBuf::from(peer("mbsync").get_program());
+        let peers = peers.ancestors().nth(3).unwrap().to_owned();
+        for user in users {
+            let home = dir.path().join("home").join(user);
+            fs::create_dir_all(home.join("Maildir")).unwrap();
+            for path in [&home, &home.join("Maildir")] {
+                chown(path, Some(UID), Some(UID)).unwrap();
+            }
+        }
+        fs::write(dir.path().join("dovecot.conf"), DOVECOT).unwrap();
+        let config = format!(
+            "database.path = '{0}/lib'\nservice.socket = '{0}/socket'\n\
+             mailboxes.patterns = ['{0}/home/*/Maildir']\n\
+             learning.move_after_seconds = {move_after}\n",
+            dir.path().display()
+        );
+        fs::write(dir.path().join("bmfd.toml"), config).unwrap();
+        let log = fs::File::create(dir.path().join("bmfd.log")).unwrap();
+        let mut bmfd = Command::new(built("bmfd"));
+        bmfd.arg("-c")
+            .arg(dir.path().join("bmfd.toml"))
+            .arg("serve");
+        let bmfd = bmfd.stderr(log).spawn().unwrap();
+        Some(Self { dir, peers, bmfd })
+    }
+
+    fn home(&self, user: &str) -> PathBuf {
+        self.dir.path().join("home").join(user)
+    }
+
+    /// A command line that speaks IMAP as `user`.
+    fn tunnel(&self, user: &str) -> String {
+        format!(
+            "unshare -m sh -c 'mount -t overlay overlay -o lowerdir={}/usr:/usr /usr && \
+             exec setpriv --reuid {UID} --regid {UID} --clear-groups \
+             env USER={user} HOME={} /usr/lib/dovecot/imap -c {}'",
+            self.peers.display(),
+            self.home(user).display(),
+            self.dir.path().join("dovecot.conf").display()
+        )
+    }
+
+    fn imap(&self, user: &str) -> Imap {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(self.tunnel(user));
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut imap = Imap {
+            input: child.stdin.take().unwrap(),
+            output: BufReader::new(child.stdout.take().unwrap()),
+            child,
+            n_commands: 0,
+        };
+        let mut greeting = String::new();
+        imap.output.read_line(&mut greeting).unwrap();
+        assert!(greeting.starts_with("* PREAUTH"), "{greeting}");
+        imap
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("bmfd.log")).unwrap()
+    }
+
+    /// Waits until `is_so`, for longer than anything takes.
+    fn wait(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < end, "not {what}: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until bmfd has logged `text` so many times.
+    fn wait_for(&self, text: &str, times: usize) {
+        self.wait(text, || self.log().matches(text).count() >= times);
+    }
+
+    /// How many messages the user's model holds, as the daemon says: ham and
+    /// spam.
+    fn learned(&self, user: &str) -> (u64, u64) {
+        let mut bmfd = Command::new(built("bmfd"));
+        bmfd.arg("-c").arg(self.dir.path().join("bmfd.toml"));
+        let outcome = run(bmfd.args(["status", "--json", user]), Input::Empty);
+        let status = outcome.stdout_text();
+        let number = |name: &str| -> u64 {
+            let (_, rest) = status.split_once(&format!("\"{name}\":")).unwrap();
+            rest.split(',').next().unwrap().parse().unwrap()
+        };
+        (number("ham"), number("spam"))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.bmfd.kill();
+        let _ = self.bmfd.wait();
+    }
+}
+
+const DOVECOT: &str = "\
+mail_location = maildir:~/Maildir
+ssl = no
+log_path = /dev/stderr
+default_login_user = root
+default_internal_user = root
+default_internal_group = root
+first_valid_uid = 1
+first_valid_gid = 1
+protocols = imap
+namespace inbox {
+  inbox = yes
+  separator = /
+}
+";
+
+/// A session with Dovecot.
+struct Imap {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    n_commands: u32,
+}
+
+impl Imap {
+    /// Does what must succeed, and gives the lines that came.
+    fn done(&mut self, command: &str) -> Vec<String> {
+        let (result, lines) = self.command(command);
+        assert!(result.starts_with("OK"), "{command}: {result} {lines:?}");
+        lines
+    }
+
+    fn command(&mut self, command: &str) -> (String, Vec<String>) {
+        self.n_commands += 1;
+        let tag = format!("a{} ", self.n_commands);
+        write!(self.input, "{tag}{command}\r\n").unwrap();
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.output.read_line(&mut line).unwrap() > 0,
+                "{command}: closed"
+            );
+            match line.strip_prefix(&tag) {
+                Some(result) => return (result.trim_end().to_owned(), lines),
+                None => lines.push(line.trim_end().to_owned()),
+            }
+        }
+    }
+
+    fn append(&mut self, n: u32) {
+        let mail = mail(n);
+        self.done(&format!("APPEND INBOX {{{}+}}\r\n{mail}", mail.len()));
+    }
+
+    /// The UIDs in a folder by message number, of those not deleted.
+    fn select(&mut self, folder: &str) -> HashMap<u32, String> {
+        if !self
+            .command(&format!("SELECT {folder}"))
+            .0
+            .starts_with("OK")
+        {
+            return HashMap::new();
+        }
+        let mut uids = HashMap::new();
+        let fetch = "UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (X-N)])";
+        let (_, lines) = self.command(fetch);
+        let mut uid = String::new();
+        for line in lines {
+            if let Some((_, rest)) = line.split_once("(UID ") {
+                uid = rest.split(' ').next().unwrap().to_owned();
+            } else if let Some(n) = line.strip_prefix("X-N: ") {
+                uids.insert(n.parse().unwrap(), uid.clone());
+            }
+        }
+        uids
+    }
+}
+
+impl Drop for Imap {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn mail(n: u32) -> String {
+    format!("X-N: {n}\r\nSubject: number {n}\r\n\r\nwords{n} of mail{n} and some{n}\r\n")
+}
+
+#[test]
+fn moves_and_copies_by_imap_teach_and_the_mailbox_stays_whole() {
+    let Some(host) = Host::start(&["anna"], 0) else {
+        return;
+    };
+    let mut imap = host.imap("anna");
+    imap.done("CREATE Junk");
+    for n in 1..=2 {
+        imap.append(n);
+    }
+    let uids = imap.select("INBOX");
+    let dated = |lines: Vec<String>| {
+        let all = lines.join(" ");
+        all.split("INTERNALDATE ")
+            .nth(1)
+            .map(|date| date[..28].to_owned())
+    };
+    let before = dated(imap.done(&format!("UID FETCH {} (INTERNALDATE)", uids[&1])));
+    imap.done(&format!(
+        "UID STORE {} +FLAGS (\\Seen \\Answered)",
+        uids[&1]
+    ));
+    imap.done(&format!("UID MOVE {} Junk", uids[&1]));
+    imap.done(&format!("UID COPY {} Junk", uids[&2]));
+    imap.done(&format!("UID STORE {} +FLAGS (\\Deleted)", uids[&2]));
+    imap.done("EXPUNGE");
+    host.wait_for("message learned user=\"anna\" folder=Junk", 2);
+    host.wait_for("message moved user=\"anna\" folder=Junk", 2);
+    assert_eq!(host.learned("anna"), (0, 2));
+
+    assert!(imap.select("Junk").is_empty());
+    let learned = imap.select("Junk/Learned");
+    assert_eq!(learned.len(), 2);
+    let lines = imap.done(&format!("UID FETCH {} (FLAGS INTERNALDATE)", learned[&1]));
+    assert!(lines[0].contains("\\Answered \\Seen"), "{lines:?}");
+    assert_eq!(dated(lines), before);
+
+    imap.done(&format!("UID COPY {} INBOX", learned[&1]));
+    imap.done(&format!(
+        "UID STORE {} +FLAGS.SILENT (\\Deleted)",
+        learned[&1]
+    ));
+    imap.done("EXPUNGE");
+    host.wait_for("label=\"ham\" reason=it left the spam folder", 1);
+    imap.done("CREATE Trash");
+    imap.done(&format!("UID MOVE {} Trash", learned[&2]));
+    // What is learned next shows that this one taught nothing.
+    imap.append(3);
+    let uids = imap.select("INBOX");
+    imap.done(&format!("UID MOVE {} Junk", uids[&3]));
+    host.wait_for("message learned user=\"anna\" folder=Junk", 3);
+    assert_eq!(host.learned("anna"), (1, 2));
+}
+
+/// What a message must have taught by what its user did with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Taught {
+    #[default]
+    Nothing,
+    Ham,
+    Spam,
+}
+
+impl Taught {
+    fn after(self, to: &str) -> Self {
+        match (to, self) {
+            ("Junk", _) => Self::Spam,
+            ("Trash", taught) => taught,
+            (_, Self::Spam) => Self::Ham,
+            (_, taught) => taught,
+        }
+    }
+}
+
+/// One user and what he does.
+struct User {
+    name: &'static str,
+    imap: Imap,
+    n_mails: u32,
+    taught: HashMap<u32, Taught>,
+    moved: HashMap<u32, Instant>,
+}
+
+/// So long a message stays where it is, so that bmfd has seen it there: a mail
+/// that passes through a folder within moments teaches nothing by it.
+const PAUSE: Duration = Duration::from_secs(3);
+
+const FOLDERS: [&str; 5] = ["INBOX", "Junk", "Junk/Learned", "Trash", "Lists"];
+
+impl User {
+    fn new(host: &Host, name: &'static str) -> Self {
+        let mut imap = host.imap(name);
+        for folder in &FOLDERS[1..] {
+            imap.done(&format!("CREATE {folder}"));
+        }
+        Self {
+            name,
+            imap,
+            n_mails: 0,
+            taught: HashMap::new(),
+            moved: HashMap::new(),
+        }
+    }
+
+    fn act(&mut self, rng: &mut Rng) {
+        if self.n_mails < 20 || rng.u8(..10) == 0 {
+            self.n_mails += 1;
+            self.imap.append(self.n_mails);
+            self.taught.insert(self.n_mails, Taught::Nothing);
+            return;
+        }
+        let from = FOLDERS[rng.usize(..FOLDERS.len())];
+        let to = ["INBOX", "Junk", "Trash", "Lists"][rng.usize(..4)];
+        let uids = self.imap.select(from);
+        let now = Instant::now();
+        let rested = |n: &u32| self.moved.get(n).is_none_or(|at| now - *at > PAUSE);
+        let mut there: Vec<_> = uids.keys().copied().filter(rested).collect();
+        there.sort_unstable();
+        if there.is_empty() || from == to || (from, to) == ("Junk/Learned", "Junk") {
+            return;
+        }
+        let n = there[rng.usize(..there.len())];
+        let uid = &uids[&n];
+        let by_move = rng.bool();
+        let verb = if by_move { "MOVE" } else { "COPY" };
+        let (result, mut lines) = self.imap.command(&format!("UID {verb} {uid} {to}"));
+        lines.push(result);
+        // bmfd may have moved it on between our look and our move.
+        if lines.iter().any(|line| line.contains("[COPYUID")) {
+            if !by_move {
+                let delete = format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)");
+                self.imap.done(&delete);
+                self.imap.done("EXPUNGE");
+            }
+            let taught = self.taught.get_mut(&n).unwrap();
+            *taught = taught.after(to);
+        }
+        self.moved.insert(n, now);
+    }
+
+    /// A laptop on which the user moves mail while it is offline.
+    fn sync(&mut self, host: &Host, rng: &mut Rng) {
+        let local = host.dir.path().join(format!("laptop-{}", self.name));
+        let config = host.dir.path().join(format!("mbsyncrc-{}", self.name));
+        if !config.exists() {
+            fs::create_dir(&local).unwrap();
+            fs::write(&config, mbsyncrc(&local, &host.tunnel(self.name))).unwrap();
+        }
+        mbsync(&config);
+        let from = ["INBOX", "Junk", "Lists"][rng.usize(..3)];
+        let to = ["INBOX", "Junk", "Lists", "Trash"][rng.usize(..4)];
+        let now = Instant::now();
+        let Ok(entries) = fs::read_dir(local.join(from).join("cur")) else {
+            return;
+        };
+        let chosen = entries.flatten().find_map(|entry| {
+            let text = fs::read_to_string(entry.path()).ok()?;
+            let n: u32 = text
+                .split("X-N: ")
+                .nth(1)?
+                .lines()
+                .next()?
+                .trim()
+                .parse()
+                .ok()?;
+            let rested = self.moved.get(&n).is_none_or(|at| now - *at > PAUSE);
+            rested.then(|| (n, entry.path()))
+        });
+        let Some((n, path)) = chosen.filter(|_| from != to && local.join(to).exists()) else {
+            return;
+        };
+        // Without mbsync's own `,U=` it is a new message there.
+        let name = format!("{}.{n}.laptop:2,S", rng.u64(..));
+        fs::rename(path, local.join(to).join("cur").join(name)).unwrap();
+        mbsync(&config);
+        let taught = self.taught.get_mut(&n).unwrap();
+        *taught = taught.after(to);
+        self.moved.insert(n, Instant::now());
+    }
+}
+
+fn mbsyncrc(local: &Path, tunnel: &str) -> String {
+    format!(
+        "IMAPStore host\nTunnel \"{}\"\n\nMaildirStore laptop\nPath {local}/\nInbox {local}/INBOX\n\
+         SubFolders Verbatim\n\nChannel all\nFar :host:\nNear :laptop:\nPatterns *\nCreate Near\n\
+         Expunge Both\nSync All\nSyncState *\n",
+        tunnel.replace('"', "\\\""),
+        local = local.display(),
+    )
+}
+
+fn mbsync(config: &Path) {
+    let mut mbsync = peer("mbsync");
+    mbsync.arg("-q").arg("-c").arg(config).arg("-a");
+    let outcome = run(&mut mbsync, Input::Empty);
+    // Mail that bmfd moved on meanwhile is found by the next run.
+    if outcome.status.code().is_none() {
+        panic!("mbsync: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn random_moves_leave_no_drift() {
+    let seconds = env::var("POSTERN_SOAK").map_or(10, |seconds| seconds.parse().unwrap());
+    let names = ["anna", "bert", "carl"];
+    let Some(host) = Host::start(&names, 1) else {
+        return;
+    };
+    let mut users = names.map(|name| User::new(&host, name));
+    let mut rng = Rng::with_seed(7);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut n_acts = 0;
+    while Instant::now() < end {
+        let user = &mut users[rng.usize(..names.len())];
+        if rng.u8(..50) == 0 {
+            user.sync(&host, &mut rng);
+        } else {
+            user.act(&mut rng);
+        }
+        n_acts += 1;
+    }
+    thread::sleep(PAUSE);
+    for user in &mut users {
+        let count = |taught| user.taught.values().filter(|t| **t == taught).count() as u64;
+        let expected = (count(Taught::Ham), count(Taught::Spam));
+        host.wait(&format!("{}: {expected:?}", user.name), || {
+            host.learned(user.name) == expected
+        });
+        let mut found: HashMap<u32, usize> = HashMap::new();
+        for folder in FOLDERS {
+            for n in user.imap.select(folder).into_keys() {
+                *found.entry(n).or_default() += 1;
+                let taught = user.taught[&n];
+                match folder {
+                    "Junk" | "Junk/Learned" => assert_eq!(taught, Taught::Spam, "{n} in {folder}"),
+                    "Trash" => {}
+                    _ => assert_ne!(taught, Taught::Spam, "{n} in {folder}"),
+                }
+            }
+        }
+        assert_eq!(
+            found.len(),
+            user.n_mails as usize,
+            "{}: mail is lost",
+            user.name
+        );
+        assert!(found.values().all(|folders| *folders == 1), "{found:?}");
+        println!(
+            "{}: {} messages, learned {expected:?}",
+            user.name, user.n_mails
+        );
+    }
+    println!("{n_acts} acts in {seconds} s, no drift");
+}
