@@ -6,6 +6,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
+SECONDS ?= 1800
 prefix = $(DESTDIR)$(PREFIX)
 
 # cargo as rustup installs it, also where no login shell set the path.
@@ -16,7 +17,7 @@ CARGO_BUILD = cargo build --release --workspace --bins
 
 BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
 
-.PHONY: help accuracy attacks demo test check fuzz faults bench bench-quick bench-instructions build manual install packages rocksdb peers corpora
+.PHONY: help accuracy attacks demo test check fuzz faults bench bench-quick bench-instructions bench-watch bench-asking soak build manual package install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -40,6 +41,8 @@ fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 faults: build peers ## 500 kills in the middle of training, for each kind of database
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test killed -- --nocapture
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
+		cargo test --release -p tests --test bmfd_killed -- --nocapture
 	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test killed -- --nocapture
 
@@ -61,6 +64,16 @@ bench-quick: build peers corpora ## the same in a minute, of no weight, not kept
 bench-instructions: build peers corpora ## instructions that callgrind counts, on any machine
 	$(BENCHES) --instructions
 
+bench-watch: build ## bmfd serve with 10,000 mailboxes of 100 messages: start, memory, delay
+	cargo bench -p trainer --bench watch
+
+bench-asking: build peers ## answers of bmfd serve a second, and whole processes beside Debian's bmf
+	POSTERN_PEERS="$$(scripts/peers)" cargo bench -p trainer --bench asking
+
+soak: build peers ## random moves by IMAP while bmfd learns, for SECONDS, by default 30 minutes
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_SOAK=$(SECONDS) \
+		cargo test --release -p tests --test dovecot random -- --nocapture
+
 build: packages rocksdb ## the programs, under target/release
 	$(CARGO_BUILD)
 
@@ -68,6 +81,10 @@ manual: packages rocksdb
 	cargo run --quiet --release -p classifier --example manual -- target/manual
 	cargo run --quiet --release -p trainer --example bmfd-manual -- target/manual
 	cargo run --quiet --release -p corpora --example bmfeval-manual -- target/manual
+
+package: build manual peers ## Debian packages under target/packages, tried in a copy of this system
+	scripts/package
+	scripts/try-packages
 
 # After `make build manual` as a user, `sudo make install` needs no cargo and
 # installs what is there.
