@@ -199,6 +199,8 @@ fn hints_that_were_lost_cost_nothing() {
         user(home, "anna");
         user(home, "bert");
     });
+    // Or the first look finds what the lost hints were about.
+    daemon.wait_for("all mailboxes looked at");
     daemon.signal(Signal::STOP);
     let flood = daemon.path("bert/Maildir/new");
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
