@@ -76,7 +76,7 @@ pub(super) fn test(
 ) -> Result<Vec<Option<Answer>>, Error> {
     // A part costs a thread and a look at the model.
     const MIN_AT_ONCE: usize = 16;
-    let n_parts = 2 * rayon::current_num_threads();
+    let n_parts = rayon::current_num_threads();
     let at_once = batch.len().div_ceil(n_parts).max(MIN_AT_ONCE);
     if batch.len() <= at_once {
         return test_part(batch, 0, at_once, model, output);
@@ -108,15 +108,31 @@ fn test_part(
         let mut answers = Vec::new();
         store.look(&mut |view| {
             let stored = Stored::open(view)?;
-            answers.clear();
-            for (message, features) in messages().zip(&all) {
-                let features = features.as_ref();
-                answers.push(features.map(|features| judge(message, features, &stored, output)));
-            }
+            let read = messages().zip(&all);
+            answers = match all.len() >= MIN_DECODED && view.base().is_none() {
+                true => judge_all(read, &stored.to_model(), output),
+                false => judge_all(read, &stored, output),
+            };
             Ok(())
         })?;
         Ok(answers)
     })
+}
+
+/// Messages for which it pays to decode the whole model first: that costs what
+/// some ten of them save.
+const MIN_DECODED: usize = 32;
+
+fn judge_all<'a>(
+    read: impl Iterator<Item = (&'a Message, &'a Option<Features>)>,
+    weights: &impl Weights,
+    output: Output,
+) -> Vec<Option<Answer>> {
+    let judged = read.map(|(message, features)| {
+        let features = features.as_ref()?;
+        Some(judge(message, features, weights, output))
+    });
+    judged.collect()
 }
 
 fn judge(message: &[u8], features: &Features, weights: &impl Weights, output: Output) -> Answer {

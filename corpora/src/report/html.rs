@@ -10,7 +10,7 @@ use crate::measure::{learning_curve, roc_points};
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:84em;margin:2em auto;padding:0 1em;\
 color:#222;background:#fff}\
-pre{overflow-x:auto;background:#f6f6f6;padding:.8em;font-size:12px}pre.command{white-space:pre-wrap}\
+pre{overflow-x:auto;background:#f6f6f6;padding:.8em;font-size:11.5px}pre.command{white-space:pre-wrap}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(34em,100%),1fr));gap:1.5em}\
 figure{margin:0;overflow-x:auto}figcaption{font-weight:600}svg{width:100%;min-width:24em;height:auto}\
 svg text{font-size:11px;fill:#444}\
@@ -78,10 +78,7 @@ fn section(report: &Report) -> String {
         &learning(report),
     ));
     for outcome in &report.outcomes {
-        let caption = format!(
-            "Scores of {}: messages by rank, and how many of them are ham and spam",
-            outcome.filter
-        );
+        let caption = format!("Scores of {}, by rank", outcome.filter);
         out.push_str(&figure(&caption, &scores(outcome)));
     }
     out.push_str("</div>\n");
