@@ -304,6 +304,8 @@ fn a_base_model_is_begun_with_and_never_changed() {
     assert_eq!(run(&mut bmfconv, Input::Empty).code(), 0);
     let bytes = fs::read(&base).unwrap();
     assert!(bytes.len() < 16 << 20);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&base).unwrap().permissions());
+    assert_eq!(mode & 0o444, 0o444, "all users are to read it");
 
     let with_base = |args: &str, message: &str| {
         let args = format!("--base {} {args}", base.display());

@@ -223,7 +223,8 @@ fn make_base(dirs: &[PathBuf], path: &Path, lock_wait: Duration) -> Result<Strin
         let guard = FaultGuard::new(&Lmdb::path(&dir))?;
         models.push(guard.run(move || model_text::model(&dir, &options))?);
     }
-    model_text::put(Base::of(&models).as_bytes(), path)?;
+    // All users are to read it.
+    model_text::put(Base::of(&models).as_bytes(), path, 0o644)?;
     Ok(String::new())
 }
 

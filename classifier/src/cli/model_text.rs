@@ -1,11 +1,10 @@
 //! A database of the modern engine as the file `model.txt`, and back, or as a
 //! model in memory.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
 
 use super::Engine;
 use crate::Error;
@@ -88,16 +87,18 @@ pub(super) fn read(dir: &Path) -> Result<Vec<u8>, Error> {
 
 /// Puts the text into `dir`, in place of what is there, wholly or not at all.
 pub(super) fn write(text: &[u8], dir: &Path) -> Result<(), Error> {
-    put(text, &path(dir))
+    put(text, &path(dir), 0o600)
 }
 
-/// Writes a file in place of what is there, wholly or not at all.
-pub(super) fn put(bytes: &[u8], path: &Path) -> Result<(), Error> {
+/// Writes a file of this mode in place of what is there, wholly or not at all.
+pub(super) fn put(bytes: &[u8], path: &Path, mode: u32) -> Result<(), Error> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    let written = NamedTempFile::new_in(dir).and_then(|mut file| {
+    let mut builder = tempfile::Builder::new();
+    builder.permissions(Permissions::from_mode(mode));
+    let written = builder.tempfile_in(dir).and_then(|mut file| {
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)
