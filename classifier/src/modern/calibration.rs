@@ -1,6 +1,7 @@
 //! From log-odds to a decision: what the user's own labels say about scores.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use crate::Label;
 
@@ -25,7 +26,7 @@ impl Default for Calibration {
     }
 }
 
-/// Between these two log-odds a message is unsure.
+/// Between these two log-odds, counted from the middle, a message is unsure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cutoffs {
     /// Ham at or below.
@@ -53,9 +54,8 @@ impl Default for Params {
     }
 }
 
-/// From this bin on, at log-odds 4, and below its mirror image, scores count
-/// as sure.
-const SURE_BINS: usize = N_BINS / 2 + 8;
+/// Scores so many bins from the middle, log-odds 4, count as sure.
+const SURE_BINS: usize = 8;
 /// Sure scores that a first wrong label is measured against.
 const SURE_PRIOR: f64 = 50.0;
 /// Share of sure scores that are contradicted by right labels: where people
@@ -74,6 +74,18 @@ const PRIOR_LABELS: f64 = 1_000.0;
 /// However badly the scores of a user who trains errors alone look, what is
 /// far beyond all doubt stays spam.
 const MAX_SPAM_CUTOFF: f64 = 12.0;
+
+/// Labels of each class, at these log-odds, that the middle is reckoned with
+/// before there are any.
+const MIDDLE_LABELS: f64 = 10.0;
+const MIDDLE_LOG_ODDS: f64 = 2.0;
+/// How far a label's say about the middle reaches, in log-odds.
+const MIDDLE_REACH: f64 = 2.0;
+/// Where a tenth of the labels is wrong, the middle does not move down: that
+/// would call more ham spam on the word of labels that nobody should trust.
+const MIDDLE_NOISE: f64 = 0.1;
+/// The middle keeps so many bins away from both ends.
+const MARGIN: usize = SURE_BINS;
 
 impl Calibration {
     /// All counts as a store keeps them: ham, then spam.
@@ -122,35 +134,88 @@ impl Calibration {
     /// [`MAX_LABEL_NOISE`]: twice the share of sure scores that labels
     /// contradict, since what was trained with wrong labels is seldom sure.
     pub(super) fn label_noise(&self) -> f64 {
-        let (low, high) = (..N_BINS - SURE_BINS, SURE_BINS..);
+        self.noise_about(self.middle_bin())
+    }
+
+    /// The same with scores that are sure beyond both sides of this bin.
+    fn noise_about(&self, middle: usize) -> f64 {
+        let (low, high) = (..middle - SURE_BINS, middle + SURE_BINS..);
         let contradicted = sum(&self.ham[high.clone()]) + sum(&self.spam[low]);
         let confirmed = sum(&self.ham[low]) + sum(&self.spam[high]);
         let share = contradicted / (contradicted + confirmed + SURE_PRIOR);
         (2.0 * (share - HARD_MAIL).max(0.0)).min(MAX_LABEL_NOISE)
     }
 
+    /// The log-odds at which a ham is as far out of place as a spam, whichever
+    /// of the two there is more of: with 2,000 ham and 40 spam all scores lie
+    /// lower than with as many of both, and the middle with them. 0 where
+    /// nothing is known of one class.
+    pub fn middle(&self) -> f64 {
+        let (n_ham, n_spam) = (sum(&self.ham), sum(&self.spam));
+        if n_ham == 0.0 || n_spam == 0.0 {
+            return 0.0;
+        }
+        // By how much ham is further out of place, on average, than spam,
+        // about this edge of bins: it falls from edge to edge.
+        let surplus = |edge: usize| {
+            let at = edge as f64 / BINS_PER_UNIT + LEAST;
+            let prior = |distance: f64| MIDDLE_LABELS * out_of_place(distance);
+            let mut ham = prior(-MIDDLE_LOG_ODDS - at);
+            let mut spam = prior(at - MIDDLE_LOG_ODDS);
+            let beyond = &OUT_OF_PLACE[N_BINS - edge..];
+            for ((n_ham, n_spam), share) in self.ham.iter().zip(&self.spam).zip(beyond) {
+                ham += f64::from(*n_ham) * share;
+                spam += f64::from(*n_spam) * (1.0 - share);
+            }
+            ham / (n_ham + MIDDLE_LABELS) - spam / (n_spam + MIDDLE_LABELS)
+        };
+        let (mut low, mut high) = (0, N_BINS);
+        while high - low > 1 {
+            let edge = (low + high) / 2;
+            match surplus(edge) > 0.0 {
+                true => low = edge,
+                false => high = edge,
+            }
+        }
+        let (above, below) = (surplus(low), surplus(high));
+        let part = (above / (above - below)).clamp(0.0, 1.0);
+        let middle = (low as f64 + part) / BINS_PER_UNIT + LEAST;
+        match middle < 0.0 {
+            true => middle * (1.0 - self.noise_about(N_BINS / 2) / MIDDLE_NOISE).max(0.0),
+            false => middle,
+        }
+    }
+
+    fn middle_bin(&self) -> usize {
+        let bin = ((self.middle() - LEAST) * BINS_PER_UNIT).round() as usize;
+        bin.clamp(MARGIN, N_BINS - MARGIN)
+    }
+
     /// The lowest spam cutoff and the highest ham cutoff that keep the
     /// budgets, as far as the labels tell.
     pub fn cutoffs(&self, params: &Params) -> Cutoffs {
+        let bin = self.middle_bin();
         // Of the labels that contradict a score, those that are wrong
         // themselves are no loss.
-        let noise = self.label_noise();
+        let noise = self.noise_about(bin);
         let lost = |counts: &[u32], others: &[u32], beyond: &Range<usize>| {
             let contradict = sum(&counts[beyond.clone()]);
             contradict - noise * (contradict + sum(&others[beyond.clone()]))
         };
-        let spam = lowest(PRIOR_SPAM_CUTOFF, params.ham_loss, sum(&self.ham), |bins| {
-            lost(&self.ham, &self.spam, &(N_BINS / 2 + bins..N_BINS))
+        let (n_ham, n_spam) = (sum(&self.ham), sum(&self.spam));
+        let prior = PRIOR_SPAM_CUTOFF;
+        let spam = lowest(prior, params.ham_loss, n_ham, N_BINS - bin, |bins| {
+            lost(&self.ham, &self.spam, &(bin + bins..N_BINS))
         });
-        let ham = -lowest(
-            -PRIOR_HAM_CUTOFF,
-            params.spam_in_ham,
-            sum(&self.spam),
-            |bins| lost(&self.spam, &self.ham, &(0..N_BINS / 2 - bins)),
-        );
-        let spam = spam.min(MAX_SPAM_CUTOFF);
+        let prior = -PRIOR_HAM_CUTOFF;
+        let ham = -lowest(prior, params.spam_in_ham, n_spam, bin, |bins| {
+            lost(&self.spam, &self.ham, &(0..bin - bins))
+        });
+        // The middle lies within a bin.
+        let edge = bin as f64 / BINS_PER_UNIT + LEAST - self.middle();
+        let spam = spam.min(MAX_SPAM_CUTOFF) + edge;
         Cutoffs {
-            ham: ham.min(spam),
+            ham: (ham + edge).min(spam),
             spam,
         }
     }
@@ -160,17 +225,28 @@ fn sum(counts: &[u32]) -> f64 {
     counts.iter().map(|n| f64::from(*n)).sum()
 }
 
+/// How far out of place a label is that lies so much beyond the middle, from
+/// 0 to 1.
+fn out_of_place(beyond: f64) -> f64 {
+    1.0 / (1.0 + (-beyond / MIDDLE_REACH).exp())
+}
+
+/// The same for a ham in the middle of a bin, by the number of bins from the
+/// edge in question, which is that of index [`N_BINS`].
+static OUT_OF_PLACE: LazyLock<[f64; 2 * N_BINS]> = LazyLock::new(|| {
+    std::array::from_fn(|n| out_of_place((n as f64 + 0.5 - N_BINS as f64) / BINS_PER_UNIT))
+});
+
 /// The least cutoff, from the middle outwards, whose estimated loss is within
 /// the budget; labels and prior count together. `lost` counts labels beyond
-/// so many bins from the middle.
-fn lowest(prior: f64, budget: f64, n_labels: f64, lost: impl Fn(usize) -> f64) -> f64 {
+/// so many bins from the middle, at most `most`.
+fn lowest(prior: f64, budget: f64, n_labels: f64, most: usize, lost: impl Fn(usize) -> f64) -> f64 {
     let allowed = budget * (n_labels + PRIOR_LABELS);
-    (0..N_BINS / 2)
-        .find(|bins| {
-            let beyond = prior - *bins as f64 / BINS_PER_UNIT;
-            lost(*bins).max(0.0) + budget * PRIOR_LABELS * (beyond / TAIL).exp() <= allowed
-        })
-        .map_or(-LEAST, |bins| bins as f64 / BINS_PER_UNIT)
+    let bins = (0..most).find(|bins| {
+        let beyond = prior - *bins as f64 / BINS_PER_UNIT;
+        lost(*bins).max(0.0) + budget * PRIOR_LABELS * (beyond / TAIL).exp() <= allowed
+    });
+    bins.unwrap_or(most) as f64 / BINS_PER_UNIT
 }
 
 #[cfg(test)]
@@ -214,6 +290,36 @@ mod tests {
         ]);
         assert!(noisy.label_noise() > 0.05);
         assert!(noisy.cutoffs(&Params::default()).spam <= PRIOR_SPAM_CUTOFF);
+    }
+
+    #[test]
+    fn the_middle_lies_between_the_classes_however_many_there_are_of_each() {
+        let middle = |rows: &[_]| calibration(rows).middle();
+        assert_eq!(middle(&[]), 0.0);
+        assert_eq!(middle(&[(Label::Ham, -9.0, 500)]), 0.0);
+        let alike = middle(&[(Label::Ham, -6.0, 500), (Label::Spam, 5.6, 500)]);
+        assert!(alike.abs() < 0.2, "{alike}");
+        // Much ham and little spam: what is known of spam is weak.
+        let uneven = middle(&[(Label::Ham, -9.0, 2_000), (Label::Spam, -2.0, 40)]);
+        assert!((-6.0..-2.0).contains(&uneven), "{uneven}");
+        let other = middle(&[(Label::Spam, 9.0, 2_000), (Label::Ham, 2.0, 40)]);
+        assert!((2.0..6.0).contains(&other), "{other}");
+        // Wrong labels do not lower it.
+        let noisy = middle(&[
+            (Label::Ham, -9.0, 1_800),
+            (Label::Ham, 9.0, 200),
+            (Label::Spam, -3.0, 40),
+            (Label::Spam, -9.0, 8),
+        ]);
+        assert!(noisy > -0.5, "{noisy}");
+    }
+
+    #[test]
+    fn cutoffs_count_from_the_middle() {
+        let uneven = calibration(&[(Label::Ham, -9.0, 2_000), (Label::Spam, -2.0, 40)]);
+        let cutoffs = uneven.cutoffs(&Params::default());
+        assert!(cutoffs.ham < 0.0 && cutoffs.spam > 0.0, "{cutoffs:?}");
+        assert!(cutoffs.spam + uneven.middle() < PRIOR_SPAM_CUTOFF);
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! The state of a model, its log, and the entries of its ledger, byte by
 //! byte. Numbers are little-endian.
 //!
-//! *State*, [`State::LEN`] bytes: 0-3 version; 4-7 how often all sums were
-//! halved; 8-11 ham, 12-15 spam that the sums hold; 16-23 bytes of the
+//! *State*, [`State::LEN`] bytes: 0-3 version; 4-7 how often all sums
+//! aged; 8-11 ham, 12-15 spam that the sums hold; 16-23 bytes of the
 //! ledger's entries; 24-31 number of entries that have expired; then the
 //! calibration, 64 counts of 4 bytes for ham and as many for spam; 8 bytes,
 //! slots that were ever logged; 4 bytes, number of the next record of the log;
 //! then for each [group](N_GROUPS) of pages the number of the first record of the
 //! log that it does not hold, 4 bytes each, and for each how often its sums
-//! were halved, 4 bytes each.
+//! aged, 4 bytes each.
 //!
-//! *Log*: moves, one after another, each 4 bytes, how often all sums had been
-//! halved; 1 byte, by how many halvings the steps are older, plus 128 where
+//! *Log*: moves, one after another, each 4 bytes, how often all sums had
+//! aged; 1 byte, by how many ageings the steps are older, plus 128 where
 //! they are taken back; then the steps.
 //!
 //! *Entry*: 8 bytes, seconds since 1970 when it was entered; then what the
 //! message added, one after another: 1 byte label (0 ham, 1 spam); 1 byte
-//! calibration bin (255: none); 4 bytes how often all sums had been halved;
+//! calibration bin (255: none); 4 bytes how often all sums had aged;
 //! then the steps. An entry without any is of a message that the filter filed.
 //!
 //! *Steps*: for each view 2 bytes, its gradient, which is followed, unless it
@@ -32,7 +32,7 @@ use crate::{Error, Label, TrainedMessages};
 
 /// The version of all that a model keeps, and of the features that it was
 /// trained on. A model of an older version is of no use to other features.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Pages are brought up to date by groups, one after another.
 pub(super) const N_GROUPS: usize = 32;
@@ -63,7 +63,7 @@ pub(super) struct LogState {
 pub(super) struct Group {
     /// Number of the first record of the log that its pages do not hold.
     pub(super) from: u32,
-    /// How often its sums were halved.
+    /// How often its sums aged.
     pub(super) age: u32,
 }
 
@@ -150,7 +150,7 @@ impl State {
     }
 }
 
-/// A move, and how often all sums had been halved when it was made.
+/// A move, and how often all sums had aged when it was made.
 pub(super) type Logged = (u32, Move);
 
 const TAKES_BACK: u8 = 128;
@@ -158,7 +158,7 @@ const TAKES_BACK: u8 = 128;
 /// A record of the log.
 pub(super) fn push_move(out: &mut Vec<u8>, (age, step): &Logged) {
     out.extend_from_slice(&age.to_le_bytes());
-    out.push(step.halvings | if step.takes_back { TAKES_BACK } else { 0 });
+    out.push(step.ageings | if step.takes_back { TAKES_BACK } else { 0 });
     push_steps(out, &step.steps);
 }
 
@@ -169,13 +169,13 @@ pub(super) fn parse_moves(mut rest: &[u8]) -> Option<Vec<Logged>> {
         let (age, after) = rest.split_first_chunk()?;
         let (kind, after) = after.split_first()?;
         rest = after;
-        let halvings = kind & !TAKES_BACK;
-        if halvings > 16 {
+        let ageings = kind & !TAKES_BACK;
+        if ageings > 16 {
             return None;
         }
         let step = Move {
             takes_back: kind & TAKES_BACK != 0,
-            halvings,
+            ageings,
             steps: parse_steps(&mut rest)?,
         };
         moves.push((u32::from_le_bytes(*age), step));
@@ -326,11 +326,11 @@ mod tests {
         let mail = features(b"Subject: a\n\nb c d e f g\n");
         let steps = Record::new(&mail, Label::Spam, &model).steps;
         let moves: Vec<Logged> = [(false, 0), (true, 3)]
-            .map(|(takes_back, halvings)| {
+            .map(|(takes_back, ageings)| {
                 let steps = steps.clone();
                 let step = Move {
                     takes_back,
-                    halvings,
+                    ageings,
                     steps,
                 };
                 (7, step)

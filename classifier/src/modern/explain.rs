@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::features::{Origin, visit};
-use super::model::{Slot, Weights, worth};
+use super::model::{Slot, Weights, common, worth};
 use super::{Features, View, features};
 
 /// Something that stood in the message and spoke for one class.
@@ -39,6 +39,7 @@ pub struct Explanation {
 pub fn explain(raw: &[u8], weights: &impl Weights, n: usize) -> Explanation {
     let features = features(raw);
     let worth = worth(&features, weights);
+    let common = View::ALL.map(|view| common(view as usize, weights));
     let mut seen = Seen::new(&features);
     let mut sums = Sums::new();
     let mut pieces = Pieces::default();
@@ -49,7 +50,8 @@ pub fn explain(raw: &[u8], weights: &impl Weights, n: usize) -> Explanation {
         if !seen.is_first(view, hash) {
             return;
         }
-        let weight = f64::from(Slot::new(hash).weight(weights) * worth[view as usize]);
+        let weight = Slot::new(hash).weight(weights, common[view as usize]);
+        let weight = f64::from(weight * worth[view as usize]);
         if weight == 0.0 {
             return;
         }
@@ -243,7 +245,8 @@ mod tests {
             .map(|e| e.log_odds)
             .sum();
         let verdict = score(&features(spam), &model, &Params::default());
-        assert!((sum - verdict.log_odds).abs() < 1e-3, "{sum} {verdict:?}");
+        let said: f64 = verdict.views.iter().sum();
+        assert!((sum - said).abs() < 1e-3, "{sum} {verdict:?}");
     }
 
     /// All evidence of spam that a model names which saw one message of each.

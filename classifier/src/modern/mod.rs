@@ -74,8 +74,9 @@ pub struct Verdict {
     pub class: Class,
     /// Probability in `0.0..=1.0` that the message is spam.
     pub probability: f64,
-    /// The sum of what the views say. Orders messages as `probability` does,
-    /// without running out of digits.
+    /// The sum of what the views say, less the middle between this user's
+    /// ham and spam ([`Calibration::middle`]). Orders messages as
+    /// `probability` does, without running out of digits.
     pub log_odds: f64,
     /// What each view says, in the order of [`View::ALL`].
     pub views: [f64; 3],
@@ -96,8 +97,13 @@ pub fn probability(log_odds: f64) -> f64 {
 /// class there is nothing to compare with, and the answer is unsure.
 pub fn score(features: &Features, weights: &impl Weights, params: &Params) -> Verdict {
     let views = model::believed(model::log_odds(features, weights), weights);
-    let log_odds: f64 = views.iter().sum();
-    let cutoffs = weights.calibration().cutoffs(params);
+    let calibration = weights.calibration();
+    let middle = match views {
+        [0.0, 0.0, 0.0] => 0.0,
+        _ => calibration.middle(),
+    };
+    let log_odds = views.iter().sum::<f64>() - middle;
+    let cutoffs = calibration.cutoffs(params);
     Verdict {
         class: if log_odds > cutoffs.spam {
             Class::Spam

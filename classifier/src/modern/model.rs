@@ -9,6 +9,14 @@
 //! each bucket of that view: sums commute, and taking a message back is the
 //! same subtraction, to the last bit.
 //!
+//! What all mail of a user has in common is in each sum too: after ten spam in
+//! a row it would speak for spam. So each view has a bucket that every message
+//! adds to, which says how gradients went on the whole, and half of the share
+//! that a feature has in that is taken off its z ([`common`]).
+//!
+//! A bucket that is full rests: it keeps its weight and takes no more steps.
+//! Only where that holds for nearly all of a message do all sums age.
+//!
 //! [`View`]: super::View
 
 use crate::{Label, TrainedMessages};
@@ -44,11 +52,25 @@ const TRUST: f64 = 0.5;
 /// beyond; 6 changes nothing on spamassassin and csdmc2010, 4 costs a third.
 const MIN_LOG_ODDS: f64 = -6.0;
 
+/// How much of what all mail has in common is taken off each feature. The
+/// whole leaves nothing that stands for the balance of classes, and never
+/// comes to rest.
+const COMMON_SHARE: f32 = 0.5;
+/// A gradient is at most 1, so that z is at least q where all steps went one
+/// way: up to this the sign of such evidence stays.
+const MAX_COMMON: f32 = 1.0;
+
+/// Where what all mail has in common is summed up, by view.
+const COMMON: [Slot; 3] = [Slot(2 * 111_111), Slot(2 * 444_444), Slot(2 * 777_777)];
+
+/// All sums age when of a hundred buckets that a message would change more
+/// than this are full.
+const MOST_FULL: usize = 90;
+
 /// One gradient in units of the table. A gradient lies within -1..=1.
 const GRADIENT_UNIT: f64 = 256.0;
-/// One squared gradient in units of the table. Finer ones fill 16 bits within
-/// 10,000 messages, and each halving costs accuracy; coarser ones lose some of
-/// what small steps tell.
+/// One squared gradient in units of the table. Finer ones fill 16 bits sooner;
+/// coarser ones lose some of what small steps tell.
 const SQUARE_UNIT: f64 = 128.0;
 
 /// A view whose gradient is smaller than this (of 256) is sure already and
@@ -72,6 +94,15 @@ pub struct Bucket {
     pub gradient: i32,
     /// Sum of squared gradients, in 1/128.
     pub squares: u32,
+}
+
+impl Bucket {
+    /// Gradients and squares as numbers.
+    fn sums(self) -> (f32, f32) {
+        let z = self.gradient as f32 * (1.0 / GRADIENT_UNIT as f32);
+        let q = self.squares as f32 * (1.0 / SQUARE_UNIT as f32);
+        (z, q)
+    }
 }
 
 /// What scoring needs of a model.
@@ -110,16 +141,27 @@ impl Slot {
         if self.0 & 1 == 0 { gradient } else { -gradient }
     }
 
-    pub(super) fn weight(self, weights: &impl Weights) -> f32 {
+    /// `common` is [`common`] of the view.
+    pub(super) fn weight(self, weights: &impl Weights, common: f32) -> f32 {
         let bucket = weights.bucket(self.bucket());
         if bucket.squares == 0 {
             return 0.0;
         }
-        let z = bucket.gradient as f32 * (1.0 / GRADIENT_UNIT as f32);
-        let q = bucket.squares as f32 * (1.0 / SQUARE_UNIT as f32);
-        let weight = z / (EPSILON + q).sqrt();
-        if self.0 & 1 == 0 { weight } else { -weight }
+        let (z, q) = bucket.sums();
+        let z = if self.0 & 1 == 0 { z } else { -z };
+        (z - common * q) / (EPSILON + q).sqrt()
     }
+}
+
+/// The part of each feature's z, by its q, that it owes to what all mail has
+/// in common.
+pub(super) fn common(view: usize, weights: &impl Weights) -> f32 {
+    let bucket = weights.bucket(COMMON[view].bucket());
+    if bucket.squares == 0 {
+        return 0.0;
+    }
+    let (z, q) = bucket.sums();
+    (COMMON_SHARE * z / q).clamp(-MAX_COMMON, MAX_COMMON)
 }
 
 /// What one unit of weight of a feature is worth to a view that has so many:
@@ -135,7 +177,10 @@ fn slots(features: &Features) -> [Vec<Slot>; 3] {
 /// What a view with these slots says, in log-odds.
 fn sum(view: usize, slots: impl ExactSizeIterator<Item = Slot>, weights: &impl Weights) -> f64 {
     let scale = scale(view, slots.len());
-    let sum: f64 = slots.map(|slot| f64::from(slot.weight(weights))).sum();
+    let common = common(view, weights);
+    let sum: f64 = slots
+        .map(|slot| f64::from(slot.weight(weights, common)))
+        .sum();
     sum * f64::from(scale)
 }
 
@@ -156,9 +201,8 @@ fn raw_log_odds(features: &Features, weights: &impl Weights) -> [f64; 3] {
     })
 }
 
-/// What each view says as far as it is believed after so many messages; their
-/// sum is the message's log-odds. Without a message of each class that is 0:
-/// there is nothing to compare with.
+/// What each view says as far as it is believed after so many messages.
+/// Without a message of each class that is 0: there is nothing to compare with.
 pub(super) fn believed(said: [f64; 3], weights: &impl Weights) -> [f64; 3] {
     let trained = weights.trained();
     let trust = TRUST * f64::from(trained.ham.min(trained.spam)).ln_1p();
@@ -198,6 +242,17 @@ fn tolerant_gradient(log_odds: f64, label: Label, noise: f64) -> f64 {
 /// that it was added to.
 pub(super) type Steps = [(i16, Vec<Slot>); 3];
 
+/// The same steps in what all mail has in common too.
+fn with_common(mut steps: Steps) -> Steps {
+    for ((_, slots), common) in steps.iter_mut().zip(COMMON) {
+        if !slots.is_empty() {
+            let at = slots.partition_point(|slot| *slot < common);
+            slots.insert(at, common);
+        }
+    }
+    steps
+}
+
 /// What is added to the sums of one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Delta {
@@ -209,9 +264,9 @@ pub(super) struct Delta {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Move {
     pub(super) takes_back: bool,
-    /// How often all sums were halved since these steps were first made, up
-    /// to 16: then nothing is left of them.
-    pub(super) halvings: u8,
+    /// How often all sums aged since these steps were first made, up to 16:
+    /// then nothing is left of them.
+    pub(super) ageings: u8,
     pub(super) steps: Steps,
 }
 
@@ -220,9 +275,9 @@ impl Move {
     pub(super) fn each(&self, mut add: impl FnMut(u32, Delta)) {
         let sign = if self.takes_back { -1 } else { 1 };
         for (gradient, slots) in &self.steps {
-            let squares = sign * (i32::from(square(*gradient)) >> self.halvings);
+            let squares = sign * i32::from(aged_squares(square(*gradient), self.ageings.into()));
             for slot in slots {
-                let step = i32::from(slot.signed(*gradient)) / (1 << self.halvings);
+                let step = i32::from(aged_gradient(slot.signed(*gradient), self.ageings.into()));
                 let delta = Delta {
                     gradient: step * sign,
                     squares,
@@ -276,7 +331,7 @@ impl Record {
             label,
             age: 0,
             bin: Some(Calibration::bin(together)),
-            steps,
+            steps: with_common(steps),
         }
     }
 
@@ -291,7 +346,7 @@ impl Record {
             label,
             age: 0,
             bin: Some(Calibration::bin(0.0)),
-            steps: slots(features).map(|slots| (gradient, slots)),
+            steps: with_common(slots(features).map(|slots| (gradient, slots))),
         }
     }
 
@@ -304,7 +359,10 @@ impl Record {
 
     /// What a waiting message has to teach now that it has been taken back.
     pub(super) fn awaited(self, weights: &impl Weights) -> Self {
-        let slots = self.steps.map(|(_, slots)| slots);
+        let mut slots = self.steps.map(|(_, slots)| slots);
+        for (slots, common) in slots.iter_mut().zip(COMMON) {
+            slots.retain(|slot| *slot != common);
+        }
         Self::of_slots(slots, self.label, weights)
     }
 
@@ -345,7 +403,7 @@ pub struct Model {
     pub(super) buckets: Vec<(i16, u16)>,
     pub(super) trained: TrainedMessages,
     pub(super) calibration: Calibration,
-    /// How often all sums were halved.
+    /// How often all sums aged.
     pub(super) age: u32,
 }
 
@@ -414,9 +472,8 @@ impl Learner for Model {
 
     fn grow_older(&mut self) {
         self.age += 1;
-        for (gradient, squares) in &mut self.buckets {
-            *gradient /= 2;
-            *squares /= 2;
+        for (z, q) in &mut self.buckets {
+            (*z, *q) = (aged_gradient(*z, 1), aged_squares(*q, 1));
         }
     }
 
@@ -432,26 +489,32 @@ pub(super) trait Learner {
     /// How many messages made these sums, and how labels and scores went
     /// together.
     fn messages(&mut self) -> (&mut TrainedMessages, &mut Calibration);
-    /// How often all sums were halved.
+    /// How often all sums aged.
     fn age(&self) -> u32;
     fn apply(&mut self, step: Move);
-    /// Halves all sums and counts one more year.
+    /// Makes all sums smaller and counts one more year.
     fn grow_older(&mut self);
     /// Becomes as new.
     fn reset(&mut self);
 
     /// Adds what a message taught, and marks the record with the age.
     fn add(&mut self, record: &mut Record) {
-        // Evidence is halved when a sum would leave its 16 bits, so the table
-        // never grows, and what is old fades.
-        while !self.has_room_for(record) {
-            self.grow_older();
-            self.messages().1.halve();
+        loop {
+            let n_full = self.n_full(record);
+            if n_full * 100 > record.n_changes() * MOST_FULL {
+                self.grow_older();
+                self.messages().1.halve();
+                continue;
+            }
+            if n_full > 0 {
+                self.spare_full(record);
+            }
+            break;
         }
         record.age = self.age();
         self.apply(Move {
             takes_back: false,
-            halvings: 0,
+            ageings: 0,
             steps: record.steps.clone(),
         });
         let (trained, calibration) = self.messages();
@@ -464,7 +527,7 @@ pub(super) trait Learner {
 
     /// Takes back exactly what [`add`](Self::add) added.
     fn take_back(&mut self, record: &Record) {
-        let halvings = self.age().saturating_sub(record.age).min(16) as u8;
+        let ageings = self.age().saturating_sub(record.age).min(16) as u8;
         let (trained, calibration) = self.messages();
         let n_messages = count(trained, record.label);
         *n_messages = n_messages.saturating_sub(1);
@@ -472,27 +535,43 @@ pub(super) trait Learner {
             self.reset();
             return;
         }
-        if let (0, Some(bin)) = (halvings, record.bin) {
+        if let (0, Some(bin)) = (ageings, record.bin) {
             calibration.take_back(record.label, bin);
         }
         self.apply(Move {
             takes_back: true,
-            halvings,
+            ageings,
             steps: record.steps.clone(),
         });
     }
 
-    fn has_room_for(&self, record: &Record) -> bool {
+    /// How many of the buckets that a record would change are full.
+    fn n_full(&self, record: &Record) -> usize {
+        let full = |(gradient, slots): &(i16, Vec<Slot>)| {
+            let full = slots.iter().filter(|slot| self.is_full(**slot, *gradient));
+            full.count()
+        };
+        record.steps.iter().map(full).sum()
+    }
+
+    /// Takes the full buckets out of a record.
+    fn spare_full(&self, record: &mut Record) {
+        for (gradient, slots) in &mut record.steps {
+            slots.retain(|slot| !self.is_full(*slot, *gradient));
+            if slots.is_empty() {
+                *gradient = 0;
+            }
+        }
+    }
+
+    /// Whether a step of this size could leave 16 bits.
+    fn is_full(&self, slot: Slot, gradient: i16) -> bool {
         // A message can hit one bucket several times, hence the factor.
         const MOST_HITS: i32 = 8;
-        record.steps.iter().all(|(gradient, slots)| {
-            let squares = u32::from(square(*gradient)) * MOST_HITS as u32;
-            slots.iter().all(|slot| {
-                let sums = self.sums(slot.bucket());
-                let reach = sums.gradient.abs() + i32::from(gradient.abs()) * MOST_HITS;
-                reach <= i32::from(i16::MAX) && sums.squares + squares <= u32::from(u16::MAX)
-            })
-        })
+        let sums = self.sums(slot.bucket());
+        let reach = sums.gradient.abs() + i32::from(gradient.abs()) * MOST_HITS;
+        let squares = sums.squares + u32::from(square(gradient)) * MOST_HITS as u32;
+        reach > i32::from(i16::MAX) || squares > u32::from(u16::MAX)
     }
 }
 
@@ -503,7 +582,21 @@ fn count(trained: &mut TrainedMessages, label: Label) -> &mut u32 {
     }
 }
 
-/// Only reached by taking back what was added at another age, where halves
+/// A sum of gradients after so many ageings: half of it each time, rounded
+/// towards 0.
+pub(super) fn aged_gradient(z: i16, ageings: u32) -> i16 {
+    (i32::from(z) / (1 << ageings.min(16))) as i16
+}
+
+/// A sum of squares after so many ageings: a quarter each time, so that
+/// weights stay and what is learned from now on counts twice. What was
+/// touched stays so.
+pub(super) fn aged_squares(q: u16, ageings: u32) -> u16 {
+    let aged = u32::from(q) >> (2 * ageings.min(15));
+    (aged as u16).max(u16::from(q > 0))
+}
+
+/// Only reached by taking back what was added at another age, where sums
 /// were rounded.
 pub(super) fn saturate<T: TryFrom<i32> + Limits>(n: i32) -> T {
     T::try_from(n).unwrap_or(if n < 0 { T::LEAST } else { T::MOST })
@@ -569,7 +662,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_that_fill_up_are_halved_and_still_taken_back() {
+    fn sums_that_fill_up_age_and_are_still_taken_back() {
         let mut model = Model::default();
         let step = |n: i16| Record {
             label: Label::Spam,
@@ -586,6 +679,51 @@ mod tests {
             model.take_back(record);
         }
         assert!(model.buckets == Model::default().buckets);
+    }
+
+    #[test]
+    fn a_full_bucket_rests_and_the_others_learn() {
+        let mut model = Model::default();
+        let step = |others: u32| {
+            let slots = (0..=others).map(|n| Slot(2 * n)).collect();
+            let mut record = Record {
+                label: Label::Spam,
+                age: 0,
+                bin: Some(0),
+                steps: [(256, slots), (0, vec![]), (0, vec![])],
+            };
+            model.add(&mut record);
+            (record, model.clone())
+        };
+        let added: Vec<_> = (0..140).map(step).collect();
+        let (last, after) = &added[139];
+        assert_eq!((after.age, after.buckets[139].0), (0, 256));
+        assert!(!last.steps[0].1.contains(&Slot(0)), "bucket 0 is full");
+        let mut model = after.clone();
+        for (record, _) in &added {
+            model.take_back(record);
+        }
+        assert!(model.buckets == Model::default().buckets);
+    }
+
+    #[test]
+    fn a_run_of_one_class_does_not_speak_against_all_mail() {
+        let mut model = Model::default();
+        let mut teach = |n: u8, spam: bool, words: &str| {
+            let raw = format!("Subject: a message\n\n{words} from all of us {n}\n");
+            let features = crate::modern::features(raw.as_bytes());
+            let record = &mut Record::new(&features, label(spam), &model);
+            model.add(record);
+        };
+        for n in 0..40 {
+            teach(n, n % 2 == 0, ["lunch", "pills"][usize::from(n % 2 == 0)]);
+        }
+        for n in 0..30 {
+            teach(100 + n, true, &format!("offer{n}"));
+        }
+        let ham = crate::modern::features(b"Subject: a message\n\nlunch from all of us\n");
+        let verdict = score(&ham, &model, &Params::default());
+        assert_ne!(verdict.class, crate::modern::Class::Spam, "{verdict:?}");
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use super::encode::{LogState, N_GROUPS, parse_moves};
-use super::model::{Bucket, Delta, Move, saturate};
+use super::model::{Bucket, Delta, Move, aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS};
 use super::stored::{LOG_FIRST, damaged};
 use crate::Error;
@@ -19,7 +19,7 @@ pub(super) fn group_of(bucket: u32) -> usize {
     (bucket / PAGE_BUCKETS as u32 / GROUP_PAGES) as usize % N_GROUPS
 }
 
-/// What the log adds to the pages, by how often all sums had been halved
+/// What the log adds to the pages, by how often all sums had aged
 /// then; seldom more than one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recent(pub(super) Vec<(u32, Deltas)>);
@@ -64,14 +64,14 @@ impl Recent {
         });
     }
 
-    /// What the log makes of `sums`, which were halved until `age`.
+    /// What the log makes of `sums`, which aged until `age`.
     #[inline]
     pub(super) fn bucket(&self, index: u32, sums: Bucket, mut age: u32, now: u32) -> Bucket {
         let mut z = sums.gradient as i16;
         let mut q = sums.squares as u16;
         for (then, deltas) in &self.0 {
-            z = halved(z, then.saturating_sub(age));
-            q = halved(q, then.saturating_sub(age));
+            z = aged_gradient(z, then.saturating_sub(age));
+            q = aged_squares(q, then.saturating_sub(age));
             age = age.max(*then);
             if let Some(delta) = deltas.get(&index) {
                 z = saturate(i32::from(z) + delta.gradient);
@@ -79,8 +79,8 @@ impl Recent {
             }
         }
         Bucket {
-            gradient: halved(z, now.saturating_sub(age)).into(),
-            squares: halved(q, now.saturating_sub(age)).into(),
+            gradient: aged_gradient(z, now.saturating_sub(age)).into(),
+            squares: aged_squares(q, now.saturating_sub(age)).into(),
         }
     }
 
@@ -91,10 +91,4 @@ impl Recent {
             .map(|(_, deltas)| deltas.capacity() * entry)
             .sum()
     }
-}
-
-/// As so many halvings one after another, each rounded towards 0.
-pub(super) fn halved<T: TryFrom<i32> + Into<i32> + Default>(sum: T, halvings: u32) -> T {
-    let halved = sum.into() / (1 << halvings.min(16));
-    T::try_from(halved).unwrap_or_default()
 }

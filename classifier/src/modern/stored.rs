@@ -16,9 +16,9 @@ use std::sync::Arc;
 use super::base::Base;
 use super::calibration::Calibration;
 use super::encode::{Group, LogState, N_GROUPS, State};
-use super::model::{Bucket, Model, Weights, saturate};
+use super::model::{Bucket, Model, Weights, aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode};
-use super::recent::{GROUP_PAGES, Recent, group_of, halved};
+use super::recent::{GROUP_PAGES, Recent, group_of};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, TrainedMessages};
 
@@ -184,17 +184,17 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
     pub(super) fn catch_up(&self, group: usize, buckets: &mut [Sums]) {
         let first = (group * GROUP_PAGES as usize * PAGE_BUCKETS) as u32;
         let mut age = self.state.log.groups[group].age;
-        let halve = |buckets: &mut [Sums], age: &mut u32, until: u32| {
-            let halvings = until.saturating_sub(*age);
+        let grow_older = |buckets: &mut [Sums], age: &mut u32, until: u32| {
+            let ageings = until.saturating_sub(*age);
             *age = until.max(*age);
-            if halvings > 0 {
+            if ageings > 0 {
                 for (z, q) in buckets.iter_mut() {
-                    (*z, *q) = (halved(*z, halvings), halved(*q, halvings));
+                    (*z, *q) = (aged_gradient(*z, ageings), aged_squares(*q, ageings));
                 }
             }
         };
         for (then, deltas) in &self.recent.0 {
-            halve(buckets, &mut age, *then);
+            grow_older(buckets, &mut age, *then);
             for (bucket, delta) in deltas {
                 let at = bucket.wrapping_sub(first) as usize;
                 if let Some((z, q)) = buckets.get_mut(at) {
@@ -203,7 +203,7 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
                 }
             }
         }
-        halve(buckets, &mut age, self.state.age);
+        grow_older(buckets, &mut age, self.state.age);
     }
 }
 
