@@ -23,8 +23,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
 		while IFS=@ read -r target does; do printf '  make %-18s %s\n' "$$target" "$$does"; done
 
-demo: build peers ## train on generated mail, filter the rest, show headers and a table
+demo: build peers ## train on generated mail, filter the rest, show headers and a table; then the mail host
 	scripts/demo
+	scripts/demo-host
 
 test: build peers corpora ## every test, with Debian's bmf and the corpora when present
 	POSTERN_PEERS="$$(scripts/peers)" cargo test --release --workspace
@@ -81,6 +82,7 @@ manual: packages rocksdb
 	cargo run --quiet --release -p classifier --example manual -- target/manual
 	cargo run --quiet --release -p trainer --example bmfd-manual -- target/manual
 	cargo run --quiet --release -p corpora --example bmfeval-manual -- target/manual
+	cargo run --quiet --release -p mta --example postern-manual -- target/manual
 
 package: build manual peers ## Debian packages under target/packages, tried in a copy of this system
 	scripts/package
@@ -93,11 +95,13 @@ install: build manual
 endif
 install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
 	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv target/release/bmfeval
-	install -D -t $(prefix)/sbin target/release/bmfd
+	install -D -t $(prefix)/sbin target/release/bmfd target/release/postern
 	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml
+	install -D -m 644 -t $(prefix)/share/doc/postern docs/postern.toml docs/queue.md
+	install -D -m 644 -t $(prefix)/lib/systemd/system packaging/postern.service
 	install -D -m 644 -t $(prefix)/share/man/man1 target/manual/*.1
 	install -D -m 644 -t $(prefix)/share/man/man8 target/manual/*.8
-	for name in bmf bmfconv bmfd bmfeval; do \
+	for name in bmf bmfconv bmfd bmfeval postern; do \
 		install -D -m 644 target/manual/$$name.bash $(prefix)/share/bash-completion/completions/$$name; \
 	done
 	install -D -m 644 -t $(prefix)/share/fish/vendor_completions.d target/manual/*.fish

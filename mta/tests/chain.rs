@@ -3,28 +3,22 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
+use common::{Clamd, EICAR, envelope};
 use mta::accounts::{Accounts, Address, Domain, Homes, User, UserSettings};
 use mta::handover::{Answer, Host};
 use mta::message::Message;
 use mta::pipeline::verdict::HostModels;
 use mta::pipeline::{Postern, Settings};
-use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, ReversePath};
 use tests::programs::{built, peer};
 use trainer::database::Databases;
-
-/// The harmless file that every scanner calls a virus, in two parts, so that
-/// no scanner finds it here.
-const EICAR: [&str; 2] = [
-    r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR",
-    "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*",
-];
 
 const RC: &str = "\
 HOME=$1
@@ -44,69 +38,6 @@ const FILTER: &str = "\
 * ^X-Spam-Status: Yes
 $HOME/Maildir/.Junk/
 ";
-
-/// clamd with a database of one signature; ends with the test.
-struct Clamd {
-    process: Child,
-    config: PathBuf,
-}
-
-impl Clamd {
-    fn start(folder: &Path) -> Self {
-        let database = folder.join("signatures");
-        fs::create_dir(&database).unwrap();
-        let hex: String = EICAR.concat().bytes().map(|b| format!("{b:02x}")).collect();
-        fs::write(
-            database.join("eicar.ndb"),
-            format!("Eicar-Test-Signature:0:*:{hex}\n"),
-        )
-        .unwrap();
-        let config = folder.join("clamd.conf");
-        let socket = folder.join("clamd.socket");
-        fs::write(
-            &config,
-            format!(
-                "DatabaseDirectory {}\nLocalSocket {}\nForeground yes\n",
-                database.display(),
-                socket.display()
-            ),
-        )
-        .unwrap();
-        let like = peer("clamdscan");
-        let program = Path::new(like.get_program())
-            .ancestors()
-            .nth(2)
-            .unwrap()
-            .join("sbin/clamd");
-        let mut command = Command::new(program);
-        for (name, value) in like.get_envs() {
-            command.env(name, value.unwrap());
-        }
-        let mut process = command
-            .arg("-c")
-            .arg(&config)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        // Its last word before it listens to clients.
-        let said = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut said = said.map(Result::unwrap);
-        assert!(
-            said.any(|line| line.starts_with("Self checking")),
-            "clamd does not start"
-        );
-        std::thread::spawn(move || said.count());
-        Self { process, config }
-    }
-}
-
-impl Drop for Clamd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// A folder with the programs by the names that the chain calls them.
 fn programs(folder: &Path, clamd: &Clamd) -> PathBuf {
@@ -158,28 +89,6 @@ fn train(bmf: &Path, home: &Path) {
             // 0 and 1 are its answers, spam and ham.
             assert!(matches!(status.unwrap().code(), Some(0 | 1)));
         }
-    }
-}
-
-fn envelope(to: &str) -> Envelope {
-    Envelope {
-        reverse_path: ReversePath::parse(b"x@example.net").unwrap(),
-        recipients: vec![Recipient {
-            forward_path: ForwardPath::parse(to.as_bytes()).unwrap(),
-            notify: None,
-            orcpt: None,
-        }],
-        body: Body::SevenBit,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-        client: Client {
-            peer: None,
-            helo: None,
-            protocol: Protocol::Local,
-            tls: None,
-            may_relay: false,
-        },
     }
 }
 
@@ -293,8 +202,8 @@ fn the_chain_of_the_old_host_works_as_it_did() {
 fn the_real_clamd_is_understood() {
     use mta::pipeline::clamd::{Address, Scan};
     let dir = tempfile::tempdir().unwrap();
-    let _clamd = Clamd::start(dir.path());
-    let scanner = mta::pipeline::clamd::Clamd::new(Address::Unix(dir.path().join("clamd.socket")));
+    let clamd = Clamd::start(dir.path());
+    let scanner = mta::pipeline::clamd::Clamd::new(Address::Unix(clamd.socket.clone()));
     for padding in [0, 300_000] {
         for (text, is_clean) in [("harmless".to_owned(), true), (EICAR.concat(), false)] {
             let mut message = Message::new(dir.path());

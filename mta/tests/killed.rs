@@ -8,6 +8,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
@@ -15,12 +17,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use common::envelope;
 use mta::accounts::{Accounts, Address, Domain, Homes, User, UserSettings};
 use mta::handover::{Answer, Host};
 use mta::message::Message;
 use mta::pipeline::verdict::HostModels;
 use mta::pipeline::{Postern, Settings};
-use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, ReversePath};
 use tests::programs::peer;
 use trainer::database::Databases;
 
@@ -92,28 +94,6 @@ fn child() {
 
 fn text(number: usize) -> String {
     format!("Subject: {number}\n\n{}the end\n", "a line\n".repeat(600))
-}
-
-fn envelope(to: &str) -> Envelope {
-    Envelope {
-        reverse_path: ReversePath::parse(b"x@example.net").unwrap(),
-        recipients: vec![Recipient {
-            forward_path: ForwardPath::parse(to.as_bytes()).unwrap(),
-            notify: None,
-            orcpt: None,
-        }],
-        body: Body::SevenBit,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-        client: Client {
-            peer: None,
-            helo: None,
-            protocol: Protocol::Local,
-            tls: None,
-            may_relay: false,
-        },
-    }
 }
 
 /// A host with anna, whose mail goes straight to her mailbox, and bob, who

@@ -67,10 +67,12 @@ fn peers_root() -> PathBuf {
 fn peer_libraries(root: &Path) -> String {
     let usr_lib = root.join("usr/lib");
     let triplet = format!("{}-linux-gnu", env::consts::ARCH);
-    // courier-authlib, which maildrop needs, lies in `usr/lib` itself.
+    // courier-authlib, which maildrop needs, lies in `usr/lib` itself, and
+    // Postfix keeps its own.
     [
         usr_lib.join(&triplet),
         root.join("lib").join(&triplet),
+        usr_lib.join("postfix"),
         usr_lib,
     ]
     .map(|folder| folder.display().to_string())

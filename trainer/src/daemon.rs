@@ -96,6 +96,24 @@ async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Only watches, learns and rotates, inside another program, until `stopping`
+/// turns to true: without sockets and signals of its own.
+///
+/// # Errors
+/// When the system refuses what all mailboxes need.
+pub async fn watch(config: Arc<Config>, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let mut keeper = Keeper::new(config, Arc::default())?;
+    loop {
+        tokio::select! {
+            // An error means that nobody is left to stop us.
+            _ = stopping.wait_for(|stop| *stop) => break,
+            () = keeper.step() => {}
+        }
+    }
+    keeper.drain().await;
+    Ok(())
+}
+
 async fn either([one, other]: &mut [Signal; 2]) {
     tokio::select! {
         _ = one.recv() => {}

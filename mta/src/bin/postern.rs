@@ -7,9 +7,20 @@ use std::time::SystemTime;
 
 use clap::Parser;
 use mta::cli::{Args, arguments, run};
+use tracing::Level;
 
 fn main() -> ExitCode {
     let args = Args::parse_from(arguments(env::args_os()));
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(if args.verbose {
+            Level::DEBUG
+        } else {
+            Level::INFO
+        })
+        .init();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let done = run(args, SystemTime::now(), &mut out).and_then(|code| {
         out.flush()?;

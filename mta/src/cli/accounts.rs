@@ -1,7 +1,7 @@
 //! What the commands share: where the host is, TOML in and out, and `--json`.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -20,6 +20,11 @@ impl Places {
     /// The host whose folder is `data`.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self { data: data.into() }
+    }
+
+    /// The folder of all.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The database of the accounts.

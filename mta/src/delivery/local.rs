@@ -24,6 +24,10 @@ use crate::Error;
 use crate::accounts::{Accounts, Directory, Extension, OverQuota, User};
 use crate::smtp::{LocalPart, Mailbox, Reply, ReversePath};
 
+/// Where mail goes that nothing is said of, and where spam goes.
+pub(crate) const INBOX: &str = "INBOX";
+pub(crate) const JUNK: &str = "Junk";
+
 /// Delivers to the users of a host.
 #[derive(Debug)]
 pub struct Deliverer {
@@ -201,7 +205,7 @@ impl Deliverer {
             .homes()
             .mailbox(&job.user.address)
             .map_err(|e| failed(&e))?;
-        let name = if job.is_junk { "Junk" } else { "INBOX" };
+        let name = if job.is_junk { JUNK } else { INBOX };
         let above = above(job);
         let mut message = job.content.with(above.as_bytes(), job.fields.as_bytes());
         let counts = self.make_room(job, &folders, message.len())?;

@@ -365,6 +365,7 @@ impl Inner {
             is_junk,
             now: incoming.now,
         })?;
+        self.rotate(user, is_junk, incoming.now);
         let (id, to) = (incoming.id, address.to_string());
         let place = delivered.places.join(", ");
         info!(queue_id = id, forward_path = to, place, "delivered");

@@ -2,8 +2,11 @@
 //! before anything else happens; then its sender is told what must be told.
 
 use std::fs::File;
+use std::future::{Future, poll_fn};
 use std::io::{self, Read};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use classifier::modern::Features;
@@ -34,31 +37,84 @@ struct Work {
 /// should that fail too, it ends there.
 const DOUBLE_BOUNCE: &str = "double bounce";
 
+/// When a message is to be worked on again.
+pub(super) struct Next {
+    pub(super) due: Option<u64>,
+    /// Ends when one of its destinations may have room: until then it is of no
+    /// use to look at it again.
+    pub(super) room: Option<Room>,
+}
+
+type Room = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Works on a message, and tells when it is due again.
-pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Option<u64>> {
+pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Next> {
     let (host, name) = (Arc::clone(inner), id.to_owned());
     let begun = blocking(move || host.begin(&name, SystemTime::now())).await?;
+    let mut room = None;
     let Some(mut work) = begun else {
-        return Ok(None);
+        return Ok(Next { due: None, room });
     };
-    let mut results = Vec::new();
-    for (domain, numbers) in std::mem::take(&mut work.remote) {
+    let mut parcels = std::mem::take(&mut work.remote);
+    if let Some(way_out) = &inner.way_out {
+        parcels.retain(|(domain, _)| match way_out.room(domain) {
+            None => true,
+            full => {
+                room = full;
+                false
+            }
+        });
+    }
+    // Side by side, so that no destination waits for another.
+    let sent = parcels.iter().map(|(domain, numbers)| {
         let entry = &work.taken.entry;
         let recipients: Vec<&Recipient> = numbers.iter().map(|n| &entry.recipients[*n]).collect();
-        let parcel = Parcel {
-            domain: &domain,
-            entry,
-            recipients: &recipients,
-            message: &work.bytes,
-        };
-        let replies = match &inner.way_out {
-            Some(way_out) => way_out.deliver(parcel).await,
-            None => vec![Err(no_way_out()); numbers.len()],
-        };
-        results.extend(numbers.iter().copied().zip(replies));
-    }
+        let bytes = &work.bytes;
+        async move {
+            let parcel = Parcel {
+                domain,
+                entry,
+                recipients: &recipients,
+                message: bytes,
+            };
+            let replies = match &inner.way_out {
+                Some(way_out) => way_out.deliver(parcel).await,
+                None => vec![Err(no_way_out()); numbers.len()],
+            };
+            (numbers, replies)
+        }
+    });
+    let sent = join_all(sent).await.into_iter();
+    let results = sent.flat_map(|(numbers, replies)| numbers.iter().copied().zip(replies));
+    let results = results.collect();
     let host = Arc::clone(inner);
-    blocking(move || host.end(work, results)).await
+    let due = blocking(move || host.end(work, results)).await?;
+    Ok(Next { due, room })
+}
+
+/// All results, in order, of futures that run side by side.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures
+        .map(|future| (Some(Box::pin(future)), None))
+        .collect();
+    poll_fn(|context| {
+        for (future, result) in &mut futures {
+            if let Some(running) = future
+                && let Poll::Ready(output) = running.as_mut().poll(context)
+            {
+                (*future, *result) = (None, Some(output));
+            }
+        }
+        match futures.iter().all(|(future, _)| future.is_none()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    futures
+        .into_iter()
+        .filter_map(|(_, result)| result)
+        .collect()
 }
 
 async fn blocking<T: Send + 'static>(
@@ -140,6 +196,7 @@ impl Inner {
             is_junk,
             now: work.now,
         })?;
+        self.rotate(&user, is_junk, work.now);
         let mut places = places;
         for forward in forwards {
             let to = forward.recipients.iter().map(ToString::to_string);
@@ -205,62 +262,55 @@ impl Inner {
         let entry = &work.taken.entry;
         let arrived = entry.arrived;
         let to = entry.recipients[n].address.to_string();
-        let event = match result {
+        let (what, reason, event, told) = match result {
             Ok(place) => {
-                info!(
-                    queue_id = work.taken.id,
-                    forward_path = to,
-                    place,
-                    "delivered"
-                );
-                let text = place.clone();
-                self.note(
-                    &work.taken.id,
-                    work.now,
-                    journal::Event::Delivered { to, place },
-                );
-                Event::Done(n, text)
+                let told = journal::Event::Delivered {
+                    to: to.clone(),
+                    place: place.clone(),
+                };
+                ("delivered", place.clone(), Event::Done(n, place), told)
             }
             Err(reply)
                 if reply.code.is_permanent() || self.settings.schedule.is_last(arrived, now) =>
             {
-                let reason = if reply.code.is_permanent() {
-                    reply.to_string()
-                } else {
-                    format!("{reply} (tried until it was too old)")
+                let mut reason = reply.to_string();
+                if !reply.code.is_permanent() {
+                    reason.push_str(" (tried until it was too old)");
+                }
+                let told = journal::Event::Failed {
+                    to: to.clone(),
+                    reason: reason.clone(),
                 };
-                info!(
-                    queue_id = work.taken.id,
-                    forward_path = to,
-                    reason,
-                    "delivery failed"
-                );
-                let text = reason.clone();
-                self.note(
-                    &work.taken.id,
-                    work.now,
-                    journal::Event::Failed { to, reason },
-                );
-                Event::Failed(n, text)
+                (
+                    "delivery failed",
+                    reason.clone(),
+                    Event::Failed(n, reason),
+                    told,
+                )
             }
             Err(reply) => {
                 let next = self.settings.schedule.next_attempt(channel, arrived, now);
                 let reason = reply.to_string();
-                info!(
-                    queue_id = work.taken.id,
-                    forward_path = to,
-                    reason,
-                    "delivery deferred"
-                );
-                let text = reason.clone();
-                self.note(
-                    &work.taken.id,
-                    work.now,
-                    journal::Event::Deferred { to, reason, next },
-                );
-                Event::Deferred(n, next, text)
+                let told = journal::Event::Deferred {
+                    to: to.clone(),
+                    reason: reason.clone(),
+                    next,
+                };
+                (
+                    "delivery deferred",
+                    reason.clone(),
+                    Event::Deferred(n, next, reason),
+                    told,
+                )
             }
         };
+        info!(
+            queue_id = work.taken.id,
+            forward_path = to,
+            reason,
+            "{what}"
+        );
+        self.note(&work.taken.id, work.now, told);
         work.taken.note(&[Record { at: now, event }])
     }
 

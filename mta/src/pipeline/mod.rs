@@ -6,6 +6,7 @@
 //! | `accept` | what is done with a message before it is answered |
 //! | `attempt` | what is done with a queued one |
 //! | `runner` | when it is done |
+//! | `rotation` | what goes when a folder is full |
 //! | [`clamd`] | whether it is harmful |
 //! | [`verdict`] | whether a user's model calls it spam |
 //!
@@ -17,6 +18,7 @@
 mod accept;
 mod attempt;
 pub mod clamd;
+mod rotation;
 mod runner;
 #[cfg(test)]
 mod tests;
@@ -45,7 +47,7 @@ use crate::remote::WayOut;
 use crate::smtp::{Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Reply, ReversePath};
 
 /// What can be said of the host's dealings with mail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What it calls itself: `mx.example.org`.
     pub host: String,
@@ -61,6 +63,9 @@ pub struct Settings {
     pub programs: Limits,
     /// How large the journal may grow. Default: 64 MiB.
     pub journal_bytes: u64,
+    /// What bmfd is told: its quotas hold at each delivery. Default: nothing
+    /// is rotated here.
+    pub learning: Option<Arc<trainer::config::Config>>,
 }
 
 /// What becomes of harmful mail.
@@ -97,6 +102,7 @@ impl Settings {
             schedule: Schedule::default(),
             programs: Limits::default(),
             journal_bytes: 64 << 20,
+            learning: None,
         }
     }
 }

@@ -15,11 +15,12 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
-use super::attempt::attempt;
+use super::attempt::{Next, attempt};
 use super::{Inner, Postern, seconds};
 
-/// So many messages are worked on at once.
-const MAX_ATTEMPTS: usize = 40;
+/// So many messages are worked on at once, each of them in memory. One
+/// destination takes no more than 40 of them.
+const MAX_ATTEMPTS: usize = 100;
 /// How often it is looked whether another program changed the queue.
 const LOOK: Duration = Duration::from_secs(1);
 /// After trouble of our own with a message.
@@ -163,7 +164,10 @@ impl Postern {
     /// Works on what is due, one message after the other, until nothing is.
     pub async fn run_due(&self) {
         while let Ok(id) = self.inner.agenda.next(seconds(SystemTime::now())) {
-            let due = try_once(&self.inner, &id).await;
+            let Next { due, room } = try_once(&self.inner, &id).await;
+            if let Some(room) = room {
+                room.await;
+            }
             self.inner.agenda.done(&id, due);
         }
     }
@@ -174,18 +178,25 @@ impl Postern {
         };
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            let due = try_once(&inner, &id).await;
-            inner.agenda.done(&id, due);
+            let Next { due, room } = try_once(&inner, &id).await;
             drop(permit);
+            // Without holding up what goes elsewhere.
+            if let Some(room) = room {
+                room.await;
+            }
+            inner.agenda.done(&id, due);
         });
     }
 }
 
 /// An attempt, and when the next one is due.
-async fn try_once(inner: &Arc<Inner>, id: &str) -> Option<u64> {
+async fn try_once(inner: &Arc<Inner>, id: &str) -> Next {
     attempt(inner, id).await.unwrap_or_else(|error| {
         error!(queue_id = id, %error, "an attempt came to nothing");
-        Some(seconds(SystemTime::now()) + PAUSE)
+        Next {
+            due: Some(seconds(SystemTime::now()) + PAUSE),
+            room: None,
+        }
     })
 }
 

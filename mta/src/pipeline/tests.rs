@@ -523,7 +523,7 @@ async fn what_is_deferred_waits_and_is_given_up_when_it_is_too_old() {
             .unwrap();
     };
     age(9_000);
-    assert!(attempt(&test.host.inner, id).await.unwrap().is_some());
+    assert!(attempt(&test.host.inner, id).await.unwrap().due.is_some());
     assert_eq!(test.elsewhere.0.lock().unwrap().len(), 1);
     let text = fs::read_to_string(test.host.queue().disk().path().join(id)).unwrap();
     fs::write(
@@ -545,7 +545,7 @@ async fn what_is_deferred_waits_and_is_given_up_when_it_is_too_old() {
         .unwrap()
         .note(&[retry])
         .unwrap();
-    assert_eq!(attempt(&test.host.inner, id).await.unwrap(), None);
+    assert_eq!(attempt(&test.host.inner, id).await.unwrap().due, None);
     assert_eq!(test.n_queued(), 1, "the report");
     test.host.run_due().await;
     let report = &test.mail("anna", "")[0];
@@ -618,5 +618,26 @@ async fn programs_need_leave_and_their_failures_count() {
     assert!(
         text.contains("451 4.7.0 this user's instructions name a program"),
         "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_that_fills_a_folder_makes_room_in_it() {
+    let text = "[rotation.Junk]\nmax_messages = 2\n[database]\npath = '/nonexistent/models'";
+    let config = trainer::config::Config::parse(text, Path::new("bmfd.toml")).unwrap();
+    let test = Test::with(|settings| settings.learning = Some(Arc::new(config)));
+    for n in 0..5 {
+        let text = [SPAM, format!("{n}\n").as_bytes()].concat();
+        let answer = test.send("x@example.net", &["anna@example.org"], &text);
+        assert_eq!(answer.await, "250 2.0.0");
+        assert!(
+            test.mail("anna", ".Junk").len() <= 2,
+            "however fast it comes"
+        );
+    }
+    let left = test.mail("anna", ".Junk");
+    assert!(
+        left[0].ends_with("\n3\n") && left[1].ends_with("\n4\n"),
+        "{left:#?}"
     );
 }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use super::{Entry, Recipient, State};
 use crate::delivery::content::header_section;
+use crate::remote::REPORTS;
 use crate::smtp::{Body, Notify, Return, trace};
 
 /// What a report is about.
@@ -41,7 +42,7 @@ pub fn concerned(about: About, entry: &Entry) -> Vec<&Recipient> {
         let fits = match &recipient.state {
             State::Failed { is_reported, .. } => about == About::Failure && !is_reported,
             State::Open { attempts, .. } => about == About::Delay && *attempts > 0,
-            State::Done(_) => about == About::Success,
+            State::Done(place) => about == About::Success && !place.ends_with(REPORTS),
         };
         fits && is_wanted(about, recipient.notify)
     };

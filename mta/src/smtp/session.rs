@@ -45,6 +45,8 @@ pub struct Settings {
     pub host: Arc<str>,
     /// LMTP in place of SMTP.
     pub lmtp: bool,
+    /// Clients are programs of this machine; the trace field says so.
+    pub local: bool,
     /// Whether the driver can start TLS.
     pub starttls: bool,
     /// What a client may ask for.
@@ -57,6 +59,7 @@ impl Settings {
         Arc::new(Self {
             host: host.into(),
             lmtp: false,
+            local: false,
             starttls: false,
             limits: Limits::default(),
         })
@@ -64,10 +67,10 @@ impl Settings {
 
     /// What a client speaks before it has said more.
     fn protocol(&self) -> Protocol {
-        if self.lmtp {
-            Protocol::Lmtp
-        } else {
-            Protocol::Smtp
+        match self {
+            Self { lmtp: true, .. } => Protocol::Lmtp,
+            Self { local: true, .. } => Protocol::Local,
+            _ => Protocol::Smtp,
         }
     }
 }

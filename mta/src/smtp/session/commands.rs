@@ -121,7 +121,10 @@ impl Session {
             return Step::Again;
         }
         self.client.helo = Some(String::from_utf8_lossy(arguments).into_owned());
-        self.client.protocol = protocol;
+        self.client.protocol = match self.settings.local {
+            true => Protocol::Local,
+            false => protocol,
+        };
         // RFC 5321 §4.1.4: as RSET.
         self.reset();
         let mut text = self.settings.host.to_string();

@@ -1,0 +1,101 @@
+//! Any bytes from a client, cut anywhere: nothing panics, memory stays within
+//! bounds, and the replies and messages do not depend on the cuts.
+//!
+//! The protocol is compiled from its sources, not as a part of the crate, so
+//! that neither RocksDB nor tokio must be instrumented.
+#![no_main]
+#![allow(dead_code, missing_docs)]
+
+#[path = "../../src/handover.rs"]
+mod handover;
+#[path = "../../src/message.rs"]
+mod message;
+#[path = "../../src/smtp.rs"]
+mod smtp;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handover::{Answer, Decision, Refusal};
+use libfuzzer_sys::fuzz_target;
+use smtp::session::{Action, Outcome, Session, Settings};
+use smtp::{Limits, Reply, Tls};
+
+/// What a client and the host have seen.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    output: Vec<u8>,
+    messages: Vec<(usize, Vec<u8>)>,
+}
+
+fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
+    let mut now = Instant::now();
+    let mut session = Session::new(Arc::clone(settings), None, false, now);
+    let mut seen = Seen::default();
+    let mut message = Vec::new();
+    for piece in std::iter::once(&b""[..]).chain(pieces) {
+        now += Duration::from_millis(1);
+        session.receive(now, piece);
+        while let Some(action) = session.poll() {
+            match action {
+                Action::Send(bytes) => seen.output.extend(bytes),
+                Action::Store(bytes) => message.extend_from_slice(bytes),
+                Action::Discard => message.clear(),
+                Action::CheckRecipient(recipient) => {
+                    let refused = recipient.forward_path.to_string().starts_with('n');
+                    let decision = match refused {
+                        true => Decision::Refuse(Refusal {
+                            reply: Reply::new(550, (5, 1, 1), "no such user"),
+                            reason: String::new(),
+                        }),
+                        false => Decision::Accept,
+                    };
+                    session.resume(now, Outcome::Recipient(decision));
+                }
+                Action::Commit(envelope) => {
+                    assert!(!envelope.recipients.is_empty());
+                    seen.messages.push((envelope.recipients.len(), std::mem::take(&mut message)));
+                    let reply = Reply::new(250, (2, 0, 0), "taken");
+                    let each = vec![reply; envelope.recipients.len()];
+                    session.resume(now, Outcome::Committed(Answer::Each(each)));
+                }
+                Action::StartTls => {
+                    let tls = Tls { version: "TLSv1.3", cipher: "x" };
+                    session.resume(now, Outcome::TlsStarted(tls));
+                }
+                Action::Close => return seen,
+            }
+            assert!(message.len() <= 4096);
+        }
+    }
+    seen
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(([flags, cut], stream)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let settings = Arc::new(Settings {
+        host: "mx".into(),
+        lmtp: flags & 1 != 0,
+        local: flags & 2 != 0,
+        starttls: flags & 4 != 0,
+        limits: Limits {
+            message_octets: 2000,
+            header_octets: 500,
+            line_octets: 300,
+            recipients: 3,
+            hops: 3,
+            errors: 5,
+            idle_commands: 10,
+            ..Limits::default()
+        },
+    });
+    let whole = run(&settings, std::iter::once(stream));
+    let cut = usize::from(*cut).max(1);
+    let pieces = run(&settings, stream.chunks(cut));
+    // What follows STARTTLS counts or not by when it came, and must.
+    if !settings.starttls {
+        assert_eq!(whole, pieces, "in pieces of {cut}");
+    }
+});

@@ -1,0 +1,143 @@
+//! `postern check`: whether everything fits, before the server is started.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::accounts::{Accounts, Homes};
+use crate::config::{Config, Endpoint};
+use crate::message::Message;
+use crate::queue::Queue;
+use crate::queue::disk::Folder;
+use crate::server::tls::Certificate;
+
+/// What was found, each with `ok` or what is wrong.
+struct Report<'a> {
+    out: &'a mut dyn Write,
+    is_wrong: bool,
+}
+
+impl Report<'_> {
+    fn line(&mut self, what: &str, found: Result<String, String>) -> anyhow::Result<()> {
+        match found {
+            Ok(text) => writeln!(self.out, "ok     {what}: {text}")?,
+            Err(text) => {
+                self.is_wrong = true;
+                writeln!(self.out, "wrong  {what}: {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints what is configured and what is wrong with it; the exit code is 1
+/// when something is.
+///
+/// # Errors
+/// When the configuration cannot be read, or the output fails.
+pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
+    let config = Config::read(path)?;
+    let mut report = Report {
+        out,
+        is_wrong: false,
+    };
+    report.line("host", Ok(config.pipeline.host.clone()))?;
+    report.line("listens", Ok(listens(&config)))?;
+    let networks = config.relay_networks.iter().map(ToString::to_string);
+    let networks: Vec<String> = networks.collect();
+    report.line("relays for", Ok(networks.join(", ")))?;
+    report.line("accounts", accounts(&config))?;
+    report.line("queue", queue(&config))?;
+    report.line("certificate", certificate(&config))?;
+    report.line("virus scanner", scanner(&config))?;
+    report.line("routes", routes(&config))?;
+    Ok(i32::from(report.is_wrong))
+}
+
+fn listens(config: &Config) -> String {
+    let listening = &config.listening;
+    let smtp = listening.smtp.iter().map(ToString::to_string);
+    let lmtp = listening.lmtp.iter().map(|endpoint| match endpoint {
+        Endpoint::Tcp(address) => format!("{address} (LMTP)"),
+        Endpoint::Unix(path) => format!("{} (LMTP)", path.display()),
+    });
+    let local = listening
+        .local
+        .iter()
+        .map(|path| path.display().to_string());
+    smtp.chain(lmtp).chain(local).collect::<Vec<_>>().join(", ")
+}
+
+fn accounts(config: &Config) -> Result<String, String> {
+    let path = config.data.join("accounts.db");
+    if !path.exists() {
+        return Err(format!(
+            "{} is not there; `postern init DOMAIN` makes a host",
+            path.display()
+        ));
+    }
+    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")));
+    let counted = accounts.and_then(|accounts| {
+        let (domains, users) = (accounts.domains()?.len(), accounts.users(None)?.len());
+        Ok((domains, users))
+    });
+    match counted.map_err(|error| error.to_string())? {
+        (0, _) => Err("there is no domain; `postern domain add` enters one".into()),
+        (domains, users) => Ok(format!("{domains} domains, {users} users")),
+    }
+}
+
+fn queue(config: &Config) -> Result<String, String> {
+    let path = config.data.join("queue");
+    if !path.exists() {
+        return Ok("empty".into());
+    }
+    let folder = Folder::open(&path).map_err(|error| error.to_string())?;
+    let ids = Queue::new(folder)
+        .ids()
+        .map_err(|error| error.to_string())?;
+    Ok(format!("{} messages", ids.len()))
+}
+
+fn certificate(config: &Config) -> Result<String, String> {
+    if !config.tls.is_there() {
+        return Ok("none, mail comes in clear".into());
+    }
+    let path = config.tls.certificate.display().to_string();
+    let read = Certificate::read(&config.tls.certificate, &config.tls.key);
+    read.map(|_| path).map_err(|error| error.to_string())
+}
+
+fn scanner(config: &Config) -> Result<String, String> {
+    let Some(clamd) = &config.pipeline.clamd else {
+        return Ok("none".into());
+    };
+    let mut message = Message::new(&config.data);
+    let asked = message
+        .write(b"Subject: postern check\n\nA scan of nothing\n")
+        .and_then(|()| clamd.scan(&message));
+    match asked {
+        Ok(_) => Ok(clamd.address.to_string()),
+        Err(error) => Err(format!("{}: {error}", clamd.address)),
+    }
+}
+
+fn routes(config: &Config) -> Result<String, String> {
+    let routes = &config.remote.routes;
+    let needs_trust = routes.iter().any(|route| route.credentials.is_some());
+    let ca_file = &config.remote.ca_file;
+    if needs_trust && !ca_file.is_file() {
+        return Err(format!(
+            "{} is not there, so no relay with a password can be believed; see remote.ca_file",
+            ca_file.display()
+        ));
+    }
+    let said = routes
+        .iter()
+        .map(|route| format!("{} by {}:{}", route.domain, route.host, route.port));
+    let said: Vec<String> = said.collect();
+    Ok(if said.is_empty() {
+        "none, mail goes where the DNS says".into()
+    } else {
+        said.join(", ")
+    })
+}

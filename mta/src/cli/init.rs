@@ -1,0 +1,303 @@
+//! `postern init`: a host for a domain, from nothing to ready to serve; or
+//! nothing at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use nix::unistd::{Uid, User};
+
+use super::accounts::{self, Places};
+use crate::accounts::{self as model, Address, UserSettings};
+use crate::config::Config;
+use crate::smtp;
+
+/// What a new host is to be.
+#[derive(Args, Debug)]
+pub struct Init {
+    /// The domain whose mail it receives
+    #[arg(value_parser = accounts::domain)]
+    domain: String,
+    /// What the host is called in the DNS; by default mail.DOMAIN
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    host: Option<String>,
+    /// The system's user who keeps the mail; by default postern, who is made if
+    /// there is none, when root calls, else whoever calls
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+}
+
+/// What was made, and goes again unless all was made.
+#[derive(Default)]
+struct Made {
+    paths: Vec<PathBuf>,
+    user: Option<String>,
+    is_whole: bool,
+}
+
+/// The sample, which says the defaults.
+const SAMPLE: &str = include_str!("../../../docs/postern.toml");
+
+/// Does it, and prints what to do next.
+///
+/// # Errors
+/// With the reason; everything is as before then.
+pub fn run(init: &Init, config: &Path, data: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
+    ensure!(
+        !config.exists(),
+        "{} is there already; remove it to begin anew, or change it",
+        config.display()
+    );
+    let is_used = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
+    ensure!(
+        !is_used,
+        "{} is not empty; choose another folder with --data",
+        data.display()
+    );
+    let data = &std::path::absolute(data)?;
+    let host = match &init.host {
+        Some(host) => host.clone(),
+        None => host_name(&format!("mail.{}", init.domain)).map_err(anyhow::Error::msg)?,
+    };
+    let mut made = Made::default();
+    let user = made.owner(init.user.as_deref())?;
+    made.furnish(&init.domain, &host, data)?;
+    if let Some(user) = &user {
+        give(data, user)?;
+    }
+    let text = sample(
+        &init.domain,
+        &host,
+        data,
+        user.as_ref().map(|user| user.name.as_str()),
+    );
+    Config::parse(&text, config).context("the configuration that was to be written is wrong")?;
+    made.file(config, 0o644, text.as_bytes())?;
+    made.is_whole = true;
+    tell(&init.domain, &host, config, data, out)
+}
+
+fn tell(
+    domain: &str,
+    host: &str,
+    config: &Path,
+    data: &Path,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let named = match config == Path::new(crate::config::PATH) {
+        true => String::new(),
+        false => format!(" --config {}", config.display()),
+    };
+    writeln!(
+        out,
+        "{domain} has a host: its configuration is {}, everything else lies in {}.\n\n\
+         Next:\n  \
+         postern{named} user add anna@{domain}   gives somebody a mailbox\n  \
+         postern{named} check                    looks whether everything fits\n  \
+         postern{named} serve                    receives mail\n\n\
+         In the DNS:\n  \
+         {domain}. MX 10 {host}.\n  \
+         {host}. A and AAAA: the addresses of this machine, which lead back to {host}\n\n\
+         The certificate was made here, and nobody else vouches for it. Name a better one in\n\
+         [tls] of the configuration; a virus scanner goes into [scanner].",
+        config.display(),
+        data.display(),
+    )?;
+    Ok(())
+}
+
+impl Made {
+    /// Whose the mail will be; `None`: of whoever calls.
+    fn owner(&mut self, wanted: Option<&str>) -> anyhow::Result<Option<User>> {
+        if !Uid::effective().is_root() {
+            ensure!(
+                wanted.is_none(),
+                "only root can give the mail to another user"
+            );
+            return Ok(None);
+        }
+        let name = wanted.unwrap_or("postern");
+        if let Some(user) = User::from_name(name)? {
+            return Ok(Some(user));
+        }
+        ensure!(wanted.is_none(), "there is no user {name}");
+        let output = Command::new("useradd")
+            .args(["--system", "--user-group", "--no-create-home"])
+            .args(["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"])
+            .arg(name)
+            .output()
+            .context("cannot call useradd; make a user yourself and name it with --user")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("cannot make the user {name}: {}", said.trim());
+        }
+        self.user = Some(name.to_owned());
+        let user = User::from_name(name)?;
+        Ok(Some(
+            user.with_context(|| format!("there is no user {name}"))?,
+        ))
+    }
+
+    fn furnish(&mut self, domain: &str, host: &str, data: &Path) -> anyhow::Result<()> {
+        let missing = data.ancestors().take_while(|folder| !folder.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        for folder in missing.into_iter().rev() {
+            // Others must pass through the folders above.
+            let mode = if folder == data { 0o700 } else { 0o755 };
+            self.folder(&folder, mode)?;
+        }
+        let tls = data.join("tls");
+        self.folder(&tls, 0o700)?;
+        let pair = rcgen::generate_simple_self_signed(vec![host.to_owned()])
+            .context("cannot make a certificate")?;
+        self.file(&tls.join("cert.pem"), 0o644, pair.cert.pem().as_bytes())?;
+        let key = pair.signing_key.serialize_pem();
+        self.file(&tls.join("key.pem"), 0o600, key.as_bytes())?;
+        for name in ["accounts.db", "accounts.db-wal", "accounts.db-shm", "mail"] {
+            self.paths.push(data.join(name));
+        }
+        let accounts = Places::new(data).open()?;
+        let postmaster = Address::new("postmaster", domain);
+        accounts.homes().mailbox(&postmaster)?;
+        accounts.change(|change| {
+            change.put_domain(&model::Domain {
+                name: domain.to_owned(),
+                ..model::Domain::default()
+            })?;
+            change.put_user(&model::User {
+                address: postmaster,
+                settings: UserSettings::default(),
+            })
+        })?;
+        Ok(())
+    }
+
+    fn folder(&mut self, path: &Path, mode: u32) -> anyhow::Result<()> {
+        fs::DirBuilder::new()
+            .mode(mode)
+            .create(path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        self.paths.push(path.to_owned());
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
+        let cannot = || format!("cannot write {}", path.display());
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create_new(true).mode(mode).open(path);
+        let mut file = opened.with_context(cannot)?;
+        self.paths.push(path.to_owned());
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        written.with_context(cannot)
+    }
+}
+
+impl Drop for Made {
+    /// What cannot be taken back stays, and the error that led here is told.
+    fn drop(&mut self) {
+        if self.is_whole {
+            return;
+        }
+        for path in self.paths.iter().rev() {
+            let _ = match path.is_dir() {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            };
+        }
+        if let Some(user) = &self.user {
+            let _ = Command::new("userdel").arg(user).output();
+        }
+    }
+}
+
+/// Gives a folder with everything in it to a user.
+fn give(folder: &Path, user: &User) -> anyhow::Result<()> {
+    let cannot = || format!("cannot give {} to {}", folder.display(), user.name);
+    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+    chown(folder, Some(uid), Some(gid)).with_context(cannot)?;
+    for entry in fs::read_dir(folder).with_context(cannot)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            give(&path, user)?;
+        } else {
+            chown(&path, Some(uid), Some(gid)).with_context(cannot)?;
+        }
+    }
+    File::open(folder)?.sync_all().with_context(cannot)
+}
+
+/// The commented file for this host.
+fn sample(domain: &str, host: &str, data: &Path, user: Option<&str>) -> String {
+    let said = |key: &str, value: &str| format!("{key} = {}", toml::Value::from(value));
+    let mut text = SAMPLE
+        .replace("host = \"mail.example.org\"", &said("host", host))
+        .replace("#: domain = \"example.org\"", &said("domain", domain))
+        .replace(
+            "data = \"/var/lib/postern\"",
+            &said("data", &data.display().to_string()),
+        );
+    if let Some(user) = user {
+        text = text.replace("#: user = \"postern\"", &said("user", user));
+    }
+    text
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    let domain = smtp::Domain::parse(text).map_err(|error| error.to_string())?;
+    let name = domain.name().filter(|name| name.contains('.'));
+    name.map(str::to_owned)
+        .ok_or_else(|| format!("{text:?} is no full name such as mail.example.org"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn init(domain: &str, dir: &Path) -> anyhow::Result<String> {
+        let init = Init {
+            domain: domain.into(),
+            host: None,
+            user: Uid::effective().is_root().then(|| "root".to_owned()),
+        };
+        let mut out = Vec::new();
+        run(&init, &dir.join("p.toml"), &dir.join("a/data"), &mut out)?;
+        Ok(String::from_utf8(out)?)
+    }
+
+    #[test]
+    fn a_host_is_made_once_and_its_configuration_is_the_sample() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = init("example.org", dir.path()).unwrap();
+        assert!(said.contains("user add anna@example.org"), "{said}");
+        let config = Config::read(&dir.path().join("p.toml")).unwrap();
+        assert_eq!(config.pipeline.host, "mail.example.org");
+        assert_eq!(config.data, dir.path().join("a/data"));
+        assert!(config.tls.is_there());
+        let again = init("example.org", dir.path()).unwrap_err();
+        assert!(again.to_string().contains("is there already"), "{again}");
+        assert!(
+            dir.path()
+                .join("a/data/mail/example.org/postmaster/Maildir/.Junk/new")
+                .is_dir()
+        );
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        // The configuration comes last, and its folder is missing.
+        let init = Init {
+            domain: "example.org".into(),
+            host: Some("mx.example.org".into()),
+            user: Uid::effective().is_root().then(|| "root".to_owned()),
+        };
+        let config = dir.path().join("missing/p.toml");
+        let error = run(&init, &config, &dir.path().join("a/b"), &mut Vec::new());
+        assert!(error.unwrap_err().to_string().contains("cannot write"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

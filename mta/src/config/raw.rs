@@ -1,0 +1,137 @@
+//! The configuration as it stands in the file.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::{Spanned, Table};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) host: Option<Spanned<String>>,
+    pub(super) domain: Option<Spanned<String>>,
+    pub(super) data: Option<Spanned<PathBuf>>,
+    pub(super) user: Option<String>,
+    pub(super) listen: Listen,
+    pub(super) smtp: Smtp,
+    pub(super) tls: Tls,
+    pub(super) scanner: Scanner,
+    pub(super) queue: Queue,
+    pub(super) remote: Remote,
+    pub(super) route: Vec<Spanned<Route>>,
+    pub(super) filter: Filter,
+    pub(super) programs: Programs,
+    pub(super) journal: Journal,
+    // bmfd's own; it says itself what is wrong with them.
+    pub(super) folders: Option<Spanned<Table>>,
+    pub(super) learning: Option<Spanned<Table>>,
+    pub(super) rotation: Option<Spanned<Table>>,
+    pub(super) watching: Option<Spanned<Table>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listen {
+    pub(super) smtp: Option<Vec<Spanned<String>>>,
+    pub(super) lmtp: Vec<Spanned<String>>,
+    pub(super) local: Option<Spanned<PathBuf>>,
+    pub(super) max_sessions: Option<NonZeroU64>,
+    pub(super) max_sessions_per_client: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Smtp {
+    pub(super) max_message_bytes: Option<NonZeroU64>,
+    pub(super) max_recipients: Option<NonZeroU64>,
+    pub(super) command_seconds: Option<NonZeroU64>,
+    pub(super) message_seconds: Option<NonZeroU64>,
+    pub(super) max_errors: Option<NonZeroU64>,
+    pub(super) relay_networks: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) certificate: Option<Spanned<PathBuf>>,
+    pub(super) key: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Scanner {
+    pub(super) clamd: Option<Spanned<String>>,
+    pub(super) virus: Virus,
+    pub(super) when_down: WhenDown,
+    pub(super) patience_seconds: Option<NonZeroU64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Virus {
+    #[default]
+    Refuse,
+    Discard,
+    Quarantine,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WhenDown {
+    #[default]
+    Defer,
+    Pass,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Queue {
+    pub(super) lifetime_hours: Option<u32>,
+    pub(super) warn_after_hours: Option<u32>,
+    pub(super) longest_pause_seconds: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Remote {
+    pub(super) dns: Option<Vec<Spanned<String>>>,
+    pub(super) connections_per_destination: Option<NonZeroU64>,
+    pub(super) connect_seconds: Option<NonZeroU64>,
+    pub(super) reply_seconds: Option<NonZeroU64>,
+    pub(super) dead_seconds: Option<u64>,
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+    pub(super) port: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) domain: Spanned<String>,
+    pub(super) host: Spanned<String>,
+    pub(super) port: Option<u16>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) password_file: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Filter {
+    pub(super) model_cache_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Programs {
+    pub(super) seconds: Option<NonZeroU64>,
+    pub(super) memory_bytes: Option<NonZeroU64>,
+    pub(super) file_bytes: Option<NonZeroU64>,
+    pub(super) path: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Journal {
+    pub(super) max_bytes: Option<NonZeroU64>,
+}

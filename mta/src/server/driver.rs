@@ -1,0 +1,181 @@
+//! Does what a session says, until it says to close.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use super::stream::Stream;
+use super::tls::{self, Certificate};
+use crate::handover::{Decision, Host};
+use crate::message::Message;
+use crate::smtp::session::{Action, Outcome, Session};
+use crate::smtp::{ReversePath, Tls};
+
+/// What a driver needs besides its client.
+#[derive(Debug)]
+pub struct Surroundings<H> {
+    /// Who decides, and takes messages.
+    pub host: Arc<H>,
+    /// Where large messages lie while they come in.
+    pub spool: Box<Path>,
+    /// For STARTTLS.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Turns to true when the server ends.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// After this, clients that are still sending when the server ends are cut
+/// off: they were promised nothing.
+pub const GRACE: Duration = Duration::from_secs(30);
+/// For writing a reply, and for the TLS handshake: RFC 5321 §4.5.3.2 gives a
+/// server 5 minutes; so long no client is without reading.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Read at once; one buffer for each thread, since idle clients need none.
+const BUFFER: usize = 64 * 1024;
+
+/// Serves one client.
+///
+/// Dropped half-way, it leaves nothing behind unless a message is being
+/// handed over, which the host then ends without an answer.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn drive<H: Host>(
+    mut stream: Stream,
+    mut session: Session,
+    around: &Surroundings<H>,
+) -> io::Result<()> {
+    let mut message = Message::new(&*around.spool);
+    let mut stopping = around.stopping.clone();
+    let mut cut_off: Option<Instant> = None;
+    loop {
+        let Some(action) = session.poll() else {
+            if cut_off.is_none() && *stopping.borrow_and_update() {
+                cut_off = Some(Instant::now() + GRACE);
+                session.shut_down();
+                continue;
+            }
+            let wakes = [session.deadline(), cut_off].into_iter().flatten().min();
+            let wakes = wakes.unwrap_or_else(|| Instant::now() + PATIENCE);
+            tokio::select! {
+                n = read(&mut stream, &mut session) => if n? == 0 {
+                    debug!("the client has gone");
+                    return Ok(());
+                },
+                () = sleep_until(wakes.into()) => session.receive(Instant::now(), b""),
+                // An error means that nobody is left to stop us.
+                _ = stopping.changed(), if cut_off.is_none() => {}
+            }
+            if cut_off.is_some_and(|at| at <= Instant::now()) {
+                return Ok(());
+            }
+            continue;
+        };
+        match action {
+            Action::Send(bytes) => send(&mut stream, &bytes).await?,
+            Action::Store(bytes) => {
+                if let Err(error) = store(&mut message, bytes).await {
+                    warn!(%error, "a message cannot be stored");
+                    session.not_stored();
+                }
+            }
+            Action::Discard => message = Message::new(&*around.spool),
+            Action::CheckRecipient(recipient) => {
+                let envelope = session.envelope();
+                let from = envelope.map_or(ReversePath::Null, |e| e.reverse_path.clone());
+                let client = session.client();
+                let decided = around
+                    .host
+                    .check_recipient(client, &from, &recipient.forward_path);
+                let decision = decided.await;
+                if let Decision::Refuse(refusal) = &decision {
+                    info!(
+                        reverse_path = %from,
+                        forward_path = %recipient.forward_path,
+                        peer = client.peer.map(tracing::field::display),
+                        reply = %refusal.reply,
+                        reason = refusal.reason,
+                        "recipient refused"
+                    );
+                }
+                session.resume(Instant::now(), Outcome::Recipient(decision));
+            }
+            Action::Commit(envelope) => {
+                let whole = mem::replace(&mut message, Message::new(&*around.spool));
+                let answer = around.host.commit(*envelope, whole).await;
+                session.resume(Instant::now(), Outcome::Committed(answer));
+            }
+            Action::StartTls => {
+                let (encrypted, agreed) = start_tls(stream, around).await?;
+                stream = encrypted;
+                session.resume(Instant::now(), Outcome::TlsStarted(agreed));
+            }
+            Action::Close => {
+                let _ = timeout(PATIENCE, stream.shutdown()).await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Gives the session what has come; 0 when the client has gone.
+async fn read(stream: &mut Stream, session: &mut Session) -> io::Result<usize> {
+    thread_local! {
+        static BYTES: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+    }
+    poll_fn(|context| {
+        BYTES.with_borrow_mut(|bytes| {
+            let mut buffer = ReadBuf::new(bytes);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+            let read = buffer.filled();
+            session.receive(Instant::now(), read);
+            Poll::Ready(Ok(read.len()))
+        })
+    })
+    .await
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    let written = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    timeout(PATIENCE, written).await?
+}
+
+/// Appends to a message; the disk only from a thread that may wait for it.
+async fn store(message: &mut Message, bytes: &[u8]) -> io::Result<()> {
+    if !message.leaves_memory(bytes.len()) {
+        return message.write(bytes);
+    }
+    let mut large = mem::replace(message, Message::new(""));
+    let bytes = bytes.to_vec();
+    let written = tokio::task::spawn_blocking(move || {
+        let written = large.write(&bytes);
+        (large, written)
+    });
+    let (large, written) = written.await.map_err(io::Error::other)?;
+    *message = large;
+    written
+}
+
+async fn start_tls<H>(stream: Stream, around: &Surroundings<H>) -> io::Result<(Stream, Tls)> {
+    let (Stream::Tcp(plain), Some(certificate)) = (stream, &around.certificate) else {
+        return Err(io::Error::other("TLS is not for this connection"));
+    };
+    let accepted = timeout(PATIENCE, certificate.acceptor().accept(plain));
+    let encrypted = accepted.await??;
+    let agreed = tls::agreed(encrypted.get_ref().1);
+    Ok((Stream::Tls(Box::new(encrypted)), agreed))
+}

@@ -1,0 +1,248 @@
+//! Who may connect: a bounded number of clients, and of each address.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::net::SendFlags;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::mpsc;
+use tracing::{Instrument, debug, debug_span, warn};
+
+use super::driver::{Surroundings, drive};
+use super::stream::Stream;
+use crate::config::network::Network;
+use crate::handover::Host;
+use crate::smtp::session::{Session, Settings};
+
+/// A socket that waits for clients.
+#[derive(Debug)]
+pub enum Listener {
+    /// Of an address.
+    Tcp(TcpListener),
+    /// Of this machine.
+    Unix(UnixListener),
+}
+
+/// What all listeners of a server share.
+#[derive(Debug)]
+pub struct Shared<H> {
+    /// What each driver needs.
+    pub around: Surroundings<H>,
+    /// Who may send to other people's domains.
+    pub relay_networks: Vec<Network>,
+    /// The clients that are connected.
+    pub clients: Clients,
+}
+
+/// How many are connected, and from where.
+#[derive(Debug)]
+pub struct Clients {
+    max: usize,
+    max_of_one: usize,
+    count: Mutex<Count>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A connected client; counted until it is dropped.
+struct Seat<H> {
+    shared: Arc<Shared<H>>,
+    address: Option<IpAddr>,
+}
+
+/// As many clients may wait until they are accepted.
+const BACKLOG: u32 = 1024;
+/// After an error that is no client's, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens a socket of an address. One of IPv6 takes IPv6 only, so that both can
+/// be listened at.
+///
+/// # Errors
+/// Those of the system.
+pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Opens a Unix socket with these rights, in place of one that a dead server
+/// has left.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there; those of the system.
+pub fn unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
+    Ok(listener)
+}
+
+impl Clients {
+    /// None are connected yet.
+    pub fn new(max: usize, max_of_one: usize) -> Self {
+        Self {
+            max,
+            max_of_one,
+            count: Mutex::default(),
+        }
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one more, unless there are too many.
+    fn admit(&self, address: Option<IpAddr>) -> bool {
+        let mut count = self.count();
+        let of_one = address.map_or(0, |ip| count.by_address.get(&ip).copied().unwrap_or(0));
+        if count.all >= self.max || of_one >= self.max_of_one {
+            return false;
+        }
+        count.all += 1;
+        if let Some(ip) = address {
+            *count.by_address.entry(ip).or_default() += 1;
+        }
+        true
+    }
+
+    fn leave(&self, address: Option<IpAddr>) {
+        let mut count = self.count();
+        count.all -= 1;
+        let Some(ip) = address else { return };
+        let left = count.by_address.get(&ip).map_or(0, |n| n - 1);
+        if left == 0 {
+            count.by_address.remove(&ip);
+        } else {
+            count.by_address.insert(ip, left);
+        }
+    }
+}
+
+impl<H: Host> Shared<H> {
+    fn may_relay(&self, peer: Option<SocketAddr>, settings: &Settings) -> bool {
+        let is_listed = |peer: SocketAddr| {
+            let mut networks = self.relay_networks.iter();
+            networks.any(|network| network.contains(peer.ip()))
+        };
+        settings.local || !settings.lmtp && peer.is_some_and(is_listed)
+    }
+}
+
+impl<H> Drop for Seat<H> {
+    fn drop(&mut self) {
+        self.shared.clients.leave(self.address);
+    }
+}
+
+/// Takes clients until the server ends. Each session holds a clone of `alive`
+/// until it has ended.
+pub async fn accept<H: Host>(
+    listener: Listener,
+    settings: Arc<Settings>,
+    shared: Arc<Shared<H>>,
+    alive: mpsc::Sender<()>,
+) {
+    let mut stopping = shared.around.stopping.clone();
+    while !*stopping.borrow_and_update() {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            changed = stopping.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        match accepted {
+            Ok((stream, peer)) => welcome(stream, peer, &settings, &shared, &alive),
+            Err(error) => {
+                warn!(%error, "cannot accept a client");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn welcome<H: Host>(
+    stream: Stream,
+    peer: Option<SocketAddr>,
+    settings: &Arc<Settings>,
+    shared: &Arc<Shared<H>>,
+    alive: &mpsc::Sender<()>,
+) {
+    let address = peer.map(|peer| peer.ip().to_canonical());
+    if !shared.clients.admit(address) {
+        warn!(peer = peer.map(tracing::field::display), "too many clients");
+        send_away(&stream);
+        return;
+    }
+    let seat = Seat {
+        shared: Arc::clone(shared),
+        address,
+    };
+    let may_relay = shared.may_relay(peer, settings);
+    let session = Session::new(Arc::clone(settings), peer, may_relay, Instant::now());
+    let alive = alive.clone();
+    let span = debug_span!("session", peer = peer.map(tracing::field::display));
+    let served = async move {
+        if let Err(error) = drive(stream, session, &seat.shared.around).await {
+            debug!(%error, "the connection broke");
+        }
+        drop((seat, alive));
+    };
+    tokio::spawn(served.instrument(span));
+}
+
+/// RFC 5321 §3.8: 421 in place of the greeting, as far as the socket takes it
+/// at once.
+fn send_away(stream: &Stream) {
+    const REPLY: &[u8] = b"421 4.3.2 too many connections, try again later\r\n";
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let _ = match stream {
+        Stream::Tcp(stream) => rustix::net::send(stream, REPLY, flags),
+        Stream::Unix(stream) => rustix::net::send(stream, REPLY, flags),
+        Stream::Tls(_) => Ok(0),
+    };
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Replies are small and waited for.
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Some(peer)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+}

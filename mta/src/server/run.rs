@@ -1,0 +1,295 @@
+//! The whole host, from its configuration to SIGTERM: listeners, queue, and the
+//! learning from what users move.
+//!
+//! SIGHUP reads the certificate again; everything else needs a restart, which
+//! loses nothing. SIGTERM and SIGINT: no new clients, those who are sending get
+//! their answer, deliveries that have begun end.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nix::unistd::{Gid, Uid, User, setgid, setgroups, setuid};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{error, info, warn};
+
+use super::driver::Surroundings;
+use super::listener::{self, Clients, Listener, Shared};
+use super::tls::Certificate;
+use crate::accounts::{Accounts, Homes};
+use crate::config::{Config, Endpoint};
+use crate::pipeline::Postern;
+use crate::pipeline::verdict::HostModels;
+use crate::queue::disk::Folder;
+use crate::remote::WayOut;
+use crate::remote::outbound::Outbound;
+use crate::smtp::session::Settings;
+
+/// Runs until a signal says to end.
+///
+/// # Errors
+/// When the system refuses what the host needs.
+pub fn serve(config: &Config) -> anyhow::Result<()> {
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let listeners = {
+        let _inside = runtime.enter();
+        listeners(config)?
+    };
+    let certificate = certificate(config)?;
+    drop_rights(config)?;
+    let served = serve_at(&runtime, config, listeners, certificate);
+    // What still blocks is nobody's promise.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    served
+}
+
+/// A host that is open for mail; within a runtime.
+///
+/// # Errors
+/// When the accounts, the database or the queue cannot be opened.
+pub fn open(config: &Config) -> anyhow::Result<Postern> {
+    let data = &config.data;
+    for folder in [data.clone(), data.join("mail"), data.join("models")] {
+        Folder::open(&folder).with_context(|| format!("cannot use {}", folder.display()))?;
+    }
+    let accounts = Accounts::open(&data.join("accounts.db"), Homes::new(data.join("mail")))?;
+    let databases = config.trainer.databases.clone();
+    databases.host()?;
+    let models = Box::new(HostModels::new(databases));
+    let settings = config.pipeline.clone();
+    let way_out = Outbound::new(config.remote.clone())
+        .map_err(anyhow::Error::msg)
+        .context("there is no way out")?;
+    let way_out: Option<Box<dyn WayOut>> = Some(Box::new(way_out));
+    Postern::open(data, Arc::new(accounts), models, way_out, settings)
+        .with_context(|| format!("cannot open the queue in {}", data.display()))
+}
+
+fn serve_at(
+    runtime: &Runtime,
+    config: &Config,
+    listeners: Vec<(Listener, Settings)>,
+    certificate: Option<Arc<Certificate>>,
+) -> anyhow::Result<()> {
+    runtime.block_on(async {
+        let host = open(config)?;
+        let mut signals = Signals::new()?;
+        let (stop, stopping) = watch::channel(false);
+        let (alive, mut ended) = mpsc::channel(1);
+        let queue_stop = Arc::new(Notify::new());
+        let queue = {
+            let (host, stop) = (host.clone(), Arc::clone(&queue_stop));
+            tokio::spawn(async move { host.run_queue(stop).await })
+        };
+        let learning = {
+            let watched = trainer::daemon::watch(Arc::clone(&config.trainer), stopping.clone());
+            tokio::spawn(async move {
+                if let Err(error) = watched.await {
+                    error!("moved mail teaches nothing: {error:#}");
+                }
+            })
+        };
+        let shared = Arc::new(Shared {
+            around: Surroundings {
+                host: Arc::new(host),
+                spool: config.data.join("spool").into(),
+                certificate: certificate.clone(),
+                stopping,
+            },
+            relay_networks: config.relay_networks.clone(),
+            clients: Clients::new(
+                config.listening.max_sessions,
+                config.listening.max_sessions_per_client,
+            ),
+        });
+        for (listener, settings) in listeners {
+            let (shared, alive) = (Arc::clone(&shared), alive.clone());
+            tokio::spawn(listener::accept(
+                listener,
+                Arc::new(settings),
+                shared,
+                alive,
+            ));
+        }
+        drop((alive, shared));
+        notify(NotifyState::Ready);
+        info!("ready");
+        while signals.next().await == Told::ReadAgain {
+            read_again(config, certificate.as_deref());
+        }
+        info!("ending");
+        notify(NotifyState::Stopping);
+        stop.send_replace(true);
+        // Closed when the last session has ended.
+        let _ = ended.recv().await;
+        queue_stop.notify_one();
+        for task in [queue, learning] {
+            if let Err(error) = task.await {
+                error!(%error, "a part of the host has failed");
+            }
+        }
+        if let Some(path) = &config.listening.local {
+            let _ = std::fs::remove_file(path);
+        }
+        info!("ended");
+        Ok(())
+    })
+}
+
+fn listeners(config: &Config) -> anyhow::Result<Vec<(Listener, Settings)>> {
+    let listening = &config.listening;
+    let has_certificate = config.tls.is_there();
+    let settings = |lmtp, local| Settings {
+        host: config.pipeline.host.as_str().into(),
+        lmtp,
+        local,
+        starttls: !local && has_certificate,
+        limits: config.limits.clone(),
+    };
+    let mut all = Vec::new();
+    for address in &listening.smtp {
+        all.push((tcp(*address, "SMTP")?, settings(false, false)));
+    }
+    for endpoint in &listening.lmtp {
+        let of_lmtp = settings(true, false);
+        match endpoint {
+            Endpoint::Tcp(address) => all.push((tcp(*address, "LMTP")?, of_lmtp)),
+            Endpoint::Unix(path) => {
+                let of_lmtp = Settings {
+                    starttls: false,
+                    ..of_lmtp
+                };
+                all.push((unix(path, 0o660, "LMTP")?, of_lmtp));
+            }
+        }
+    }
+    if let Some(path) = &listening.local {
+        all.push((unix(path, 0o666, "local")?, settings(false, true)));
+    }
+    ensure!(
+        !all.is_empty(),
+        "nothing to listen at: see [listen] in the configuration"
+    );
+    Ok(all)
+}
+
+fn tcp(address: std::net::SocketAddr, protocol: &str) -> anyhow::Result<Listener> {
+    let cannot = || format!("cannot listen at {address}");
+    let listener = listener::tcp(address).with_context(cannot)?;
+    let address = listener.local_addr().with_context(cannot)?;
+    info!(%address, protocol, "listening");
+    Ok(Listener::Tcp(listener))
+}
+
+fn unix(path: &Path, mode: u32, protocol: &str) -> anyhow::Result<Listener> {
+    let listener = listener::unix(path, mode)
+        .with_context(|| format!("cannot listen at {}", path.display()))?;
+    info!(path = %path.display(), protocol, "listening");
+    Ok(Listener::Unix(listener))
+}
+
+fn certificate(config: &Config) -> anyhow::Result<Option<Arc<Certificate>>> {
+    if !config.tls.is_there() {
+        warn!("there is no certificate, so mail comes in clear");
+        return Ok(None);
+    }
+    let certificate = Certificate::read(&config.tls.certificate, &config.tls.key)?;
+    Ok(Some(Arc::new(certificate)))
+}
+
+fn read_again(config: &Config, certificate: Option<&Certificate>) {
+    let Some(certificate) = certificate else {
+        return;
+    };
+    match certificate.read_again(&config.tls.certificate, &config.tls.key) {
+        Ok(()) => info!("certificate read again"),
+        Err(error) => error!(%error, "the certificate stays as it was"),
+    }
+}
+
+/// Programs of users would run as root, and a fault of ours would be root's.
+fn drop_rights(config: &Config) -> anyhow::Result<()> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let Some(name) = &config.user else {
+        anyhow::bail!(
+            "will not serve as root: name a user in the configuration, user = \"postern\""
+        );
+    };
+    become_user(name)
+}
+
+/// Keeps the rights of that user only, for all threads and for good.
+fn become_user(name: &str) -> anyhow::Result<()> {
+    let user = User::from_name(name)?.with_context(|| format!("there is no user {name}"))?;
+    become_owner(user.uid, user.gid).with_context(|| format!("cannot become {name}"))
+}
+
+/// Keeps the rights of that user and group only.
+///
+/// # Errors
+/// When we may not.
+pub fn become_owner(uid: Uid, gid: Gid) -> io::Result<()> {
+    setgroups(&[gid])?;
+    setgid(gid)?;
+    setuid(uid)?;
+    Ok(())
+}
+
+/// Each client is a descriptor; the soft limit is often 1,024.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the number of open files stays limited");
+    }
+}
+
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        warn!(%error, "cannot tell systemd");
+    }
+}
+
+/// What a signal says.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    ReadAgain,
+    End,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hangup.recv() => Told::ReadAgain,
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What the tests of the host share: envelopes, clamd with one signature, and
+//! the built program serving on loopback.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, ReversePath};
+use tests::programs::peer;
+
+/// The harmless file that every scanner calls a virus, in two parts, so that
+/// no scanner finds it here.
+pub const EICAR: [&str; 2] = [
+    r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR",
+    "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*",
+];
+
+/// From a program of this machine.
+pub fn envelope(to: &str) -> Envelope {
+    Envelope {
+        reverse_path: ReversePath::parse(b"x@example.net").unwrap(),
+        recipients: vec![Recipient {
+            forward_path: ForwardPath::parse(to.as_bytes()).unwrap(),
+            notify: None,
+            orcpt: None,
+        }],
+        body: Body::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        client: Client {
+            peer: None,
+            helo: None,
+            protocol: Protocol::Local,
+            tls: None,
+            may_relay: false,
+        },
+    }
+}
+
+/// A process that ends with the test.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// clamd with a database of one signature; ends with the test.
+pub struct Clamd {
+    _process: Process,
+    /// Its configuration, for clamdscan.
+    pub config: PathBuf,
+    /// Where it listens.
+    pub socket: PathBuf,
+}
+
+impl Clamd {
+    /// With its files in `folder`.
+    pub fn start(folder: &Path) -> Self {
+        let database = folder.join("signatures");
+        fs::create_dir(&database).unwrap();
+        let hex: String = EICAR.concat().bytes().map(|b| format!("{b:02x}")).collect();
+        fs::write(
+            database.join("eicar.ndb"),
+            format!("Eicar-Test-Signature:0:*:{hex}\n"),
+        )
+        .unwrap();
+        let config = folder.join("clamd.conf");
+        let socket = folder.join("clamd.socket");
+        fs::write(
+            &config,
+            format!(
+                "DatabaseDirectory {}\nLocalSocket {}\nForeground yes\n",
+                database.display(),
+                socket.display()
+            ),
+        )
+        .unwrap();
+        let mut process = peer_in_sbin("clamd")
+            .arg("-c")
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        // Its last word before it listens to clients.
+        let said = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut said = said.map(Result::unwrap);
+        assert!(
+            said.any(|line| line.starts_with("Self checking")),
+            "clamd does not start"
+        );
+        thread::spawn(move || said.count());
+        Self {
+            _process: Process(process),
+            config,
+            socket,
+        }
+    }
+}
+
+/// A peer that administrators call.
+pub fn peer_in_sbin(name: &str) -> Command {
+    let like = peer("clamdscan");
+    let root = Path::new(like.get_program()).ancestors().nth(2).unwrap();
+    let program = root.join("sbin").join(name);
+    assert!(program.is_file(), "no {name}; run `make peers`");
+    let mut command = Command::new(program);
+    for (name, value) in like.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command
+}
+
+/// Longer than anything here takes, also on a busy machine.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Waits until `look` finds something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < BOUND, "{what}: waited too long");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A host made by `postern init` in a folder of its own, for example.org with
+/// the users anna and bob.
+pub struct Host {
+    /// The folder of the test.
+    pub dir: tempfile::TempDir,
+}
+
+/// `postern serve`.
+pub struct Server {
+    process: Process,
+    /// Where it listens for SMTP: IPv4, then IPv6.
+    pub smtp: Vec<SocketAddr>,
+    /// Where it listens for LMTP.
+    pub lmtp: PathBuf,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Host {
+    /// With `more` sections in its configuration.
+    pub fn new(more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Self { dir };
+        let mut init = vec!["init", "example.org"];
+        // Safe::effective users differ; only root may name one.
+        if rustix_is_root() {
+            init.extend(["--user", "root"]);
+        }
+        let data = host.data().display().to_string();
+        init.extend(["--data", &data]);
+        host.run(&init);
+        let text = fs::read_to_string(host.config()).unwrap();
+        let (lmtp, local) = (host.path("lmtp"), host.path("local"));
+        let text = text
+            .replace(
+                "smtp = [\"0.0.0.0:25\", \"[::]:25\"]",
+                "smtp = [\"127.0.0.1:0\", \"[::1]:0\"]",
+            )
+            .replace("lmtp = []", &format!("lmtp = [\"{}\"]", lmtp.display()))
+            .replace("/run/postern/socket", &local.display().to_string())
+            .replace(
+                "relay_networks = [\"127.0.0.0/8\", \"::1/128\"]",
+                "relay_networks = [\"127.0.0.1\"]",
+            );
+        fs::write(host.config(), with_sections(&text, more)).unwrap();
+        for user in ["anna@example.org", "bob@example.org"] {
+            host.run(&["user", "add", user]);
+        }
+        host
+    }
+
+    /// A file beside the host's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path("postern.toml")
+    }
+
+    /// Its folder.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// A command for the built program.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.arg("--config").arg(self.config());
+        command
+    }
+
+    /// What the built program prints, which must succeed.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output: Output = self.command().args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts the server, and waits until it is ready.
+    pub fn serve(&self) -> Server {
+        let mut process = self
+            .command()
+            .arg("serve")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(process.stderr.take().unwrap());
+        let (send, lines) = mpsc::channel();
+        // Read to its end, lest the server waits for a reader.
+        thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+        let mut server = Server {
+            process: Process(process),
+            smtp: Vec::new(),
+            lmtp: self.path("lmtp"),
+            lines,
+        };
+        loop {
+            let line = server.line("ready");
+            if let Some((_, rest)) = line.split_once("listening address=") {
+                let address = rest.split(' ').next().unwrap();
+                server.smtp.push(address.parse().unwrap());
+            }
+            if line.ends_with(" ready") {
+                return server;
+            }
+        }
+    }
+
+    /// The messages in a folder of a user, "" for INBOX.
+    pub fn mail(&self, user: &str, folder: &str) -> Vec<Vec<u8>> {
+        let maildir = self
+            .data()
+            .join("mail/example.org")
+            .join(user)
+            .join("Maildir");
+        let folder = match folder {
+            "" => maildir,
+            name => maildir.join(format!(".{name}")),
+        };
+        let mut files = Vec::new();
+        for half in ["new", "cur"] {
+            let entries = fs::read_dir(folder.join(half)).unwrap();
+            files.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        files.sort();
+        files.iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
+    /// Waits until there are so many.
+    pub fn wait_for_mail(&self, user: &str, folder: &str, n: usize) -> Vec<Vec<u8>> {
+        wait_for(&format!("{n} messages of {user}"), || {
+            let mail = self.mail(user, folder);
+            (mail.len() >= n).then_some(mail)
+        })
+    }
+}
+
+impl Server {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    fn line(&self, wanted: &str) -> String {
+        match self.lines.recv_timeout(BOUND) {
+            Ok(line) => line,
+            Err(_) => panic!("the server ended, or said nothing, before {wanted:?}"),
+        }
+    }
+
+    /// Reads its log until a line holds `text`.
+    pub fn wait_for_line(&self, text: &str) -> String {
+        loop {
+            let line = self.line(text);
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.id().to_string())
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn wait(mut self) {
+        let status = wait_for("the end of the server", || {
+            self.process.0.try_wait().unwrap()
+        });
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// The text with sections in place of those of the same name.
+fn with_sections(text: &str, more: &str) -> String {
+    let mut kept = String::new();
+    let mut is_kept = true;
+    for line in text.split_inclusive('\n') {
+        if line.starts_with('[') {
+            is_kept = !more.lines().any(|header| header == line.trim_end());
+        }
+        if is_kept {
+            kept.push_str(line);
+        }
+    }
+    kept + more
+}
+
+fn rustix_is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,355 @@
+//! The way out against real others: a second host of ours behind a DNS zone on
+//! loopback, Postfix's smtp-sink, and a relay that asks for a password.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{Host, Process, peer_in_sbin, wait_for};
+
+/// dnsmasq with these records; other names under example.net do not exist, and
+/// about everything else it will not speak.
+struct Dns {
+    _process: Process,
+    port: u16,
+}
+
+impl Dns {
+    fn start(records: &[&str]) -> Self {
+        let port = free_port();
+        let mut command = peer_in_sbin("dnsmasq");
+        command
+            .args([
+                "--keep-in-foreground",
+                "--no-resolv",
+                "--no-hosts",
+                "--conf-file=/dev/null",
+            ])
+            .args([
+                "--bind-interfaces",
+                "--listen-address=127.0.0.1",
+                "--pid-file=",
+            ])
+            .args([
+                "--local=/example.net/",
+                "--local=/example.com/",
+                "--log-facility=-",
+            ])
+            .arg(format!("--port={port}"))
+            .args(records)
+            .stderr(Stdio::piped());
+        if rustix::process::geteuid().is_root() {
+            command.arg("--user=root");
+        }
+        let mut process = command.spawn().unwrap();
+        let said = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut said = said.map(Result::unwrap);
+        let started = said.any(|line| line.contains("started"));
+        assert!(started, "dnsmasq does not start");
+        std::thread::spawn(move || said.count());
+        Self {
+            _process: Process(process),
+            port,
+        }
+    }
+}
+
+/// A port that is free for both protocols just now.
+fn free_port() -> u16 {
+    loop {
+        let port = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A message from anna by the socket for programs.
+fn send(host: &Host, to: &str, text: &str) {
+    use std::io::Write;
+    let mut sendmail = host
+        .command()
+        .args(["sendmail", "-i", "-f", "anna@example.org", "--", to])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sendmail
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    assert_eq!(sendmail.wait().unwrap().code(), Some(0));
+}
+
+/// A host for example.net in place of example.org.
+fn other() -> Host {
+    let other = Host::new("");
+    other.run(&["domain", "add", "example.net"]);
+    other.run(&["user", "add", "bob@example.net", "--filter", "off"]);
+    other
+}
+
+#[test]
+fn mail_finds_its_way_by_the_dns_encrypted_and_unchanged() {
+    let other = other();
+    let receiver = other.serve();
+    let dns = Dns::start(&[
+        // Nobody listens at the preferred one.
+        "--mx-host=example.net,dead.example.net,10",
+        "--mx-host=example.net,mail.example.net,20",
+        "--host-record=dead.example.net,127.0.0.9",
+        "--host-record=mail.example.net,127.0.0.1",
+    ]);
+    let host = Host::new(&format!(
+        "[remote]\ndns = [\"127.0.0.1:{}\"]\nport = {}\n",
+        dns.port,
+        receiver.smtp[0].port()
+    ));
+    let _server = host.serve();
+    let body = "..\n.dots\nFrom here\n\u{e9}\n\n\n";
+    for n in 0..5 {
+        let text =
+            format!("From: anna@example.org\nDate: x\nMessage-ID: <{n}>\nSubject: out\n\n{body}");
+        send(&host, "bob@example.net", &text);
+    }
+    let bob = other.data().join("mail/example.net/bob/Maildir/new");
+    wait_for("mail at the other host", || {
+        (fs::read_dir(&bob).unwrap().count() == 5).then_some(())
+    });
+    for file in fs::read_dir(&bob).unwrap() {
+        let mail = fs::read_to_string(file.unwrap().path()).unwrap();
+        assert!(
+            mail.ends_with(&format!("\nSubject: out\n\n{body}")),
+            "{mail}"
+        );
+        assert!(mail.contains("with ESMTPS (TLSv1.3 "), "{mail}");
+        assert!(mail.contains("by mail.example.org with local\n"), "{mail}");
+    }
+    let done = || host.run(&["queue", "list"]).is_empty().then_some(());
+    wait_for("an empty queue", done);
+    let story = host.run(&["why", "bob@example.net"]);
+    assert!(story.contains("mail.example.net [127.0.0.1]"), "{story}");
+}
+
+#[test]
+fn what_cannot_be_delivered_comes_back_with_the_reason() {
+    let other = other();
+    let receiver = other.serve();
+    let dns = Dns::start(&[
+        "--mx-host=example.net,mail.example.net,20",
+        "--host-record=mail.example.net,127.0.0.1",
+        // RFC 7505: an MX of preference 0 and the root.
+        "--dns-rr=null.example.com,15,000000",
+    ]);
+    let host = Host::new(&format!(
+        "[remote]\ndns = [\"127.0.0.1:{}\"]\nport = {}\n",
+        dns.port,
+        receiver.smtp[0].port()
+    ));
+    let _server = host.serve();
+    // Without an MX the domain itself is asked.
+    other.run(&["domain", "add", "mail.example.net"]);
+    other.run(&["user", "add", "eve@mail.example.net"]);
+    send(&host, "eve@mail.example.net", "Subject: implicit\n\nx\n");
+    let eve = other.data().join("mail/mail.example.net/eve/Maildir/new");
+    wait_for("mail by an implicit MX", || {
+        fs::read_dir(&eve).unwrap().next().map(drop)
+    });
+    for (to, status, diagnostic) in [
+        ("nobody@example.net", "5.1.1", "550 5.1.1 no such user here"),
+        (
+            "bob@null.example.com",
+            "5.1.10",
+            "556 5.1.10 null.example.com takes no mail",
+        ),
+        (
+            "bob@gone.example.com",
+            "5.1.2",
+            "550 5.1.2 there is no domain gone.example.com",
+        ),
+    ] {
+        let before = host.mail("anna", "").len();
+        send(&host, to, "Subject: lost\n\nx\n");
+        let mail = host.wait_for_mail("anna", "", before + 1);
+        let report = mail.iter().map(|mail| String::from_utf8_lossy(mail));
+        let report = report.filter(|text| text.contains(&format!("Final-Recipient: rfc822; {to}")));
+        let report: Vec<_> = report.collect();
+        assert_eq!(report.len(), 1, "{to}");
+        for part in [
+            "Subject: failure notice\n",
+            "Return-Path: <>\n",
+            &format!("Status: {status}\n"),
+            &format!("Diagnostic-Code: smtp; {diagnostic}"),
+            "\nSubject: lost\n",
+        ] {
+            assert!(report[0].contains(part), "{part:?} is not in {}", report[0]);
+        }
+    }
+    // The name server refuses to speak about others: that may pass.
+    send(&host, "bob@example.invalid", "Subject: later\n\nx\n");
+    let listed = wait_for("a deferral", || {
+        let listed = host.run(&["queue", "list"]);
+        listed.contains("451 4.4.3").then_some(listed)
+    });
+    assert!(listed.contains("bob@example.invalid"), "{listed}");
+}
+
+/// Speaks as a provider's relay does: STARTTLS or TLS at once, then AUTH PLAIN,
+/// then mail, which it writes into a folder.
+const RELAY: &str = r#"
+import asyncio, ssl, sys, base64
+cert, key, implicit, folder = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(cert, key)
+async def serve(reader, writer):
+    encrypted, user, n = implicit == "yes", None, 0
+    say = lambda text: writer.write(text.encode() + b"\r\n")
+    say("220 relay ESMTP")
+    while line := (await reader.readline()).decode().strip():
+        verb = line.split()[0].upper()
+        if verb == "EHLO":
+            say("250-relay"); say("250 AUTH PLAIN" if encrypted else "250 STARTTLS")
+        elif verb == "STARTTLS":
+            say("220 go"); await writer.start_tls(context); encrypted = True
+        elif verb == "AUTH":
+            _, user, password = base64.b64decode(line.split()[2]).split(b"\0")
+            ok = encrypted and password == b"secret word"
+            say("235 ok" if ok else "535 5.7.8 no")
+            user = user if ok else None
+        elif verb in ("MAIL", "RCPT", "RSET"):
+            say("250 ok" if user else "530 5.7.0 log in")
+        elif verb == "DATA":
+            say("354 go"); text = b""
+            while (line := await reader.readline()) != b".\r\n": text += line
+            n += 1; open(f"{folder}/{user.decode()}-{n}", "wb").write(text); say("250 ok")
+        else:
+            say("221 bye"); break
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context if implicit == "yes" else None)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"#;
+
+fn relay(certificate: &Path, key: &Path, folder: &Path) -> (Process, u16) {
+    let mut process = Command::new("python3")
+        .args(["-c", RELAY])
+        .args([certificate, key])
+        .arg("no")
+        .arg(folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut said = BufReader::new(process.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    (Process(process), line.trim().parse().unwrap())
+}
+
+#[test]
+fn a_relay_gets_the_password_only_behind_a_certificate_that_is_vouched_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    fs::write(&certificate, pair.cert.pem()).unwrap();
+    fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let password = dir.path().join("password");
+    fs::write(&password, "secret word\n").unwrap();
+    let taken = dir.path().join("taken");
+    fs::create_dir(&taken).unwrap();
+    let (_relay, port) = relay(&certificate, &key, &taken);
+
+    let config = |ca_file: &Path| {
+        format!(
+            "[remote]\nca_file = \"{}\"\n\n[[route]]\ndomain = \"*\"\nhost = \"localhost\"\nport = {port}\n\
+             user = \"anna\"\npassword_file = \"{}\"\n",
+            ca_file.display(),
+            password.display()
+        )
+    };
+    let host = Host::new(&config(&certificate));
+    let server = host.serve();
+    send(&host, "bob@example.net", "Subject: by the relay\n\nx\n");
+    let file = taken.join("anna-1");
+    wait_for("mail at the relay", || {
+        fs::read_to_string(&file)
+            .ok()
+            .filter(|text| text.contains("by the relay"))
+    });
+    server.signal("TERM");
+    server.wait();
+
+    // Somebody else's word for it is none: no password, no mail.
+    let stranger = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let strangers = dir.path().join("stranger.pem");
+    fs::write(&strangers, stranger.cert.pem()).unwrap();
+    let host = Host::new(&config(&strangers));
+    let _server = host.serve();
+    send(&host, "bob@example.net", "Subject: not sent\n\nx\n");
+    wait_for("a deferral", || {
+        host.run(&["queue", "list"])
+            .contains("451 4.7.5")
+            .then_some(())
+    });
+    assert_eq!(fs::read_dir(&taken).unwrap().count(), 1);
+}
+
+#[test]
+fn a_burst_to_one_destination_uses_few_connections_and_holds_nobody_up() {
+    let port = free_port();
+    let mut sink = peer_in_sbin("smtp-sink");
+    let user = if rustix::process::geteuid().is_root() {
+        "root"
+    } else {
+        ""
+    };
+    if user.is_empty() {
+        sink.args(["-c", &format!("127.0.0.1:{port}"), "100"]);
+    } else {
+        sink.args(["-c", "-u", user, &format!("127.0.0.1:{port}"), "100"]);
+    }
+    let _sink = Process(sink.stdout(Stdio::null()).spawn().unwrap());
+    wait_for("smtp-sink", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    // Nothing ever answers at the other route.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Host::new(&format!(
+        "[remote]\nconnections_per_destination = 3\nconnect_seconds = 60\n\n\
+         [[route]]\ndomain = \"example.net\"\nhost = \"localhost\"\nport = {port}\n\n\
+         [[route]]\ndomain = \"example.com\"\nhost = \"127.0.0.1\"\nport = {}\n",
+        silent.local_addr().unwrap().port()
+    ));
+    let _server = host.serve();
+    for n in 0..30 {
+        send(
+            &host,
+            &format!("bob{n}@example.com"),
+            "Subject: stuck\n\nx\n",
+        );
+    }
+    for n in 0..100 {
+        send(
+            &host,
+            &format!("bob{n}@example.net"),
+            "Subject: burst\n\nx\n",
+        );
+    }
+    let left = wait_for("what goes to the sink", || {
+        let listed = host.run(&["queue", "list"]);
+        (!listed.contains("@example.net")).then_some(listed)
+    });
+    assert_eq!(left.matches("@example.com").count(), 30, "{left}");
+}
