@@ -14,7 +14,7 @@ use crate::decision::{Lesson, Then};
 use crate::journal::{Event, Journal, What};
 use crate::pass::{Memory, Outcome, Pass, Step, View, look};
 
-pub(crate) mod rotate;
+pub mod rotate;
 
 /// A user's mailbox and what holds for it.
 #[derive(Debug)]

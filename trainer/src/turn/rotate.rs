@@ -39,7 +39,10 @@ pub(crate) fn plan(
 
 /// Deletes what the quota of `name` says, one line of the log for each, and
 /// tells `tell` of each. Returns whether all that should go has gone.
-pub(crate) fn rotate(
+///
+/// # Errors
+/// When the folder or the database cannot be worked with.
+pub fn rotate(
     config: &Config,
     subject: &Subject<'_>,
     name: &FolderName,
