@@ -197,12 +197,12 @@ fn what_cannot_be_delivered_comes_back_with_the_reason() {
         }
     }
     // The name server refuses to speak about others: that may pass.
-    send(&host, "bob@example.invalid", "Subject: later\n\nx\n");
+    send(&host, "bob@elsewhere.test", "Subject: later\n\nx\n");
     let listed = wait_for("a deferral", || {
         let listed = host.run(&["queue", "list"]);
         listed.contains("451 4.4.3").then_some(listed)
     });
-    assert!(listed.contains("bob@example.invalid"), "{listed}");
+    assert!(listed.contains("bob@elsewhere.test"), "{listed}");
 }
 
 /// Speaks as a provider's relay does: STARTTLS or TLS at once, then AUTH PLAIN,
