@@ -284,6 +284,10 @@ impl ModelView for Warm<'_> {
         self.ledger.state()
     }
 
+    fn held(&self) -> Option<Stored<Bytes<'_>>> {
+        Some(self.model.borrowed())
+    }
+
     fn pages(&self, numbers: Range<u32>) -> Result<Vec<(u32, Bytes<'_>)>, Error> {
         Ok(self.model.pages(numbers))
     }

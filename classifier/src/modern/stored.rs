@@ -45,7 +45,10 @@ impl<'a> Stored<Bytes<'a>> {
     /// # Errors
     /// When it cannot be read, is damaged, or was written by a newer program.
     pub fn open(view: &'a dyn ModelView) -> Result<Self, Error> {
-        Self::hold(view, |page| page)
+        match view.held() {
+            Some(held) => Ok(held),
+            None => Self::hold(view, |page| page),
+        }
     }
 }
 
@@ -56,6 +59,23 @@ impl Stored<Arc<[u8]>> {
     /// As [`open`](Stored::open).
     pub fn load(view: &dyn ModelView) -> Result<Self, Error> {
         Self::hold(view, |page| page.into())
+    }
+
+    /// The same model, whose pages lie here.
+    pub fn borrowed(&self) -> Stored<Bytes<'_>> {
+        let pages = self.pages.iter();
+        let log = self.log.iter();
+        Stored {
+            pages: pages
+                .map(|page| page.as_deref().map(Bytes::Borrowed))
+                .collect(),
+            log: log
+                .map(|(number, record)| (*number, Bytes::Borrowed(&**record)))
+                .collect(),
+            state: self.state.clone(),
+            recent: self.recent.clone(),
+            base: self.base.clone(),
+        }
     }
 
     /// The pages of these numbers, as [`ModelView::pages`] gives them.

@@ -49,6 +49,12 @@ pub trait ModelView {
     fn entries_by_age(&self, visit: &mut dyn FnMut(u64, &Digest, u32) -> bool)
     -> Result<(), Error>;
 
+    /// The model as it was read before, where that is in memory, so that it
+    /// need not be read again.
+    fn held(&self) -> Option<Stored<Bytes<'_>>> {
+        None
+    }
+
     /// What the user's sums are added to; `None`: nothing.
     fn base(&self) -> Option<&Arc<Base>> {
         None
