@@ -398,6 +398,8 @@ mod tests {
         // Alone it is a note of what the filter filed.
         assert!(read(&[head, &entry].concat()).is_ok());
         let short = "step ham 1 0\nview 5 1 3\nview 0\n";
+        // Of what the filter filed nothing was learned.
+        assert!(read(&[head, &entry].concat()).is_ok());
         for rest in [
             [&entry, short].concat(),
             [&entry, step, &entry, step].concat(),
