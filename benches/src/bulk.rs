@@ -17,10 +17,11 @@ use crate::record::{Bound, Record};
 const OURS: Filter = Filter::Ours(Format::Db);
 const OURS_TEXT: Filter = Filter::Ours(Format::Text);
 const ORIGINAL: Filter = Filter::Original(Format::Db);
+const MODERN: Filter = Filter::Modern;
 const BOGOFILTER: Filter = Filter::Bogofilter;
 
-/// `-t`: ours answers what the original answers, byte for byte; bogofilter
-/// answers each message.
+/// `-t`: ours answers what the original answers, byte for byte; bogofilter and
+/// our own engine answer each message with a line.
 pub(crate) fn score(
     record: &mut Record,
     databases: &Databases,
@@ -58,6 +59,14 @@ pub(crate) fn score(
         );
         Ok(taken)
     }));
+    let folder = databases.trained(MODERN);
+    contenders.push(Contender::new(MODERN.name(), move |_| {
+        let mut command = MODERN.command(&folder);
+        let (taken, answer) = process::run(command.args(["-t", "--terse"]), &mail.bulk, out)?;
+        let n_lines = memchr::memchr_iter(b'\n', &answer.stdout).count();
+        ensure!(n_lines == mail.n_bulk, "modern answers {n_lines} messages");
+        Ok(taken)
+    }));
     race(record, WORKLOAD, length, &mut contenders)?;
     drop(contenders);
     let expected = expected.into_inner().unwrap_or_default();
@@ -77,6 +86,12 @@ pub(crate) fn score(
         OURS.name(),
         BOGOFILTER.name(),
         Some(Bound::AtLeast(8.0)),
+    );
+    record.compare(
+        WORKLOAD,
+        MODERN.name(),
+        BOGOFILTER.name(),
+        Some(Bound::AtLeast(6.0)),
     );
     Ok(())
 }

@@ -15,8 +15,10 @@ use crate::process;
 /// A filter with the kind of its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filter {
-    /// Our bmf.
+    /// Our bmf, with the engine of the original.
     Ours(Format),
+    /// Our bmf with its own engine.
+    Modern,
     /// Debian's bmf 0.9.4.
     Original(Format),
     /// Debian's bogofilter with Berkeley DB.
@@ -29,6 +31,7 @@ impl Filter {
         match self {
             Self::Ours(Format::Text) => "bmf -f text",
             Self::Ours(Format::Db) => "bmf -f db",
+            Self::Modern => "bmf, modern",
             Self::Original(Format::Text) => "original -f text",
             Self::Original(Format::Db) => "original -f db",
             Self::Bogofilter => "bogofilter",
@@ -41,6 +44,11 @@ impl Filter {
             Self::Ours(_) => {
                 let mut bmf = Command::new(ours());
                 bmf.args(["--engine", "classic"]);
+                bmf
+            }
+            Self::Modern => {
+                let mut bmf = Command::new(ours());
+                bmf.args(["--engine", "modern"]);
                 bmf
             }
             Self::Original(_) => peer("bmf"),
@@ -88,6 +96,7 @@ impl Databases {
         for filter in [
             Filter::Ours(Format::Text),
             Filter::Ours(Format::Db),
+            Filter::Modern,
             Filter::Original(Format::Db),
             Filter::Bogofilter,
         ] {
@@ -116,6 +125,7 @@ impl Databases {
             Filter::Ours(Format::Text) | Filter::Original(Format::Text) => "trained-text",
             Filter::Ours(Format::Db) => "trained-lmdb",
             Filter::Original(Format::Db) => "trained-libdb",
+            Filter::Modern => "trained-modern",
             Filter::Bogofilter => "trained-bogofilter",
         })
     }
@@ -171,6 +181,6 @@ pub(crate) fn lists(filter: Filter, folder: &Path) -> [Vec<u8>; 2] {
     match filter {
         Filter::Original(format) => differential::lists(Pair::Original, format, folder),
         Filter::Ours(format) => differential::lists(Pair::Ours, format, folder),
-        Filter::Bogofilter => Default::default(),
+        Filter::Modern | Filter::Bogofilter => Default::default(),
     }
 }
