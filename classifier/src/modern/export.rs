@@ -395,8 +395,6 @@ mod tests {
         let step = "step ham 1 0\nview 5 1 3\nview 0\nview -7 2\n";
         let head = "postern-model 3\nstate 0 1 0 0\n";
         assert!(read(&[head, &entry, step].concat()).is_ok());
-        // Alone it is a note of what the filter filed.
-        assert!(read(&[head, &entry].concat()).is_ok());
         let short = "step ham 1 0\nview 5 1 3\nview 0\n";
         // Of what the filter filed nothing was learned.
         assert!(read(&[head, &entry].concat()).is_ok());
