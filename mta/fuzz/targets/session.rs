@@ -10,7 +10,7 @@
 mod handover;
 #[path = "../../src/message.rs"]
 mod message;
-#[path = "../../src/smtp.rs"]
+#[path = "../../src/smtp/mod.rs"]
 mod smtp;
 
 use std::sync::Arc;
