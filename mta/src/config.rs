@@ -423,6 +423,15 @@ fn first_line(path: &Spanned<PathBuf>) -> Result<String, Wrong> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// As much of bmfd's configuration as it takes to work on the models of the
+/// host in `data`.
+///
+/// # Errors
+/// With the reason when `data` is no absolute path.
+pub fn models_in(data: &Path) -> Result<trainer::config::Config, String> {
+    learning(&raw::File::default(), data).map_err(|wrong| wrong.reason)
+}
+
 /// bmfd's configuration: its own sections, with our users and our database.
 fn learning(file: &raw::File, data: &Path) -> Result<trainer::config::Config, Wrong> {
     let mut whole = Table::new();
@@ -444,6 +453,10 @@ fn learning(file: &raw::File, data: &Path) -> Result<trainer::config::Config, Wr
     let mut mailboxes = Table::new();
     mailboxes.insert("patterns".into(), vec![pattern].into());
     whole.insert("mailboxes".into(), mailboxes.into());
+    let mut service = Table::new();
+    let socket = data.join("bmfd.socket").display().to_string();
+    service.insert("socket".into(), socket.into());
+    whole.insert("service".into(), service.into());
     let mut database = Table::new();
     let path = data.join("models").display().to_string();
     database.insert("path".into(), path.into());

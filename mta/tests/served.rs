@@ -291,3 +291,35 @@ fn what_is_wrong_with_a_configuration_is_found_before_serving() {
         assert!(said.contains("unknown field `max_eror`"), "{said}");
     }
 }
+
+#[test]
+fn what_was_learned_moves_and_goes_with_its_user() {
+    let host = Host::new("[learning]\nkeep_before_ham_hours = 0\n");
+    let server = host.serve();
+    let junk = host.data().join("mail/example.org/anna/Maildir/.Junk");
+    let teach = |n: usize| {
+        let path = junk.join(format!("tmp/{n}"));
+        fs::write(&path, format!("Subject: watches {n}\n\nCheap watches\n")).unwrap();
+        fs::rename(path, junk.join(format!("cur/{n}.x:2,S"))).unwrap();
+    };
+    teach(1);
+    let line = server.wait_for_line("message learned");
+    assert!(
+        line.contains("anna@example.org") && line.contains("label=\"spam\""),
+        "{line}"
+    );
+    host.run(&["user", "rename", "anna@example.org", "ann@example.org"]);
+    server.signal("TERM");
+    server.wait();
+    let users = || {
+        let models = host.data().join("models");
+        let databases = trainer::database::Databases::new(&models, 1 << 20).unwrap();
+        databases.host().unwrap().users().unwrap()
+    };
+    assert_eq!(users(), ["ann@example.org"]);
+    // Without a server too.
+    host.run(&["user", "rename", "ann@example.org", "anna@example.org"]);
+    assert_eq!(users(), ["anna@example.org"]);
+    host.run(&["user", "remove", "anna@example.org", "--mail", "erase"]);
+    assert!(users().is_empty());
+}

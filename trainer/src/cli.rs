@@ -109,6 +109,19 @@ fn not_beside_serve(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Does what an administrator's command says, whoever has the database open,
+/// and returns what it prints.
+///
+/// # Errors
+/// When it cannot be done; then nothing has changed.
+pub fn administer(
+    config: &Config,
+    command: &crate::admin::Command,
+    now: SystemTime,
+) -> anyhow::Result<Vec<u8>> {
+    admin::done(config, command, &[], now)
+}
+
 /// Calls `visit` for each mailbox, of one user or of all. Whatever fails is
 /// logged, unless it is the output.
 fn each_mailbox(

@@ -96,21 +96,27 @@ async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Only watches, learns and rotates, inside another program, until `stopping`
-/// turns to true: without sockets and signals of its own.
+/// Watches, learns, rotates and answers at its socket inside another program,
+/// until `stopping` turns to true: without signals of its own.
 ///
 /// # Errors
-/// When the system refuses what all mailboxes need.
+/// When the system refuses what all mailboxes need, or the socket.
 pub async fn watch(config: Arc<Config>, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let mut keeper = Keeper::new(config, Arc::default())?;
+    let live = Arc::new(Live::default());
+    let mut listeners = listeners::start_inside(&config, &live, &stopping)?;
+    let mut keeper = Keeper::new(config, live)?;
     loop {
         tokio::select! {
             // An error means that nobody is left to stop us.
             _ = stopping.wait_for(|stop| *stop) => break,
+            Some(ended) = listeners.join_next() => ended.context("a listener ended")??,
             () = keeper.step() => {}
         }
     }
     keeper.drain().await;
+    while let Some(ended) = listeners.join_next().await {
+        ended.context("a listener ended")??;
+    }
     Ok(())
 }
 

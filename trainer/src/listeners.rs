@@ -39,13 +39,7 @@ pub(crate) fn start(
     let desk = Arc::new(Desk::new(Arc::new(service), listening.limits));
     let mut tasks = JoinSet::new();
 
-    let socket = Socket::open(&listening.socket)?;
-    let (listener, path) = socket;
-    let (d, s) = (Arc::clone(&desk), stopping.clone());
-    tasks.spawn(async move {
-        let _path = path;
-        Ok(socket::serve(listener, d, s).await?)
-    });
+    serve_socket(&listening.socket, &desk, stopping, &mut tasks)?;
     if let Some(path) = &listening.spamd_socket {
         let (listener, path) = Socket::open(path)?;
         let (d, s) = (Arc::clone(&desk), stopping.clone());
@@ -68,6 +62,40 @@ pub(crate) fn start(
     tasks.spawn(take_up_spools(Arc::clone(&desk), rescan, stopping.clone()));
     tasks.spawn(tell_system(desk, stopping.clone()));
     Ok(tasks)
+}
+
+/// As [`start`], inside another program: only the socket for `bmf` and for
+/// administrators.
+pub(crate) fn start_inside(
+    config: &Config,
+    live: &Arc<Live>,
+    stopping: &watch::Receiver<bool>,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let listening = &config.listening;
+    let service = Service::new(
+        config.databases.host()?,
+        Arc::clone(live),
+        listening.mail_user.clone(),
+    );
+    let desk = Arc::new(Desk::new(Arc::new(service), listening.limits));
+    let mut tasks = JoinSet::new();
+    serve_socket(&listening.socket, &desk, stopping, &mut tasks)?;
+    Ok(tasks)
+}
+
+fn serve_socket(
+    path: &Path,
+    desk: &Arc<Desk>,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let (listener, path) = Socket::open(path)?;
+    let (desk, stopping) = (Arc::clone(desk), stopping.clone());
+    tasks.spawn(async move {
+        let _path = path;
+        Ok(socket::serve(listener, desk, stopping).await?)
+    });
+    Ok(())
 }
 
 /// A socket's name, which goes when the daemon ends.

@@ -1,10 +1,13 @@
 //! `postern user`: who has a mailbox here.
 
 use std::io::Write;
+use std::time::SystemTime;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use trainer::admin;
+use trainer::cli::administer;
 
 use super::accounts::{self, Export, Import, Places};
 use crate::accounts::{
@@ -19,7 +22,7 @@ pub enum Command {
     Add(Settings),
     /// Change what is said of a user
     Set(Settings),
-    /// Give a user another address; the mail goes with it
+    /// Give a user another address; mail and what was learned go with it
     Rename {
         /// The address so far
         #[arg(value_parser = accounts::user_address)]
@@ -33,7 +36,7 @@ pub enum Command {
         /// The address
         #[arg(value_parser = accounts::user_address)]
         user: Address,
-        /// What becomes of the mail
+        /// What becomes of the mail and of what was learned
         #[arg(long, value_enum)]
         mail: MailOfRemoved,
     },
@@ -124,8 +127,8 @@ pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Re
             settings.apply(&mut user.settings);
             Ok(accounts.change(|change| change.put_user(&user))?)
         }
-        Command::Rename { from, to } => rename(&from, &to, &accounts),
-        Command::Remove { user, mail } => remove(&user, mail, &accounts),
+        Command::Rename { from, to } => rename(&from, &to, &accounts, &Models::of(places)?),
+        Command::Remove { user, mail } => remove(&user, mail, &accounts, &Models::of(places)?),
         Command::List { json, domain } => list(&accounts, domain.as_deref(), json, out),
         Command::Import(import) => import.run(&accounts),
         Command::Export(export) => export.run(&accounts, Kind::Users, out),
@@ -158,26 +161,79 @@ fn must_know(address: &Address, accounts: &Accounts) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the users' filters have learned: in a database that the server has
+/// open, or nobody.
+struct Models(Option<trainer::config::Config>);
+
+impl Models {
+    fn of(places: &Places) -> anyhow::Result<Self> {
+        let data = std::path::absolute(places.data())?;
+        if !data.join("models").exists() {
+            return Ok(Self(None));
+        }
+        let config = crate::config::models_in(&data).map_err(anyhow::Error::msg)?;
+        Ok(Self(Some(config)))
+    }
+
+    /// Does `command`, if there is anything of `user`.
+    fn change(&self, user: &Address, command: &admin::Command) -> anyhow::Result<()> {
+        let Some(config) = &self.0 else {
+            return Ok(());
+        };
+        let ask = |command| administer(config, command, SystemTime::now());
+        let users = ask(&admin::Command::List)?;
+        let name = user.to_string();
+        let mut names = users.split(|b| *b == b'\n');
+        if names.any(|other| other == name.as_bytes()) {
+            ask(command).with_context(|| format!("cannot change the model of {user}"))?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Address, to: &Address) -> anyhow::Result<()> {
+        let command = admin::Command::Rename {
+            from: from.to_string(),
+            to: to.to_string(),
+        };
+        self.change(from, &command)
+    }
+}
+
 /// The folder is renamed while no user leads to it, so that no mail goes where
 /// it would be missed; meanwhile there is no such user.
-fn rename(from: &Address, to: &Address, accounts: &Accounts) -> anyhow::Result<()> {
+fn rename(
+    from: &Address,
+    to: &Address,
+    accounts: &Accounts,
+    models: &Models,
+) -> anyhow::Result<()> {
     let Some(user) = accounts.user(from)? else {
         bail!("there is no user {from}");
     };
     ensure!(accounts.user(to)?.is_none(), "there is a user {to} already");
     must_know(to, accounts)?;
-    accounts.change(|change| {
+    models.rename(from, to)?;
+    let renamed = accounts.change(|change| {
         accounts.homes().rename(from, to)?;
         change.remove_user(from)?;
         change.put_user(&User {
             address: to.clone(),
             settings: user.settings.clone(),
         })
-    })?;
+    });
+    if let Err(error) = renamed {
+        models.rename(to, from)?;
+        return Err(error.into());
+    }
     Ok(())
 }
 
-fn remove(user: &Address, mail: MailOfRemoved, accounts: &Accounts) -> anyhow::Result<()> {
+fn remove(
+    user: &Address,
+    mail: MailOfRemoved,
+    accounts: &Accounts,
+    models: &Models,
+) -> anyhow::Result<()> {
     let name = user.to_string();
     let leads_here = |targets: &Vec<String>| targets.contains(&name);
     let aliases = accounts.aliases(None)?;
@@ -195,6 +251,12 @@ fn remove(user: &Address, mail: MailOfRemoved, accounts: &Accounts) -> anyhow::R
     ensure!(removed, "there is no user {user}");
     if mail == MailOfRemoved::Erase {
         accounts.homes().erase(user)?;
+        models.change(
+            user,
+            &admin::Command::Remove {
+                user: user.to_string(),
+            },
+        )?;
     }
     Ok(())
 }

@@ -266,7 +266,7 @@ pub(super) fn backup(args: &BackupArgs, config: &Config, now: SystemTime) -> any
 }
 
 /// What `command` prints, whoever has the database open.
-fn done(
+pub(super) fn done(
     config: &Config,
     command: &Command,
     input: &[u8],
