@@ -78,11 +78,12 @@ soak: build peers ## random moves by IMAP while bmfd learns, for SECONDS, by def
 build: packages rocksdb ## the programs, under target/release
 	$(CARGO_BUILD)
 
+# All at once: one by one, each would have its own features of what it needs.
+MANUALS = manual bmfd-manual bmfeval-manual postern-manual
+
 manual: packages rocksdb
-	cargo run --quiet --release -p classifier --example manual -- target/manual
-	cargo run --quiet --release -p trainer --example bmfd-manual -- target/manual
-	cargo run --quiet --release -p corpora --example bmfeval-manual -- target/manual
-	cargo run --quiet --release -p mta --example postern-manual -- target/manual
+	cargo build --release --workspace $(MANUALS:%=--example %)
+	for manual in $(MANUALS); do target/release/examples/$$manual target/manual || exit; done
 
 package: build manual peers ## Debian packages under target/packages, tried in a copy of this system
 	scripts/package
