@@ -15,13 +15,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use toml::{Spanned, Table};
+use trainer::config::wrong::{self, Wrong, absolute};
 
 use crate::Error;
 use crate::delivery::program;
@@ -120,20 +120,10 @@ impl Config {
     /// # Errors
     /// At the first thing that is wrong, with its line.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let checked = toml::from_str::<raw::File>(text)
-            .map_err(|error| Wrong {
-                at: error.span().unwrap_or_default(),
-                reason: error.message().to_owned(),
-            })
-            .and_then(check);
-        checked.map_err(|wrong| Error::Config {
+        wrong::parse(text, check).map_err(|(line, reason)| Error::Config {
             path: path.to_owned(),
-            line: 1 + text
-                .bytes()
-                .take(wrong.at.start)
-                .filter(|b| *b == b'\n')
-                .count(),
-            reason: wrong.reason,
+            line,
+            reason,
         })
     }
 }
@@ -183,20 +173,6 @@ impl FromStr for Endpoint {
             return Ok(Self::Unix(text.into()));
         }
         address(text).map(Self::Tcp)
-    }
-}
-
-/// Which bytes of the file are wrong, and why.
-#[derive(Debug)]
-struct Wrong {
-    at: Range<usize>,
-    reason: String,
-}
-
-impl Wrong {
-    fn at<T>(place: &Spanned<T>) -> impl FnOnce(String) -> Self {
-        let at = place.span();
-        move |reason| Self { at, reason }
     }
 }
 
@@ -479,15 +455,6 @@ fn trainer_parse(table: &Table) -> Result<trainer::config::Config, String> {
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is no address with a port, such as 192.0.2.1:25 or [::]:25"))
-}
-
-fn absolute(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
-    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
-    if !path.get_ref().is_absolute() || !path.get_ref().components().all(plain) {
-        let reason = "a path begins with / and has no ..";
-        return Err(Wrong::at(path)(reason.to_owned()));
-    }
-    Ok(path.get_ref().clone())
 }
 
 fn number(said: Option<NonZeroU64>, default: usize) -> usize {

@@ -195,9 +195,9 @@ fn over_system(host: &Host, script: &str) -> Option<Command> {
     let root = program.ancestors().nth(3).unwrap();
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c"]).arg(format!(
-        "DIR={1} && for top in usr etc; do mkdir -p $DIR/upper/$top $DIR/work/$top && \
+        "DIR={1} && for top in usr etc; do mkdir -p $DIR/upper/$top $DIR/scratch/$top && \
          mount -t overlay overlay -o \
-         lowerdir={0}/$top:/$top,upperdir=$DIR/upper/$top,workdir=$DIR/work/$top /$top; done && \
+         lowerdir={0}/$top:/$top,upperdir=$DIR/upper/$top,workdir=$DIR/scratch/$top /$top; done && \
          {script}",
         root.display(),
         host.dir.path().display()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
-use tracing::error;
+use tracing::{Level, error};
 
 use crate::Error;
 use crate::config::Config;
@@ -58,6 +58,28 @@ enum Command {
     User(admin::UserArgs),
     Backup(admin::BackupArgs),
     Base(admin::BaseArgs),
+}
+
+/// Begins to log to standard error. One that cannot be written to ends
+/// nothing.
+pub fn start_log(is_verbose: bool) {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        // It would panic where standard error cannot be written to.
+        .log_internal_errors(false)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(match is_verbose {
+            true => Level::DEBUG,
+            false => Level::INFO,
+        })
+        .init();
+}
+
+/// Whether a reader has seen enough, as `head` has.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// How it went.

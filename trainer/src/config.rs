@@ -16,8 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailbox::{FolderName, Layout};
@@ -32,6 +31,9 @@ use crate::rotation::Quota;
 use crate::socket::Limits;
 
 mod raw;
+pub mod wrong;
+
+use wrong::{Wrong, absolute};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,20 +119,10 @@ impl Config {
     /// # Errors
     /// At the first thing that is wrong, with its line.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let checked = toml::from_str::<raw::File>(text)
-            .map_err(|error| Wrong {
-                at: error.span().unwrap_or_default(),
-                reason: error.message().to_owned(),
-            })
-            .and_then(check);
-        checked.map_err(|wrong| Error::Config {
+        wrong::parse(text, check).map_err(|(line, reason)| Error::Config {
             path: path.to_owned(),
-            line: 1 + text
-                .bytes()
-                .take(wrong.at.start)
-                .filter(|b| *b == b'\n')
-                .count(),
-            reason: wrong.reason,
+            line,
+            reason,
         })
     }
 
@@ -158,20 +150,6 @@ impl Config {
     /// What holds for `user`.
     pub fn settings(&self, user: &str) -> &Settings {
         self.users.get(user).unwrap_or(&self.host)
-    }
-}
-
-/// Which bytes of the file are wrong, and why.
-#[derive(Debug)]
-struct Wrong {
-    at: Range<usize>,
-    reason: String,
-}
-
-impl Wrong {
-    fn at<T>(place: &Spanned<T>) -> impl FnOnce(String) -> Self {
-        let at = place.span();
-        move |reason| Self { at, reason }
     }
 }
 
@@ -357,15 +335,6 @@ fn checked_quota(quota: &raw::Quota) -> Quota {
             .max_age_days
             .map(|days| Duration::from_secs(u64::from(days).saturating_mul(DAY))),
     }
-}
-
-fn absolute(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
-    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
-    if !path.get_ref().is_absolute() || !path.get_ref().components().all(plain) {
-        let reason = "a path begins with / and has no ..";
-        return Err(Wrong::at(path)(reason.to_owned()));
-    }
-    Ok(path.get_ref().clone())
 }
 
 const PATTERNS: [&str; 2] = ["/var/mail/*/Maildir", "/home/*/Maildir"];

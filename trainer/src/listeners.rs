@@ -31,14 +31,8 @@ pub(crate) fn start(
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let listening = &config.listening;
-    let service = Service::new(
-        config.databases.host()?,
-        Arc::clone(live),
-        listening.mail_user.clone(),
-    );
-    let desk = Arc::new(Desk::new(Arc::new(service), listening.limits));
+    let desk = desk(config, live)?;
     let mut tasks = JoinSet::new();
-
     serve_socket(&listening.socket, &desk, stopping, &mut tasks)?;
     if let Some(path) = &listening.spamd_socket {
         let (listener, path) = Socket::open(path)?;
@@ -71,16 +65,21 @@ pub(crate) fn start_inside(
     live: &Arc<Live>,
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let mut tasks = JoinSet::new();
+    let desk = desk(config, live)?;
+    serve_socket(&config.listening.socket, &desk, stopping, &mut tasks)?;
+    Ok(tasks)
+}
+
+/// What all listeners share.
+fn desk(config: &Config, live: &Arc<Live>) -> anyhow::Result<Arc<Desk>> {
     let listening = &config.listening;
     let service = Service::new(
         config.databases.host()?,
         Arc::clone(live),
         listening.mail_user.clone(),
     );
-    let desk = Arc::new(Desk::new(Arc::new(service), listening.limits));
-    let mut tasks = JoinSet::new();
-    serve_socket(&listening.socket, &desk, stopping, &mut tasks)?;
-    Ok(tasks)
+    Ok(Arc::new(Desk::new(Arc::new(service), listening.limits)))
 }
 
 fn serve_socket(

@@ -7,10 +7,12 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use classifier::cli::wire::{HEADER_LEN, Header, Malformed, Refusal, Reply, Request};
@@ -176,47 +178,52 @@ pub async fn serve(
 pub(crate) async fn each_unix<F>(
     listener: UnixListener,
     desk: Arc<Desk>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
     serve: impl Fn(UnixStream, Peer, Arc<Desk>) -> F,
 ) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
-    loop {
-        let stream = tokio::select! {
-            () = stopped(&mut stopping) => return Ok(()),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => { pause(&error).await; continue }
-            },
-        };
-        let Ok(peer) = stream.peer_cred() else {
-            continue;
-        };
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context);
+    each(accept, stopping, |(stream, _)| {
+        let Ok(peer) = stream.peer_cred() else { return };
         let peer = Peer::Uid(peer.uid());
         spawn(&desk, peer, serve(stream, peer, Arc::clone(&desk)));
-    }
+    })
+    .await
 }
 
 /// As [`each_unix`], over TCP, where nobody knows who it is.
 pub(crate) async fn each_tcp<F>(
     listener: TcpListener,
     desk: Arc<Desk>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
     serve: impl Fn(tokio::net::TcpStream, Arc<Desk>) -> F,
 ) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
-    loop {
-        let stream = tokio::select! {
-            () = stopped(&mut stopping) => return Ok(()),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => { pause(&error).await; continue }
-            },
-        };
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context);
+    each(accept, stopping, |(stream, _)| {
         spawn(&desk, Peer::Anybody, serve(stream, Arc::clone(&desk)));
+    })
+    .await
+}
+
+/// Calls `take` with whatever `accept` gives.
+async fn each<C>(
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<C>>,
+    mut stopping: watch::Receiver<bool>,
+    take: impl Fn(C),
+) -> io::Result<()> {
+    loop {
+        tokio::select! {
+            () = stopped(&mut stopping) => return Ok(()),
+            accepted = poll_fn(&mut accept) => match accepted {
+                Ok(connection) => take(connection),
+                Err(error) => pause(&error).await,
+            },
+        }
     }
 }
 

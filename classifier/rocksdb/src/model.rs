@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use classifier::Error;
-use classifier::modern::{Base, Digest, Explanation, Features, Params, Stored, Verdict, score};
+use classifier::modern::{Base, Digest, Explanation, Features, Params, Stored, Verdict};
 use classifier::store::Durability;
-use classifier::store::model::{Bytes, ModelChanges, ModelStore, ModelView, explain_by};
+use classifier::store::model::{Bytes, ModelChanges, ModelStore, ModelView, explain_by, judge_by};
 use rocksdb::{ReadOptions, Snapshot, WriteBatch};
 
 use crate::cache::Held;
@@ -114,11 +114,7 @@ impl ModelStore for UserModel {
     }
 
     fn judge(&self, messages: &[Features], params: &Params) -> Result<Vec<Verdict>, Error> {
-        let model = self.model()?;
-        let judged = messages
-            .iter()
-            .map(|message| score(message, &*model, params));
-        Ok(judged.collect())
+        Ok(judge_by(&*self.model()?, messages, params))
     }
 
     fn explain(

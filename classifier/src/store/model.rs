@@ -122,11 +122,7 @@ pub trait ModelStore {
     fn judge(&self, messages: &[Features], params: &Params) -> Result<Vec<Verdict>, Error> {
         let mut verdicts = Vec::new();
         self.look(&mut |view| {
-            let stored = Stored::open(view)?;
-            let judged = messages
-                .iter()
-                .map(|message| score(message, &stored, params));
-            verdicts = judged.collect();
+            verdicts = judge_by(&Stored::open(view)?, messages, params);
             Ok(())
         })?;
         Ok(verdicts)
@@ -150,6 +146,14 @@ pub trait ModelStore {
         })?;
         Ok(explained.expect("a store shows one state"))
     }
+}
+
+/// The verdicts of `weights`, in order.
+pub fn judge_by(weights: &impl Weights, messages: &[Features], params: &Params) -> Vec<Verdict> {
+    let judged = messages
+        .iter()
+        .map(|message| score(message, weights, params));
+    judged.collect()
 }
 
 /// The verdict of `weights` and its reasons; none where nothing was compared.

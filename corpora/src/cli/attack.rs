@@ -12,7 +12,7 @@ use crate::{Collection, Error};
 use anyhow::{Context, bail};
 use rayon::prelude::*;
 
-use super::run::{progress_bar, work_folder};
+use super::run::{parse_filters, progress_bar, work_folder};
 
 /// Try filters against hostile mail.
 ///
@@ -60,11 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         }
         return Ok(true);
     };
-    let filters: Vec<FilterSpec> = arguments
-        .filters
-        .iter()
-        .map(|name| FilterSpec::parse(name))
-        .collect::<Result<_, _>>()?;
+    let filters = parse_filters(&arguments.filters)?;
     if filters.len() > 1 && (arguments.record.is_some() || arguments.expect.is_some()) {
         bail!("expectations are kept of one filter at a time");
     }

@@ -1,14 +1,10 @@
 //! `bmfeval drift`.
 
-use std::fs;
 use std::io::{self, Write};
 
 use crate::drift::{self, World};
-use crate::filter::FilterSpec;
-use anyhow::Context;
-use rayon::prelude::*;
 
-use super::run::{progress_bar, work_folder};
+use super::run::{parse_filters, side_by_side};
 
 /// Measure whether old evidence fades.
 ///
@@ -38,11 +34,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let filters: Vec<FilterSpec> = arguments
-        .filters
-        .iter()
-        .map(|name| FilterSpec::parse(name))
-        .collect::<Result<_, _>>()?;
+    let filters = parse_filters(&arguments.filters)?;
     let n_before = arguments.before as usize;
     let mut tasks = Vec::new();
     for filter in &filters {
@@ -52,20 +44,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         }
     }
-    let work = work_folder(None)?;
-    let bar = progress_bar(tasks.len() as u64, arguments.quiet);
-    let runs: Vec<_> = tasks
-        .into_par_iter()
-        .enumerate()
-        .map(|(n, (world, filter, is_experienced))| {
-            let work = work.path().join(n.to_string());
-            fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-            let run = drift::run(world, filter, is_experienced, &work)?;
-            bar.inc(1);
-            Ok(run)
-        })
-        .collect::<anyhow::Result<_>>()?;
-    bar.finish_and_clear();
+    let runs = side_by_side(
+        tasks,
+        arguments.quiet,
+        |(world, filter, is_experienced), work| {
+            Ok(drift::run(world, filter, is_experienced, work)?)
+        },
+    )?;
     let mut out = io::stdout().lock();
     if !arguments.json {
         return Ok(write!(out, "{}", drift::table(&runs, n_before))?);

@@ -1,15 +1,11 @@
 //! `bmfeval languages`.
 
-use std::fs;
 use std::io::{self, Write};
 
-use crate::filter::FilterSpec;
 use crate::generate::Code;
 use crate::languages;
-use anyhow::Context;
-use rayon::prelude::*;
 
-use super::run::{progress_bar, work_folder};
+use super::run::{parse_filters, side_by_side};
 
 /// Compare filters in each language of the generated mail, from the beginning.
 ///
@@ -28,28 +24,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let filters: Vec<FilterSpec> = arguments
-        .filters
-        .iter()
-        .map(|name| FilterSpec::parse(name))
-        .collect::<Result<_, _>>()?;
+    let filters = parse_filters(&arguments.filters)?;
     let tasks: Vec<_> = Code::all()
         .flat_map(|language| filters.iter().map(move |filter| (language, filter)))
         .collect();
-    let work = work_folder(None)?;
-    let bar = progress_bar(tasks.len() as u64, arguments.quiet);
-    let outcomes: Vec<_> = tasks
-        .into_par_iter()
-        .enumerate()
-        .map(|(n, (language, filter))| {
-            let work = work.path().join(n.to_string());
-            fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-            let outcome = languages::run(language, filter, arguments.seed, &work)?;
-            bar.inc(1);
-            Ok(outcome)
-        })
-        .collect::<anyhow::Result<_>>()?;
-    bar.finish_and_clear();
+    let outcomes = side_by_side(tasks, arguments.quiet, |(language, filter), work| {
+        Ok(languages::run(language, filter, arguments.seed, work)?)
+    })?;
     write!(io::stdout(), "{}", languages::table(&outcomes))?;
     Ok(())
 }

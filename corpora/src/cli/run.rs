@@ -11,6 +11,7 @@ use crate::read::{self, Strip};
 use crate::{Collection, report};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rayon::prelude::*;
 
 /// Run filters over collections and measure them.
 ///
@@ -231,6 +232,36 @@ pub(super) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<tempfile::Tem
         None => builder.tempdir(),
     };
     folder.context("cannot make a folder for the filters' files; name one with --work")
+}
+
+/// Parses the names of filters.
+///
+/// # Errors
+/// At the first one that is none, or is not installed.
+pub(super) fn parse_filters(names: &[String]) -> anyhow::Result<Vec<FilterSpec>> {
+    let parsed = names.iter().map(|name| FilterSpec::parse(name));
+    Ok(parsed.collect::<Result<_, _>>()?)
+}
+
+/// Carries out tasks side by side, each in a folder of its own, and shows a
+/// progress bar. The outcomes come in the order of the tasks.
+pub(super) fn side_by_side<T: Send, O: Send>(
+    tasks: Vec<T>,
+    quiet: bool,
+    run: impl Fn(T, &Path) -> anyhow::Result<O> + Sync,
+) -> anyhow::Result<Vec<O>> {
+    let work = work_folder(None)?;
+    let bar = progress_bar(tasks.len() as u64, quiet);
+    let outcomes = tasks.into_par_iter().enumerate().map(|(n, task)| {
+        let work = work.path().join(n.to_string());
+        fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+        let outcome = run(task, &work)?;
+        bar.inc(1);
+        Ok(outcome)
+    });
+    let outcomes = outcomes.collect();
+    bar.finish_and_clear();
+    outcomes
 }
 
 /// On a terminal only.

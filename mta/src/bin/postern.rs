@@ -7,20 +7,11 @@ use std::time::SystemTime;
 
 use clap::Parser;
 use mta::cli::{Args, arguments, run};
-use tracing::Level;
+use trainer::cli::{is_broken_pipe, start_log};
 
 fn main() -> ExitCode {
     let args = Args::parse_from(arguments(env::args_os()));
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(if args.verbose {
-            Level::DEBUG
-        } else {
-            Level::INFO
-        })
-        .init();
+    start_log(args.verbose);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let done = run(args, SystemTime::now(), &mut out).and_then(|code| {
         out.flush()?;
@@ -28,16 +19,10 @@ fn main() -> ExitCode {
     });
     match done {
         Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
-        // A reader who has seen enough, as `head` has.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "postern: {error:#}");
             ExitCode::from(2)
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
