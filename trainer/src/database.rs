@@ -194,10 +194,11 @@ impl ModelStore for Model {
     fn explain(
         &self,
         raw: &[u8],
+        features: &Features,
         params: &Params,
         n: usize,
     ) -> Result<(Verdict, Explanation), classifier::Error> {
-        self.store().explain(raw, params, n)
+        self.store().explain(raw, features, params, n)
     }
 }
 

@@ -120,10 +120,11 @@ impl ModelStore for UserModel {
     fn explain(
         &self,
         raw: &[u8],
+        features: &Features,
         params: &Params,
         n: usize,
     ) -> Result<(Verdict, Explanation), Error> {
-        Ok(explain_by(&*self.model()?, raw, params, n))
+        Ok(explain_by(&*self.model()?, raw, features, params, n))
     }
 }
 

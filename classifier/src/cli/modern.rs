@@ -141,7 +141,7 @@ fn judge(message: &[u8], features: &Features, weights: &impl Weights, output: Ou
         Output::Nothing | Output::Terse => None,
         // Nothing was compared.
         _ if verdict.views == [0.0; 3] => Some(Explanation::default()),
-        _ => Some(explain(message, weights, N_EVIDENCE)),
+        _ => Some(explain(message, features, weights, N_EVIDENCE)),
     };
     Answer::Modern(Judged::new(verdict, explanation))
 }
@@ -163,7 +163,9 @@ pub(super) fn answer(
         let verdict = verdicts.into_iter().next();
         judged = verdict.map(|verdict| Answer::Modern(Judged::new(verdict, None)));
     } else if judges {
-        let (verdict, explanation) = store.explain(message, &Params::default(), N_EVIDENCE)?;
+        let params = Params::default();
+        let (verdict, explanation) =
+            store.explain(message, &features(message), &params, N_EVIDENCE)?;
         judged = Some(Answer::Modern(Judged::new(verdict, Some(explanation))));
     }
     let Some(act) = ask.mode.act() else {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::features::{Origin, visit};
 use super::model::{Slot, Weights, common, worth};
-use super::{Features, View, features};
+use super::{Features, View};
 
 /// Something that stood in the message and spoke for one class.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,12 +35,12 @@ pub struct Explanation {
 /// The `n` strongest pieces of evidence each way. Grams are summed up over
 /// the blank-separated piece of text that they begin in, so the reader sees
 /// words, not fragments.
-/// Cost: about a millisecond, only paid when somebody asks.
-pub fn explain(raw: &[u8], weights: &impl Weights, n: usize) -> Explanation {
-    let features = features(raw);
-    let worth = worth(&features, weights);
+/// `features` are those of `raw`. Cost: about a millisecond, only paid when
+/// somebody asks.
+pub fn explain(raw: &[u8], features: &Features, weights: &impl Weights, n: usize) -> Explanation {
+    let worth = worth(features, weights);
     let common = View::ALL.map(|view| common(view as usize, weights));
-    let mut seen = Seen::new(&features);
+    let mut seen = Seen::new(features);
     let mut sums = Sums::new();
     let mut pieces = Pieces::default();
     visit(raw, |view, hash, origin| {
@@ -216,7 +216,7 @@ fn field_name(line: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use crate::Label;
-    use crate::modern::{Model, Params, Record, score};
+    use crate::modern::{Model, Params, Record, features, score};
 
     #[test]
     fn the_evidence_is_readable_and_adds_up() {
@@ -226,7 +226,7 @@ mod tests {
         for (raw, label) in [(&spam[..], Label::Spam), (&ham[..], Label::Ham)] {
             model.add(&mut Record::new(&features(raw), label, &model));
         }
-        let explanation = explain(spam, &model, 1_000);
+        let explanation = explain(spam, &features(spam), &model, 1_000);
         let has = |place: &str, what: &str| {
             explanation
                 .spam
@@ -255,7 +255,8 @@ mod tests {
         for (raw, label) in [(spam, Label::Spam), (ham, Label::Ham)] {
             model.add(&mut Record::new(&features(raw.as_bytes()), label, &model));
         }
-        let explanation = explain(spam.as_bytes(), &model, 1_000);
+        let spam = spam.as_bytes();
+        let explanation = explain(spam, &features(spam), &model, 1_000);
         let name = |e: &Evidence| format!("{}: {}", e.place, e.what);
         explanation.spam.iter().map(name).collect()
     }
@@ -293,7 +294,8 @@ mod tests {
 
     #[test]
     fn a_new_model_has_nothing_to_say() {
-        let explanation = explain(b"Subject: a\n\nb c d\n", &Model::default(), 10);
+        let mail = b"Subject: a\n\nb c d\n";
+        let explanation = explain(mail, &features(mail), &Model::default(), 10);
         assert_eq!(explanation, Explanation::default());
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::Durability;
 use crate::Error;
 use crate::modern::{
-    Base, Digest, Explanation, Features, Params, Stored, Verdict, Weights, explain, features, score,
+    Base, Digest, Explanation, Features, Params, Stored, Verdict, Weights, explain, score,
 };
 
 /// A record: where it lies, if that is memory, or a copy.
@@ -128,20 +128,21 @@ pub trait ModelStore {
         Ok(verdicts)
     }
 
-    /// A message's verdict and its reasons, at most `n` each way, as
-    /// [`judge`](Self::judge).
+    /// The verdict of a message, whose features are `features`, and its reasons,
+    /// at most `n` each way, as [`judge`](Self::judge).
     ///
     /// # Errors
     /// As [`judge`](Self::judge).
     fn explain(
         &self,
         raw: &[u8],
+        features: &Features,
         params: &Params,
         n: usize,
     ) -> Result<(Verdict, Explanation), Error> {
         let mut explained = None;
         self.look(&mut |view| {
-            explained = Some(explain_by(&Stored::open(view)?, raw, params, n));
+            explained = Some(explain_by(&Stored::open(view)?, raw, features, params, n));
             Ok(())
         })?;
         Ok(explained.expect("a store shows one state"))
@@ -160,13 +161,14 @@ pub fn judge_by(weights: &impl Weights, messages: &[Features], params: &Params) 
 pub fn explain_by(
     weights: &impl Weights,
     raw: &[u8],
+    features: &Features,
     params: &Params,
     n: usize,
 ) -> (Verdict, Explanation) {
-    let verdict = score(&features(raw), weights, params);
+    let verdict = score(features, weights, params);
     let explanation = match verdict.views == [0.0; 3] {
         true => Explanation::default(),
-        false => explain(raw, weights, n),
+        false => explain(raw, features, weights, n),
     };
     (verdict, explanation)
 }

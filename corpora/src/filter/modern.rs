@@ -35,6 +35,11 @@ impl From<modern::Verdict> for Answer {
     }
 }
 
+fn explained(message: &Message, weights: &impl Weights, n: usize) -> Explanation {
+    let features = modern::features(&message.bytes);
+    modern::explain(&message.bytes, &features, weights, n)
+}
+
 fn lines(explanation: Explanation) -> Vec<String> {
     let mut all = [explanation.spam, explanation.ham].concat();
     all.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
@@ -73,7 +78,7 @@ impl Filter for Modern {
     }
 
     fn explain(&mut self, message: &Message) -> Vec<String> {
-        lines(modern::explain(&message.bytes, &self.model, N_EVIDENCE))
+        lines(explained(message, &self.model, N_EVIDENCE))
     }
 
     /// Words, pairs and pieces of the text of ham, by their weights.
@@ -83,7 +88,7 @@ impl Filter for Modern {
         let mut weights: HashMap<String, f64> = HashMap::new();
         let ham = messages.iter().filter(|m| m.label == Label::Ham);
         for message in ham.take(MAX_MESSAGES) {
-            let explanation = modern::explain(&message.bytes, &self.model, N_EACH);
+            let explanation = explained(message, &self.model, N_EACH);
             for evidence in explanation.ham.into_iter().filter(|e| e.place == "text") {
                 let words = evidence.what.replace(" … ", " and ");
                 let weight = weights.entry(words).or_default();
@@ -158,7 +163,7 @@ impl Filter for Ledger {
         let looked = self.store.look(&mut |view| {
             let stored = Stored::open(view)?;
             if stored.trained().ham > 0 && stored.trained().spam > 0 {
-                explanation = modern::explain(&message.bytes, &stored, N_EVIDENCE);
+                explanation = explained(message, &stored, N_EVIDENCE);
             }
             Ok(())
         });

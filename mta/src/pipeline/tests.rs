@@ -18,8 +18,7 @@ use crate::remote::{Parcel, Results, WayOut};
 use crate::smtp::{Body, Notify, Protocol, Recipient};
 use classifier::Label;
 use classifier::mark::MarkKey;
-use classifier::modern::{Act, Keep, Lesson, learn};
-use classifier::store::model::ModelView;
+use classifier::modern::{Act, Explanation, Features, Keep, Lesson, Params, Verdict, learn};
 use classifier::store::{Durability, MemoryModel, ModelStore};
 
 const MAIL: &[u8] = b"Subject: hello\nX-Spam-Status: Yes\n\nGood morning\n";
@@ -55,12 +54,15 @@ impl OneModel {
 }
 
 impl Models for OneModel {
-    fn look(
+    fn explain(
         &self,
         _: &str,
-        look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
-    ) -> Result<(), String> {
-        self.0.look(look).map_err(|error| error.to_string())
+        message: &[u8],
+        features: &Features,
+        n: usize,
+    ) -> Result<(Verdict, Explanation), String> {
+        let explained = self.0.explain(message, features, &Params::default(), n);
+        explained.map_err(|error| error.to_string())
     }
 
     fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, String> {

@@ -4,27 +4,28 @@
 
 use classifier::mark::MarkKey;
 use classifier::modern::{
-    self, Class, Evidence, Features, Params, Stored, explain, header_fields, probability,
+    Class, Evidence, Explanation, Features, Params, Verdict, header_fields, probability,
 };
 use classifier::store::ModelStore;
 use classifier::store::lmdb::Access;
-use classifier::store::model::ModelView;
 use trainer::database::Databases;
 
 use crate::accounts::User;
 
 /// Where users' models are.
 pub trait Models: Send + Sync + 'static {
-    /// Calls `look` with the model of a user; again, from the beginning, where
-    /// a writer came too near.
+    /// The verdict of a user's model of `message`, whose features are
+    /// `features`, and its reasons, at most `n` each way.
     ///
     /// # Errors
-    /// With the reason when it cannot be read.
-    fn look(
+    /// With the reason when the model cannot be read.
+    fn explain(
         &self,
         user: &str,
-        look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
-    ) -> Result<(), String>;
+        message: &[u8],
+        features: &Features,
+        n: usize,
+    ) -> Result<(Verdict, Explanation), String>;
 
     /// By which mail is marked that the filter files for a user; `None`: it is
     /// not.
@@ -75,43 +76,29 @@ pub fn judge(
     user: &User,
     models: &dyn Models,
 ) -> Result<Opinion, String> {
-    let mut opinion = None;
-    models.look(&user.address.to_string(), &mut |view| {
-        let stored = Stored::open(view)?;
-        let verdict = modern::score(features, &stored, &Params::default());
-        let required = user
-            .settings
-            .threshold
-            .unwrap_or(probability(verdict.cutoffs.spam));
-        let class = match user.settings.threshold {
-            // Without ham and spam to compare with there is no probability.
-            Some(threshold) if verdict.views != [0.0; 3] => {
-                class_above(verdict.class, verdict.probability > threshold)
-            }
-            _ => verdict.class,
-        };
-        let evidence = if verdict.views == [0.0; 3] {
-            Vec::new()
-        } else {
-            let explanation = explain(message, &stored, N_EVIDENCE);
-            explanation
-                .spam
-                .into_iter()
-                .chain(explanation.ham)
-                .collect()
-        };
-        opinion = Some(Opinion {
-            class,
-            probability: verdict.probability,
-            required,
-            evidence,
-            mark: String::new(),
-        });
-        Ok(())
-    })?;
-    let mut opinion = opinion.ok_or("the model was not shown")?;
+    let name = user.address.to_string();
+    let (verdict, explanation) = models.explain(&name, message, features, N_EVIDENCE)?;
+    let required = user
+        .settings
+        .threshold
+        .unwrap_or(probability(verdict.cutoffs.spam));
+    let class = match user.settings.threshold {
+        // Without ham and spam to compare with there is no probability.
+        Some(threshold) if verdict.views != [0.0; 3] => {
+            class_above(verdict.class, verdict.probability > threshold)
+        }
+        _ => verdict.class,
+    };
+    let Explanation { spam, ham } = explanation;
+    let mut opinion = Opinion {
+        class,
+        probability: verdict.probability,
+        required,
+        evidence: spam.into_iter().chain(ham).collect(),
+        mark: String::new(),
+    };
     if opinion.is_spam() {
-        let key = models.mark_key(&user.address.to_string())?;
+        let key = models.mark_key(&name)?;
         opinion.mark = key.map_or_else(String::new, |key| key.field_of(message));
     }
     Ok(opinion)
@@ -140,14 +127,17 @@ impl HostModels {
 }
 
 impl Models for HostModels {
-    fn look(
+    fn explain(
         &self,
         user: &str,
-        look: &mut dyn FnMut(&dyn ModelView) -> Result<(), classifier::Error>,
-    ) -> Result<(), String> {
+        message: &[u8],
+        features: &Features,
+        n: usize,
+    ) -> Result<(Verdict, Explanation), String> {
         let taught = self.databases.open(user, Access::ReadOnly);
         let taught = taught.map_err(|error| error.to_string())?;
-        taught.look(look).map_err(|error| error.to_string())
+        let explained = taught.explain(message, features, &Params::default(), n);
+        explained.map_err(|error| error.to_string())
     }
 
     fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, String> {
@@ -161,7 +151,7 @@ mod tests {
     use super::*;
     use crate::accounts::{Address, UserSettings};
     use classifier::Label;
-    use classifier::modern::{Act, Keep, Lesson, learn};
+    use classifier::modern::{self, Act, Keep, Lesson, learn};
     use classifier::store::Durability;
 
     const SPAM: &[u8] = b"Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
