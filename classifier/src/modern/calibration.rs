@@ -66,7 +66,7 @@ const MAX_LABEL_NOISE: f64 = 0.25;
 /// What is assumed before there are labels: at this log-odds the loss is the
 /// budget, and it falls by e with each `TAIL`. Taken from the ham of the
 /// spamassassin collection, the harder of two; csdmc2010 would allow 2.
-const PRIOR_SPAM_CUTOFF: f64 = 5.0;
+const PRIOR_SPAM_CUTOFF: f64 = 4.5;
 const PRIOR_HAM_CUTOFF: f64 = -1.0;
 const TAIL: f64 = 1.7;
 /// How many labels of a class that assumption is worth.

@@ -14,7 +14,8 @@ use super::{Features, View};
 pub struct Evidence {
     /// Where it stood: "text", "subject", "link", "hidden", "mime",
     /// "attachment", or the name of a header field in lower case; "header" or
-    /// "field" where it is such a name itself.
+    /// "field" where it is such a name itself; "sender" where it is what
+    /// belongs to the sender; "all mail" where it is what is said of any.
     pub place: String,
     /// The word, the pair of words, or the piece of
     /// text as it was read.
@@ -42,6 +43,8 @@ pub fn explain(raw: &[u8], features: &Features, weights: &impl Weights, n: usize
     let common = View::ALL.map(|view| common(view as usize, weights));
     let mut seen = Seen::new(features);
     let mut sums = Sums::new();
+    let all_mail = worth.each_ref().map(|worth| worth.intercept);
+    sums.insert(("all mail".into(), "so far".into()), all_mail.iter().sum());
     let mut pieces = Pieces::default();
     visit(raw, |view, hash, origin| {
         if let Origin::Gram { text, at: 0 } = origin {
@@ -51,7 +54,7 @@ pub fn explain(raw: &[u8], features: &Features, weights: &impl Weights, n: usize
             return;
         }
         let weight = Slot::new(hash).weight(weights, common[view as usize]);
-        let weight = f64::from(weight * worth[view as usize]);
+        let weight = f64::from(weight * worth[view as usize].weight);
         if weight == 0.0 {
             return;
         }

@@ -41,6 +41,7 @@ mod ledger;
 mod model;
 mod page;
 mod recent;
+mod relations;
 mod stored;
 mod text;
 

@@ -2,6 +2,8 @@
 
 use memchr::{memchr, memchr2, memmem};
 
+use super::relations::shows_another;
+
 /// What one or more parts of a message say.
 #[derive(Debug, Default)]
 pub(super) struct Text {
@@ -11,6 +13,8 @@ pub(super) struct Text {
     pub(super) hidden: String,
     /// What links and images point to.
     pub(super) urls: Vec<String>,
+    /// A link shows the address of another host than it leads to.
+    pub(super) shows_another_host: bool,
 }
 
 impl Text {
@@ -82,8 +86,21 @@ impl Text {
         if !is_inline(&name) {
             self.push_text(" ", state);
         }
-        if self.urls.len() < Self::MAX_URLS {
-            self.urls.extend(link(inner).map(str::to_owned));
+        if name == "/a"
+            && let Some(Anchor { url, shown_at }) = state.anchor.take()
+        {
+            self.shows_another_host |= shows_another(&url, self.visible[shown_at..].trim());
+        }
+        if let Some(url) = link(inner) {
+            if name == "a" {
+                state.anchor = Some(Anchor {
+                    url: url.to_owned(),
+                    shown_at: self.visible.len(),
+                });
+            }
+            if self.urls.len() < Self::MAX_URLS {
+                self.urls.push(url.to_owned());
+            }
         }
         (end + 1).min(html.len())
     }
@@ -95,6 +112,14 @@ struct HtmlState {
     skip: Option<&'static str>,
     /// The name of the element that was styled to be invisible.
     invisible: Option<String>,
+    /// The link whose text is being read.
+    anchor: Option<Anchor>,
+}
+
+struct Anchor {
+    url: String,
+    /// Where what it shows begins in the visible text.
+    shown_at: usize,
 }
 
 impl HtmlState {
@@ -441,5 +466,8 @@ mod tests {
             ["a{}", "ham", "meeting"]
         );
         assert_eq!(text.urls, ["http://x.example/y"]);
+        assert!(!text.shows_another_host);
+        text.push_html("<a href='http://x.example/'>http://bank.example/</A>");
+        assert!(text.shows_another_host);
     }
 }
