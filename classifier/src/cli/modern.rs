@@ -13,26 +13,28 @@ use super::wire::Ask;
 use super::{Config, Mode, Output};
 use crate::classic::Message;
 use crate::modern::{
-    Explanation, Features, Keep, Lesson, Params, Stored, Verdict, Weights, explain, features,
-    learn, score,
+    Decoded, Explanation, Features, Judge, Keep, Lesson, Params, Stored, Verdict, Weights, explain,
+    features, learn,
 };
 use crate::store::lmdb::Lmdb;
 use crate::store::{Durability, ModelStore};
 use crate::{Error, Label};
 
-/// The answers to a batch, and what it teaches learned, in one change.
+/// The answers to a batch, and what it teaches learned, in one change. `decoded`
+/// is the model of a run that learns nothing, once it was needed.
 pub(super) fn answers(
     config: &Config,
     batch: &Batch,
     model: &Guarded<Lmdb>,
     durability: Durability,
+    decoded: &mut Option<Arc<Decoded>>,
 ) -> Result<Vec<Option<Answer>>, Error> {
     let Some(act) = config.mode.act() else {
-        return test(batch, model, config.output);
+        return test(batch, model, config.output, decoded);
     };
     let before = match (config.mode, config.output) {
         (Mode::Register, Output::Json | Output::Explanation) => {
-            Some(test(batch, model, config.output)?)
+            Some(test(batch, model, config.output, &mut None)?)
         }
         _ => None,
     };
@@ -68,80 +70,86 @@ pub(super) fn told(label: Label) -> Answer {
     Answer::Modern(Judged::told(label))
 }
 
-/// Scores, side by side, each part of the batch in one state of the model.
+/// Scores a batch. For many messages the whole model is decoded first, once for
+/// a run that changes nothing: `decoded` keeps it for the next batch.
 pub(super) fn test(
     batch: &Batch,
     model: &Guarded<Lmdb>,
     output: Output,
+    decoded: &mut Option<Arc<Decoded>>,
 ) -> Result<Vec<Option<Answer>>, Error> {
-    // A part costs a thread and a look at the model.
-    const MIN_AT_ONCE: usize = 16;
-    let n_parts = rayon::current_num_threads();
-    let at_once = batch.len().div_ceil(n_parts).max(MIN_AT_ONCE);
-    if batch.len() <= at_once {
-        return test_part(batch, 0, at_once, model, output);
+    if batch.len() < MIN_DECODED && decoded.is_none() {
+        return test_few(batch, model, output);
     }
-    let starts: Vec<_> = (0..batch.len()).step_by(at_once).collect();
-    let parts = starts
-        .into_par_iter()
-        .map(|from| test_part(batch, from, at_once, model, output));
-    let parts: Result<Vec<_>, Error> = parts.collect();
-    Ok(parts?.into_iter().flatten().collect())
-}
-
-/// Scores `n` messages from the message `from` on. What reads the model runs
-/// on a guarded thread, and on no other.
-fn test_part(
-    batch: &Batch,
-    from: usize,
-    n: usize,
-    model: &Guarded<Lmdb>,
-    output: Output,
-) -> Result<Vec<Option<Answer>>, Error> {
-    let batch = Arc::clone(batch);
-    model.run(move |store| {
-        let messages = || batch.iter().skip(from).take(n);
-        // Read before the look, which is to be short.
-        let all: Vec<_> = messages()
-            .map(|message| has_words(message).then(|| features(message)))
-            .collect();
-        let mut answers = Vec::new();
-        store.look(&mut |view| {
-            let stored = Stored::open(view)?;
-            let read = messages().zip(&all);
-            answers = match all.len() >= MIN_DECODED && view.base().is_none() {
-                true => judge_all(read, &stored.to_model(), output),
-                false => judge_all(read, &stored, output),
-            };
-            Ok(())
-        })?;
-        Ok(answers)
-    })
+    let decoded = match decoded {
+        Some(decoded) => decoded,
+        None => decoded.insert(decode(model)?),
+    };
+    let judge = Judge::new(&**decoded, &Params::default());
+    let answers = batch.par_iter().with_min_len(MIN_AT_ONCE).map(|message| {
+        let features = has_words(message).then(|| features(message))?;
+        Some(answer_of(message, &features, &judge, output))
+    });
+    Ok(answers.collect())
 }
 
 /// Messages for which it pays to decode the whole model first: that costs what
 /// some ten of them save.
 const MIN_DECODED: usize = 32;
 
-fn judge_all<'a>(
-    read: impl Iterator<Item = (&'a Message, &'a Option<Features>)>,
-    weights: &impl Weights,
-    output: Output,
-) -> Vec<Option<Answer>> {
-    let judged = read.map(|(message, features)| {
-        let features = features.as_ref()?;
-        Some(judge(message, features, weights, output))
-    });
-    judged.collect()
+/// Messages that a thread takes at once.
+const MIN_AT_ONCE: usize = 8;
+
+fn decode(model: &Guarded<Lmdb>) -> Result<Arc<Decoded>, Error> {
+    model.run(|store| {
+        let mut decoded = None;
+        store.look(&mut |view| {
+            decoded = Some(Arc::new(Stored::open(view)?.decoded()));
+            Ok(())
+        })?;
+        Ok(decoded.expect("a store shows one state"))
+    })
 }
 
-fn judge(message: &[u8], features: &Features, weights: &impl Weights, output: Output) -> Answer {
-    let verdict = score(features, weights, &Params::default());
+/// Scores by the model where it lies, in one state of it.
+fn test_few(
+    batch: &Batch,
+    model: &Guarded<Lmdb>,
+    output: Output,
+) -> Result<Vec<Option<Answer>>, Error> {
+    let batch = Arc::clone(batch);
+    model.run(move |store| {
+        // Read before the look, which is to be short.
+        let found: Vec<_> = batch
+            .iter()
+            .map(|message| has_words(message).then(|| features(message)))
+            .collect();
+        let mut answers = Vec::new();
+        store.look(&mut |view| {
+            let stored = Stored::open(view)?;
+            let judge = Judge::new(&stored, &Params::default());
+            let answer = |(message, features): (&Message, &Option<Features>)| {
+                Some(answer_of(message, features.as_ref()?, &judge, output))
+            };
+            answers = batch.iter().zip(&found).map(answer).collect();
+            Ok(())
+        })?;
+        Ok(answers)
+    })
+}
+
+fn answer_of(
+    message: &[u8],
+    features: &Features,
+    judge: &Judge<'_, impl Weights>,
+    output: Output,
+) -> Answer {
+    let verdict = judge.score(features);
     let explanation = match output {
         Output::Nothing | Output::Terse => None,
         // Nothing was compared.
         _ if verdict.views == [0.0; 3] => Some(Explanation::default()),
-        _ => Some(explain(message, features, weights, N_EVIDENCE)),
+        _ => Some(explain(message, features, judge.weights(), N_EVIDENCE)),
     };
     Answer::Modern(Judged::new(verdict, explanation))
 }

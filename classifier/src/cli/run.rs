@@ -15,6 +15,7 @@ use super::folder::{self, MailFile};
 use super::output::Answer;
 use super::{Config, Mode, client, modern, output};
 use crate::classic::{self, Layout, Lexer, Message, MessageReader, Score, Scorer};
+use crate::modern::Decoded;
 use crate::store::{Durability, Pending, TokenStore};
 use crate::{Changes, Error, Label};
 
@@ -53,6 +54,7 @@ pub fn run(config: &Config, note: &mut dyn FnMut(&str)) -> Exit {
         note,
         database: None,
         scorers: Mutex::default(),
+        decoded: None,
         pending: Changes::default(),
         last: None,
         exit: None,
@@ -116,6 +118,8 @@ struct Filter<'a> {
     database: Option<Database>,
     /// Those that rest, with the tokens that they know.
     scorers: Mutex<Vec<Scorer>>,
+    /// The model of the modern engine, where many messages are only tested.
+    decoded: Option<Arc<Decoded>>,
     /// Learned and not applied yet.
     pending: Changes,
     /// Whether the last message is spam.
@@ -236,10 +240,11 @@ impl Filter<'_> {
     /// The answers to a batch, after which what it teaches is pending or
     /// applied. `None` for a message that cannot be scored.
     fn classify(&mut self, batch: &Batch) -> Vec<Option<Answer>> {
+        let durability = self.durability();
         let answers = match &self.database {
             None => return batch.iter().map(|_| None).collect(),
             Some(Database::Modern(model)) => {
-                modern::answers(self.config, batch, model, self.durability())
+                modern::answers(self.config, batch, model, durability, &mut self.decoded)
             }
             Some(Database::Daemon(_)) => self.ask(batch),
             Some(Database::Copy(copy)) => {
@@ -288,7 +293,9 @@ impl Filter<'_> {
             |label, message: &Message| has_words(message).then(|| copy.told(self.config, label));
         match (self.config.mode.label(), &*copy.database) {
             (Some(label), _) => Ok(batch.iter().map(|message| told(label, message)).collect()),
-            (None, Database::Modern(model)) => modern::test(batch, model, self.config.output),
+            (None, Database::Modern(model)) => {
+                modern::test(batch, model, self.config.output, &mut self.decoded)
+            }
             (None, Database::Classic(counts)) => {
                 let scores = self.test(batch, counts)?.into_iter();
                 Ok(scores.map(|score| score.map(Answer::Classic)).collect())

@@ -46,7 +46,7 @@ pub fn explain(raw: &[u8], features: &Features, weights: &impl Weights, n: usize
     let all_mail = worth.each_ref().map(|worth| worth.intercept);
     sums.insert(("all mail".into(), "so far".into()), all_mail.iter().sum());
     let mut pieces = Pieces::default();
-    visit(raw, |view, hash, origin| {
+    visit(raw, &mut |view, hash, origin: Origin<'_>| {
         if let Origin::Gram { text, at: 0 } = origin {
             mem::replace(&mut pieces, Pieces::of(view, text)).add_to(&mut sums);
         }

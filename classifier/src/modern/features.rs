@@ -4,10 +4,14 @@
 //! stands in a message says less than that it does, and padding by
 //! repetition must gain nothing.
 
+use std::borrow::Cow;
+
 use mail_parser::{HeaderName, MessageParser, MimeHeaders, PartType};
+use memchr::memmem;
 
 use super::canonical::Canonical;
 use super::charset;
+use super::distinct::sort_distinct;
 use super::relations;
 use super::text::{self, Text};
 
@@ -40,13 +44,13 @@ pub struct Features {
 /// The features of a message. Any bytes will do.
 /// Cost: bounded, however long the message is, but for one pass over it.
 pub fn features(raw: &[u8]) -> Features {
-    let mut features = Features::default();
-    visit(raw, |view, hash, _| {
-        features.views[view as usize].push(hash);
-    });
+    let mut features = Features {
+        views: MOST_AT_FIRST.map(|most| Vec::with_capacity(raw.len().min(most))),
+    };
+    visit(raw, &mut features);
+    let mut scratch = Vec::new();
     for view in &mut features.views {
-        view.sort_unstable();
-        view.dedup();
+        sort_distinct(view, &mut scratch);
     }
     features
 }
@@ -62,6 +66,34 @@ pub(super) enum Origin<'a> {
     Pair { first: &'a str, second: &'a str },
 }
 
+/// Where features go, in order of the message, repetitions too.
+pub(super) trait Sink {
+    fn add(&mut self, view: View, hash: u32, origin: Origin<'_>);
+
+    /// The grams of `text`, of which the first begins at its first byte.
+    fn add_grams(&mut self, view: View, text: &[u8], hashes: impl ExactSizeIterator<Item = u32>) {
+        for (at, hash) in hashes.enumerate() {
+            self.add(view, hash, Origin::Gram { text, at });
+        }
+    }
+}
+
+impl<F: FnMut(View, u32, Origin<'_>)> Sink for F {
+    fn add(&mut self, view: View, hash: u32, origin: Origin<'_>) {
+        self(view, hash, origin);
+    }
+}
+
+impl Sink for Features {
+    fn add(&mut self, view: View, hash: u32, _: Origin<'_>) {
+        self.views[view as usize].push(hash);
+    }
+
+    fn add_grams(&mut self, view: View, _: &[u8], hashes: impl ExactSizeIterator<Item = u32>) {
+        self.views[view as usize].extend(hashes);
+    }
+}
+
 /// Bytes of a gram. 3 to 6 were measured; 5 is best where header and text
 /// are apart (docs/modern-engine.md).
 pub(super) const GRAM: usize = 5;
@@ -69,6 +101,8 @@ pub(super) const GRAM: usize = 5;
 /// pitched, short enough that padding after it counts for nothing.
 const MAX_HEADER_BYTES: usize = 4_000;
 const MAX_TEXT_BYTES: usize = 6_000;
+/// Features of a view that there is room for, more than most messages have.
+const MOST_AT_FIRST: [usize; 3] = [MAX_HEADER_BYTES, MAX_TEXT_BYTES, 2_000];
 /// Words of the text beyond this many are not read.
 const MAX_WORDS: usize = 2_000;
 /// Header fields beyond this many are not read, nor words of one field.
@@ -80,8 +114,8 @@ const MAX_FIELD_WORDS: usize = 60;
 /// learn what false senders have in common.
 const WORDS_PER_RELATION: u64 = 8;
 
-/// Gives each feature to `sink`, in order of the message, repetitions too.
-pub(super) fn visit(raw: &[u8], mut sink: impl FnMut(View, u32, Origin<'_>)) {
+/// Gives each feature to `sink`.
+pub(super) fn visit(raw: &[u8], sink: &mut impl Sink) {
     let canonical = Canonical::new(raw);
     let parsed = MessageParser::new()
         .with_mime_headers()
@@ -96,7 +130,7 @@ pub(super) fn visit(raw: &[u8], mut sink: impl FnMut(View, u32, Origin<'_>)) {
         &header,
         MAX_HEADER_BYTES,
         u8::clone,
-        &mut sink,
+        sink,
     );
 
     let mut text = Text::default();
@@ -115,28 +149,30 @@ pub(super) fn visit(raw: &[u8], mut sink: impl FnMut(View, u32, Origin<'_>)) {
                 PartType::Html(html) => text.push_html(&charset::repaired(bytes, part, html)),
                 _ => {}
             }
-            mime(part, &mut sink);
+            mime(part, sink);
         }
         let mut from = String::new();
         let name = message.header(HeaderName::From).and_then(|h| h.as_text());
         text::fold(name.unwrap_or_default(), &mut from);
-        words_at("from", &from, &mut sink);
+        words_at("from", &from, sink);
     }
-    header_words(&canonical, &mut sink);
-    words_at("subject", &subject, &mut sink);
+    header_words(&canonical, sink);
 
     let mut read = subject;
     read.push('\n');
     let body_at = read.len();
     text::fold(&text.visible, &mut read);
+    let (subject, body) = read.split_at(body_at);
+    let mut pairs = Pairs::default();
+    let mut add = |word, sink: &mut _| pairs.add(word, sink);
+    words_and("subject", subject, sink, &mut add);
     let bytes = read.as_bytes();
-    grams(View::TextGrams, bytes, MAX_TEXT_BYTES, any_digit, &mut sink);
-    words_at("text", &read[body_at..], &mut sink);
-    pairs(&read, &mut sink);
+    grams(View::TextGrams, bytes, MAX_TEXT_BYTES, any_digit, sink);
+    words_and("text", body, sink, &mut add);
 
     let mut hidden = String::new();
     text::fold(&text.hidden, &mut hidden);
-    words_at("hidden", &hidden, &mut sink);
+    words_at("hidden", &hidden, sink);
     let links: Vec<&str> = text
         .urls
         .iter()
@@ -144,11 +180,11 @@ pub(super) fn visit(raw: &[u8], mut sink: impl FnMut(View, u32, Origin<'_>)) {
         .chain(links(&text.visible))
         .collect();
     for link in &links {
-        url(link, &mut sink);
+        url(link, sink);
     }
     let mut relation = |place, what: &str| {
         for n in 0..WORDS_PER_RELATION {
-            feature(hash(n, b"relation"), place, what, &mut sink);
+            feature(hash(n, b"relation"), place, what, sink);
         }
     };
     if text.shows_another_host {
@@ -169,18 +205,22 @@ fn grams(
     text: &[u8],
     max_bytes: usize,
     fold: impl Fn(&u8) -> u8,
-    sink: &mut impl FnMut(View, u32, Origin<'_>),
+    sink: &mut impl Sink,
 ) {
     const MASK: u64 = (1 << (8 * GRAM)) - 1;
     let text = &text[..text.len().min(max_bytes)];
-    let mut gram = 0u64;
-    for (end, byte) in text.iter().enumerate() {
+    let Some((begin, rest)) = text.split_at_checked(GRAM - 1) else {
+        return;
+    };
+    let view_bits = (view as u64) << (8 * GRAM);
+    let mut gram = begin
+        .iter()
+        .fold(0, |gram, byte| gram << 8 | u64::from(fold(byte)));
+    let hashes = rest.iter().map(|byte| {
         gram = (gram << 8 | u64::from(fold(byte))) & MASK;
-        if let Some(at) = (end + 1).checked_sub(GRAM) {
-            let hash = mix(gram | (view as u64) << (8 * GRAM));
-            sink(view, hash, Origin::Gram { text, at });
-        }
-    }
+        mix(gram | view_bits)
+    });
+    sink.add_grams(view, text, hashes);
 }
 
 /// One digit for all: in a text, what a number is says less than that there
@@ -194,12 +234,13 @@ fn any_digit(byte: &u8) -> u8 {
 /// nothing. Each becomes one byte that no header section holds.
 fn without_random_runs(header: &[u8]) -> Vec<u8> {
     const MIN_RUN: usize = 32;
-    let is_run = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'_');
     let mut out = Vec::with_capacity(MAX_HEADER_BYTES.min(header.len()));
     let mut rest = header;
     while !rest.is_empty() && out.len() < MAX_HEADER_BYTES {
-        let run = rest.iter().take_while(|b| is_run(b)).count();
-        let end = run + rest[run..].iter().take_while(|b| !is_run(b)).count();
+        let is_run = |b: &u8| IN_RUN[usize::from(*b)];
+        let run = rest.iter().position(|b| !is_run(b)).unwrap_or(rest.len());
+        let other = rest[run..].iter().position(is_run);
+        let end = other.map_or(rest.len(), |other| run + other);
         if run < MIN_RUN {
             out.extend_from_slice(&rest[..run]);
         } else {
@@ -211,10 +252,33 @@ fn without_random_runs(header: &[u8]) -> Vec<u8> {
     out
 }
 
-fn words_at(place: &str, folded: &str, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
+/// Bytes that signatures, keys and queue names are made of.
+const IN_RUN: [bool; 256] = {
+    let mut is_run = [false; 256];
+    let mut b = 0;
+    while b < is_run.len() {
+        is_run[b] =
+            (b as u8).is_ascii_alphanumeric() || matches!(b as u8, b'+' | b'/' | b'=' | b'_');
+        b += 1;
+    }
+    is_run
+};
+
+fn words_at(place: &str, folded: &str, sink: &mut impl Sink) {
+    words_and(place, folded, sink, |_, _| {});
+}
+
+/// The words of a place, and each word, looked alike or not, to `also`.
+fn words_and<'a, S: Sink>(
+    place: &str,
+    folded: &'a str,
+    sink: &mut S,
+    mut also: impl FnMut(&'a str, &mut S),
+) {
     let seed = hash(0, place.as_bytes());
     let mut n = 0;
     text::words(folded, |word, latin| {
+        also(word, sink);
         n += 1;
         if n > MAX_WORDS {
             return;
@@ -228,25 +292,31 @@ fn words_at(place: &str, folded: &str, sink: &mut impl FnMut(View, u32, Origin<'
 
 /// Neighbouring words. Pairs with others between them were measured: within
 /// 4 MiB they cost more by collisions than they give.
-fn pairs(folded: &str, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
-    let (mut first_code, mut first) = (0u64, "");
-    let mut n = 0;
-    text::words(folded, |second, _| {
-        n += 1;
-        if n > MAX_WORDS {
+#[derive(Default)]
+struct Pairs<'a> {
+    first: &'a str,
+    first_code: u64,
+    n_words: usize,
+}
+
+impl<'a> Pairs<'a> {
+    fn add(&mut self, second: &'a str, sink: &mut impl Sink) {
+        self.n_words += 1;
+        if self.n_words > MAX_WORDS {
             return;
         }
         let code = hash(7, second.as_bytes());
+        let first = self.first;
         if !first.is_empty() {
-            let both = first_code.rotate_left(17) ^ code;
-            sink(View::Words, mix(both), Origin::Pair { first, second });
+            let both = self.first_code.rotate_left(17) ^ code;
+            sink.add(View::Words, mix(both), Origin::Pair { first, second });
         }
-        (first_code, first) = (code, second);
-    });
+        (self.first_code, self.first) = (code, second);
+    }
 }
 
-fn feature(seed: u64, place: &str, word: &str, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
-    sink(
+fn feature(seed: u64, place: &str, word: &str, sink: &mut impl Sink) {
+    sink.add(
         View::Words,
         mix(hash(seed, word.as_bytes())),
         Origin::Word { place, word },
@@ -256,12 +326,12 @@ fn feature(seed: u64, place: &str, word: &str, sink: &mut impl FnMut(View, u32, 
 /// Field names as written, and the words of field bodies by field. Of fields
 /// that are new in each message only what repeats: the zone of a date, the
 /// route without its times, the domain and the shape of a message identifier.
-fn header_words(canonical: &Canonical, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
+fn header_words(canonical: &Canonical, sink: &mut impl Sink) {
     for (name, body) in canonical.fields().take(MAX_FIELDS) {
-        let name = String::from_utf8_lossy(name);
+        let name = lossy(name);
         feature(hash(0, b"field"), "field", &name, sink);
         let place = name.to_ascii_lowercase();
-        let body = String::from_utf8_lossy(body);
+        let body = lossy(body);
         match place.as_str() {
             "subject" => {}
             "received" | "x-received" => {
@@ -281,7 +351,15 @@ fn header_words(canonical: &Canonical, sink: &mut impl FnMut(View, u32, Origin<'
     }
 }
 
-fn field_words(place: &str, body: &str, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
+/// As [`String::from_utf8_lossy`], sooner where nothing is lost.
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
+}
+
+fn field_words(place: &str, body: &str, sink: &mut impl Sink) {
     /// Longer ones are signatures and keys.
     const MAX_WORD_BYTES: usize = 40;
     let seed = hash(0, place.as_bytes());
@@ -308,7 +386,7 @@ fn shape(text: &str) -> String {
     shape
 }
 
-fn mime(part: &mail_parser::MessagePart<'_>, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
+fn mime(part: &mail_parser::MessagePart<'_>, sink: &mut impl Sink) {
     let mut say = |word: &str| feature(hash(0, b"mime"), "mime", word, sink);
     if let Some(kind) = part.content_type() {
         let subtype = kind.subtype().unwrap_or_default();
@@ -330,22 +408,33 @@ fn mime(part: &mail_parser::MessagePart<'_>, sink: &mut impl FnMut(View, u32, Or
     }
 }
 
-/// What looks like a link in text.
+/// What looks like a link in text: in each word, what stands between blanks,
+/// the first one.
 fn links(text: &str) -> impl Iterator<Item = &str> {
-    text.split_whitespace()
-        .filter_map(|word| {
-            let at = word.find("http").or_else(|| word.find("www."))?;
-            let link = &word[at..];
-            let end = link
-                .find(['"', '\'', '<', '>', ')', ']'])
-                .unwrap_or(link.len());
-            Some(&link[..end])
-        })
-        .take(100)
+    let mut http = memmem::find_iter(text.as_bytes(), "http").peekable();
+    let mut www = memmem::find_iter(text.as_bytes(), "www.").peekable();
+    let mut read = 0;
+    let links = std::iter::from_fn(move || {
+        while http.next_if(|at| *at < read).is_some() {}
+        while www.next_if(|at| *at < read).is_some() {}
+        let first = match (http.peek(), www.peek()) {
+            (Some(http), Some(www)) => *http.min(www),
+            (Some(at), None) | (None, Some(at)) => *at,
+            (None, None) => return None,
+        };
+        let end = text[first..].find(char::is_whitespace);
+        read = end.map_or(text.len(), |end| first + end);
+        // Before "www." of the same word.
+        let at = http.next_if(|at| *at < read).unwrap_or(first);
+        let link = &text[at..read];
+        let end = link.find(['"', '\'', '<', '>', ')', ']']);
+        Some(&link[..end.unwrap_or(link.len())])
+    });
+    links.take(100)
 }
 
 /// The host, each domain above it, and the words of the path.
-fn url(url: &str, sink: &mut impl FnMut(View, u32, Origin<'_>)) {
+fn url(url: &str, sink: &mut impl Sink) {
     let url = url.to_lowercase();
     let after_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
     let (host, path) = after_scheme.split_once('/').unwrap_or((after_scheme, ""));
@@ -392,11 +481,14 @@ mod tests {
 
     fn said(raw: &str) -> Vec<String> {
         let mut all = Vec::new();
-        visit(raw.as_bytes(), |_, _, origin| match origin {
-            Origin::Word { place, word } => all.push(format!("{place}:{word}")),
-            Origin::Pair { first, second } => all.push(format!("{first}_{second}")),
-            Origin::Gram { .. } => {}
-        });
+        visit(
+            raw.as_bytes(),
+            &mut |_, _, origin: Origin<'_>| match origin {
+                Origin::Word { place, word } => all.push(format!("{place}:{word}")),
+                Origin::Pair { first, second } => all.push(format!("{first}_{second}")),
+                Origin::Gram { .. } => {}
+            },
+        );
         all
     }
 

@@ -151,13 +151,21 @@ impl Slot {
 
     /// `common` is [`common`] of the view.
     pub(super) fn weight(self, weights: &impl Weights, common: f32) -> f32 {
-        let bucket = weights.bucket(self.bucket());
-        if bucket.squares == 0 {
-            return 0.0;
-        }
-        let (z, q) = bucket.sums();
-        let z = if self.0 & 1 == 0 { z } else { -z };
-        (z - common * q) / (EPSILON + q).sqrt()
+        let (z, q) = self.sums(weights);
+        weight(z, q, common)
+    }
+
+    /// z as this feature enters it, and q.
+    fn sums(self, weights: &impl Weights) -> (f32, f32) {
+        let (z, q) = weights.bucket(self.bucket()).sums();
+        (if self.0 & 1 == 0 { z } else { -z }, q)
+    }
+}
+
+fn weight(z: f32, q: f32, common: f32) -> f32 {
+    match q {
+        0.0 => 0.0,
+        _ => (z - common * q) / (EPSILON + q).sqrt(),
     }
 }
 
@@ -189,14 +197,23 @@ fn slots(features: &Features) -> [Vec<Slot>; 3] {
     std::array::from_fn(|view| features.views[view].iter().map(|f| Slot::new(*f)).collect())
 }
 
-/// What these slots of a view say, in log-odds.
-fn sum(view: usize, slots: impl ExactSizeIterator<Item = Slot>, weights: &impl Weights) -> f64 {
-    let scale = scale(view, slots.len());
+/// What so many slots of a view say, in log-odds.
+fn sum(view: usize, n: usize, slot: impl Fn(usize) -> Slot, weights: &impl Weights) -> f64 {
+    /// So many are looked up before they are reckoned with, side by side.
+    const AT_ONCE: usize = 16;
     let common = common(view, weights);
-    let sum: f64 = slots
-        .map(|slot| f64::from(slot.weight(weights, common)))
-        .sum();
-    sum * f64::from(scale)
+    let mut sum = -0.0;
+    let mut at = 0;
+    while at + AT_ONCE <= n {
+        let found: [_; AT_ONCE] = std::array::from_fn(|n| slot(at + n).sums(weights));
+        let found = found.map(|(z, q)| weight(z, q, common));
+        found.iter().for_each(|weight| sum += f64::from(*weight));
+        at += AT_ONCE;
+    }
+    for at in at..n {
+        sum += f64::from(slot(at).weight(weights, common));
+    }
+    sum * f64::from(scale(view, n))
 }
 
 /// What a view says in judging, by what so many features of it say.
@@ -223,8 +240,10 @@ fn bounded(log_odds: f64) -> f64 {
 
 fn raw_log_odds(features: &Features, weights: &impl Weights) -> [f64; 3] {
     std::array::from_fn(|view| {
-        let slots = features.views[view].iter().map(|f| Slot::new(*f));
-        judged(view, slots.len(), sum(view, slots, weights), weights)
+        let features = &features.views[view];
+        let n = features.len();
+        let sum = sum(view, n, |at| Slot::new(features[at]), weights);
+        judged(view, n, sum, weights)
     })
 }
 
@@ -354,7 +373,7 @@ impl Record {
 
     fn of_slots(slots: [Vec<Slot>; 3], label: Label, weights: &impl Weights) -> Self {
         let views = [0, 1, 2];
-        let sums = views.map(|view| sum(view, slots[view].iter().copied(), weights));
+        let sums = views.map(|view| sum(view, slots[view].len(), |at| slots[view][at], weights));
         let judged =
             views.map(|view| bounded(judged(view, slots[view].len(), sums[view], weights)));
         let said = views.map(|view| bounded(learned(view, sums[view], weights)));

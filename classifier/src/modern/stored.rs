@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::base::Base;
 use super::calibration::Calibration;
+use super::decoded::{trained_with_base, with_base};
 use super::encode::{Group, LogState, N_GROUPS, State};
 use super::model::{Bucket, Model, Weights, aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode};
@@ -35,7 +36,7 @@ pub struct Stored<B> {
     pub(super) log: BTreeMap<u32, B>,
     pub(super) state: State,
     pub(super) recent: Recent,
-    base: Option<Arc<Base>>,
+    pub(super) base: Option<Arc<Base>>,
 }
 
 impl<'a> Stored<Bytes<'a>> {
@@ -241,25 +242,11 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
 
 impl<B: Deref<Target = [u8]>> Weights for Stored<B> {
     fn bucket(&self, index: u32) -> Bucket {
-        let own = self.own(index);
-        let Some(base) = &self.base else {
-            return own;
-        };
-        let base = base.bucket(index);
-        Bucket {
-            gradient: own.gradient + base.gradient,
-            squares: own.squares + base.squares,
-        }
+        with_base(self.own(index), self.base.as_deref(), index)
     }
 
     fn trained(&self) -> TrainedMessages {
-        let TrainedMessages { ham, spam } = self.state.trained;
-        let base = self.base.as_ref().map(|base| base.trained());
-        let base = base.unwrap_or_default();
-        TrainedMessages {
-            ham: ham.saturating_add(base.ham),
-            spam: spam.saturating_add(base.spam),
-        }
+        trained_with_base(self.state.trained, self.base.as_deref())
     }
 
     fn calibration(&self) -> &Calibration {

@@ -152,49 +152,71 @@ impl HtmlState {
 /// Whether a tag shows its text to nobody: not at all, in no size, beside the
 /// page, or in white where nothing says that the ground is another.
 fn is_styled_invisible(tag: &str) -> bool {
-    if !tag.contains([':', '#']) && !tag.contains("white") {
+    if memchr2(b':', b'#', tag.as_bytes()).is_none() && !has(tag.as_bytes(), "white") {
         return false;
     }
-    let style: String = tag
-        .chars()
-        .filter(|c| !c.is_ascii_whitespace() && !matches!(c, '"' | '\''))
-        .map(|c| c.to_ascii_lowercase())
+    let is_kept = |b: &u8| !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'');
+    let style: Vec<u8> = tag
+        .bytes()
+        .filter(is_kept)
+        .map(|b| b.to_ascii_lowercase())
         .collect();
-    let has = |what: &[&str]| what.iter().any(|what| style.contains(what));
-    is_white(&style)
-        || has(&["display:none", "visibility:hidden"])
-        || has(&["left:-", "top:-", "text-indent:-"]) && !style.contains("margin-")
-        || ["font-size:", "max-height:", "opacity:"]
-            .iter()
-            .any(|name| is_nothing(&style, name))
+    let (mut is_white, mut is_ground_white) = (false, false);
+    for at in memchr::memchr2_iter(b':', b'=', &style) {
+        let (name, value) = (&style[..at], &style[at + 1..]);
+        let is_colon = style[at] == b':';
+        if is_colon && hides(name, value, &style) {
+            return true;
+        }
+        if starts_white(value) {
+            is_white |= is_whole(name, "color");
+            is_ground_white |= is_colon && is_whole(name, "background-color");
+        }
+    }
+    let has_ground = || has(&style, "background") || has(&style, "bgcolor");
+    is_white && (!has_ground() || is_ground_white && !has(&style, "url"))
 }
 
-/// White letters, or nearly, on no other ground.
-fn is_white(style: &str) -> bool {
-    let is = |name: &str| {
-        ["#fff", "#fef", "#fdf", "white"].iter().any(|white| {
-            style.match_indices(white).any(|(at, _)| {
-                let before = style[..at].strip_suffix(name);
-                // Neither another colour, such as "border-color", nor "bgcolor".
-                before.is_some_and(|b| !b.ends_with(['-', 'g']))
-            })
-        })
-    };
-    let ground = style.contains("background") || style.contains("bgcolor");
-    (is("color:") || is("color=")) && (!ground || is("background-color:") && !style.contains("url"))
+/// Whether the property at the end of `name` hides the text by the value that
+/// begins `value`; both are parts of `style`.
+fn hides(name: &[u8], value: &[u8], style: &[u8]) -> bool {
+    let is = |names: &[&str]| names.iter().any(|n| name.ends_with(n.as_bytes()));
+    match value.first() {
+        Some(b'n') => value.starts_with(b"none") && is(&["display"]),
+        Some(b'h') => value.starts_with(b"hidden") && is(&["visibility"]),
+        Some(b'-') => is(&["left", "top", "text-indent"]) && !has(style, "margin-"),
+        Some(b'0'..=b'9' | b'.' | b'p') => {
+            is(&["font-size", "max-height", "opacity"]) && is_nothing(value)
+        }
+        _ => false,
+    }
 }
 
-/// Whether a property is 0, or at most a pixel.
-fn is_nothing(style: &str, name: &str) -> bool {
-    style.match_indices(name).any(|(at, _)| {
-        let value = &style[at + name.len()..];
-        let len = value
-            .bytes()
-            .take_while(|b| b.is_ascii_digit() || *b == b'.')
-            .count();
-        let size: f32 = value[..len].parse().unwrap_or(1.0);
-        size == 0.0 || size <= 1.0 && value[len..].starts_with("px")
-    })
+/// Letters in it, or nearly, are not to be seen on a ground like it.
+fn starts_white(value: &[u8]) -> bool {
+    ["#fff", "#fef", "#fdf", "white"]
+        .iter()
+        .any(|white| value.starts_with(white.as_bytes()))
+}
+
+/// Whether `name` ends in this property, and neither in another one, such as
+/// "border-color", nor in "bgcolor".
+fn is_whole(name: &[u8], property: &str) -> bool {
+    let before = name.strip_suffix(property.as_bytes());
+    before.is_some_and(|before| !before.ends_with(b"-") && !before.ends_with(b"g"))
+}
+
+fn has(style: &[u8], what: &str) -> bool {
+    memmem::find(style, what.as_bytes()).is_some()
+}
+
+/// Whether a value is 0, or at most a pixel.
+fn is_nothing(value: &[u8]) -> bool {
+    let is_digit = |b: &&u8| b.is_ascii_digit() || **b == b'.';
+    let len = value.iter().take_while(is_digit).count();
+    let size = str::from_utf8(&value[..len]).unwrap_or_default().parse();
+    let size: f32 = size.unwrap_or(1.0);
+    size == 0.0 || size <= 1.0 && value[len..].starts_with(b"px")
 }
 
 /// Elements that can stand within a word.
@@ -269,27 +291,55 @@ fn push_within(target: &mut String, text: &str, max_bytes: usize) {
 /// Lower case, without characters that nobody sees, with compatibility forms
 /// of Latin letters as Latin letters, runs of blanks as one blank.
 pub(super) fn fold(text: &str, out: &mut String) {
-    let mut blank = true;
-    for c in text.chars() {
-        if c.is_ascii() {
-            if c.is_ascii_whitespace() || c.is_ascii_control() {
-                if !blank {
-                    out.push(' ');
-                }
-                blank = true;
-            } else {
-                out.push(c.to_ascii_lowercase());
-                blank = false;
-            }
-        } else if c.is_whitespace() {
-            if !blank {
-                out.push(' ');
-            }
-            blank = true;
-        } else if let Some(c) = fold_compatible(c) {
-            out.extend(c.to_lowercase());
-            blank = false;
+    let mut folded = std::mem::take(out).into_bytes();
+    folded.reserve(text.len());
+    let mut is_blank = true;
+    let mut rest = text;
+    while let Some(byte) = rest.bytes().next() {
+        if byte.is_ascii() {
+            let n = fold_ascii(rest.as_bytes(), &mut folded, &mut is_blank);
+            rest = &rest[n..];
+            continue;
         }
+        let mut chars = rest.chars();
+        if let Some(c) = chars.next() {
+            fold_char(c, &mut folded, &mut is_blank);
+        }
+        rest = chars.as_str();
+    }
+    *out = String::from_utf8(folded).expect("only characters were written");
+}
+
+/// The ASCII characters that `text` begins with. Returns how many.
+fn fold_ascii(text: &[u8], out: &mut Vec<u8>, is_blank: &mut bool) -> usize {
+    let mut n = 0;
+    for byte in text {
+        if !byte.is_ascii() {
+            break;
+        }
+        n += 1;
+        let is_now_blank = byte.is_ascii_whitespace() || byte.is_ascii_control();
+        if !is_now_blank {
+            out.push(byte.to_ascii_lowercase());
+        } else if !*is_blank {
+            out.push(b' ');
+        }
+        *is_blank = is_now_blank;
+    }
+    n
+}
+
+fn fold_char(c: char, out: &mut Vec<u8>, is_blank: &mut bool) {
+    if c.is_whitespace() {
+        if !*is_blank {
+            out.push(b' ');
+        }
+        *is_blank = true;
+    } else if let Some(c) = fold_compatible(c) {
+        for c in c.to_lowercase() {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        *is_blank = false;
     }
 }
 
@@ -335,43 +385,113 @@ fn look_alike(c: char) -> char {
 /// look alike comes with its Latin reading. A script that parts no words
 /// (Chinese, Japanese, Thai, Korean) gives pairs of neighbouring characters.
 pub(super) fn words<'a>(text: &'a str, mut word: impl FnMut(&'a str, Option<&str>)) {
-    let mut unmixed = String::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((start, c)) = chars.next() {
-        if parts_no_words(c) {
-            let end = match chars.peek() {
-                Some((at, next)) if parts_no_words(*next) => at + next.len_utf8(),
-                _ => start + c.len_utf8(),
-            };
-            word(&text[start..end], None);
-            continue;
-        }
-        if !c.is_alphanumeric() {
-            // Marks that sell; the others are in every text.
-            if matches!(c, '!' | '$' | '%' | '€' | '£' | '¥' | '*' | '?' | '#' | '@') {
-                word(&text[start..start + c.len_utf8()], None);
-            }
-            continue;
-        }
-        let (mut latin, mut other) = (c.is_ascii_alphabetic(), is_greek_or_cyrillic(c));
-        let mut end = start + c.len_utf8();
-        while let Some(&(at, next)) = chars.peek() {
-            if parts_no_words(next) || !(next.is_alphanumeric() || joins(text, at, next)) {
-                break;
-            }
-            latin |= next.is_ascii_alphabetic();
-            other |= is_greek_or_cyrillic(next);
-            end = at + next.len_utf8();
-            chars.next();
-        }
-        if latin && other {
-            unmixed.clear();
-            unmixed.extend(text[start..end].chars().map(look_alike));
-            word(&text[start..end], Some(&unmixed));
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let class = CLASS[usize::from(*byte)];
+        if class & ALPHANUMERIC != 0
+            && let Some(end) = ascii_word(bytes, at)
+        {
+            word(&text[at..end], None);
+            at = end;
+        } else if class & (ALPHANUMERIC | BEYOND) != 0 {
+            at = token(text, at, &mut word);
         } else {
-            word(&text[start..end], None);
+            at += 1;
+            if class & SELLS != 0 {
+                word(&text[at - 1..at], None);
+            }
         }
     }
+}
+
+const ALPHANUMERIC: u8 = 1;
+/// A mark within a word, if a letter or digit follows.
+const JOINS: u8 = 2;
+/// Marks that sell; the others are in every text.
+const SELLS: u8 = 4;
+/// Not ASCII.
+const BEYOND: u8 = 8;
+
+/// What each byte of a text is, so that most of it is read byte by byte.
+const CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut n = 0;
+    while n < class.len() {
+        let byte = n as u8;
+        class[n] = if byte.is_ascii_alphanumeric() {
+            ALPHANUMERIC
+        } else if matches!(byte, b'\'' | b'.' | b'_' | b'-') {
+            JOINS
+        } else if matches!(byte, b'!' | b'$' | b'%' | b'*' | b'?' | b'#' | b'@') {
+            SELLS
+        } else if !byte.is_ascii() {
+            BEYOND
+        } else {
+            0
+        };
+        n += 1;
+    }
+    class
+};
+
+/// Where the word that begins at `start` ends. `None`: a character that is not
+/// ASCII may belong to it.
+fn ascii_word(text: &[u8], start: usize) -> Option<usize> {
+    let class = |at: usize| text.get(at).map_or(0, |byte| CLASS[usize::from(*byte)]);
+    let mut end = start + 1;
+    loop {
+        match class(end) {
+            ALPHANUMERIC => end += 1,
+            BEYOND => return None,
+            JOINS => match class(end + 1) {
+                ALPHANUMERIC => end += 2,
+                BEYOND => return None,
+                _ => return Some(end),
+            },
+            _ => return Some(end),
+        }
+    }
+}
+
+/// Reads a word, or a character that is none, at `start`, of any script.
+/// Returns where to go on.
+fn token<'a>(text: &'a str, start: usize, word: &mut impl FnMut(&'a str, Option<&str>)) -> usize {
+    let mut chars = text[start..].char_indices().peekable();
+    let Some((_, c)) = chars.next() else {
+        return text.len();
+    };
+    let mut end = start + c.len_utf8();
+    if parts_no_words(c) {
+        let pair = match chars.peek() {
+            Some((_, next)) if parts_no_words(*next) => end + next.len_utf8(),
+            _ => end,
+        };
+        word(&text[start..pair], None);
+        return end;
+    }
+    if !c.is_alphanumeric() {
+        if matches!(c, '!' | '$' | '%' | '€' | '£' | '¥' | '*' | '?' | '#' | '@') {
+            word(&text[start..end], None);
+        }
+        return end;
+    }
+    let (mut latin, mut other) = (c.is_ascii_alphabetic(), is_greek_or_cyrillic(c));
+    for (_, next) in chars {
+        if parts_no_words(next) || !(next.is_alphanumeric() || joins(text, end, next)) {
+            break;
+        }
+        latin |= next.is_ascii_alphabetic();
+        other |= is_greek_or_cyrillic(next);
+        end += next.len_utf8();
+    }
+    if latin && other {
+        let unmixed: String = text[start..end].chars().map(look_alike).collect();
+        word(&text[start..end], Some(&unmixed));
+    } else {
+        word(&text[start..end], None);
+    }
+    end
 }
 
 /// Whether `c` at `at` is a mark within a word, such as in "don't", "3.14",
@@ -396,6 +516,8 @@ fn parts_no_words(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn words_of(text: &str) -> Vec<String> {
@@ -423,6 +545,43 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(words_of(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        /// Word by word as by characters alone, which [`token`] reads.
+        #[test]
+        fn bytes_give_the_words_of_characters(
+            text in "([a-z0-9 '.!@#_/-]|[a-z]{1,9}|[\u{e9}\u{430}\u{4e00}\u{e01}\u{2019}\u{20ac}\u{301}]){0,60}"
+        ) {
+            let mut expected = Vec::new();
+            let mut at = 0;
+            while at < text.len() {
+                at = token(&text, at, &mut |w, l| expected.push((w, l.map(str::to_owned))));
+            }
+            let mut found = Vec::new();
+            words(&text, |w, l| found.push((w, l.map(str::to_owned))));
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn bytes_are_folded_as_characters(
+            text in "([A-Z \t\n\u{1}\u{b}\u{7f}]|[a-z]{1,9}|[\u{a0}\u{85}\u{c9}\u{130}\u{200b}\u{ff21}\u{4e00}]){0,40}"
+        ) {
+            let (mut expected, mut is_blank) = (String::new(), true);
+            for c in text.chars() {
+                let is_now_blank = c.is_whitespace() || c.is_ascii_control();
+                match fold_compatible(c) {
+                    _ if is_now_blank && is_blank => {}
+                    _ if is_now_blank => expected.push(' '),
+                    Some(c) => expected.extend(c.to_lowercase()),
+                    None => continue,
+                }
+                is_blank = is_now_blank;
+            }
+            let mut folded = String::new();
+            fold(&text, &mut folded);
+            prop_assert_eq!(folded, expected);
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::Durability;
 use crate::Error;
 use crate::modern::{
-    Base, Digest, Explanation, Features, Params, Stored, Verdict, Weights, explain, score,
+    Base, Digest, Explanation, Features, Judge, Params, Stored, Verdict, Weights, explain, score,
 };
 
 /// A record: where it lies, if that is memory, or a copy.
@@ -151,10 +151,11 @@ pub trait ModelStore {
 
 /// The verdicts of `weights`, in order.
 pub fn judge_by(weights: &impl Weights, messages: &[Features], params: &Params) -> Vec<Verdict> {
-    let judged = messages
+    let judge = Judge::new(weights, params);
+    messages
         .iter()
-        .map(|message| score(message, weights, params));
-    judged.collect()
+        .map(|message| judge.score(message))
+        .collect()
 }
 
 /// The verdict of `weights` and its reasons; none where nothing was compared.
