@@ -143,7 +143,10 @@ pub(crate) fn in_memory(store: &impl TokenStore) -> anyhow::Result<Memory> {
 }
 
 /// Times `pass`, which says whether its answer is right.
-fn repeat(rounds: usize, mut pass: impl FnMut() -> bool) -> anyhow::Result<Vec<Duration>> {
+pub(crate) fn repeat(
+    rounds: usize,
+    mut pass: impl FnMut() -> bool,
+) -> anyhow::Result<Vec<Duration>> {
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let start = thread_time();

@@ -18,6 +18,7 @@ use tests::differential::Format;
 use crate::filters::{Databases, Filter};
 use crate::in_process::{in_memory, lex_pass, score_pass, tokens_pass};
 use crate::mail::Mail;
+use crate::modern;
 use crate::record::{Record, Series};
 
 /// Work for callgrind to look at, once over all samples.
@@ -31,10 +32,28 @@ pub(crate) enum Pass {
     Memory,
     /// Score on LMDB.
     Lmdb,
+    /// Find the features of the modern engine.
+    Features,
+    /// Score with the modern engine's decoded model.
+    Decoded,
+    /// Score with the modern engine on LMDB.
+    Modern,
 }
 
 impl Pass {
-    const ALL: [Self; 4] = [Self::Lex, Self::Tokens, Self::Memory, Self::Lmdb];
+    const ALL: [Self; 7] = [
+        Self::Lex,
+        Self::Tokens,
+        Self::Memory,
+        Self::Lmdb,
+        Self::Features,
+        Self::Decoded,
+        Self::Modern,
+    ];
+
+    fn is_modern(self) -> bool {
+        matches!(self, Self::Features | Self::Decoded | Self::Modern)
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -42,6 +61,9 @@ impl Pass {
             Self::Tokens => "find words and count each",
             Self::Memory => "score on the memory store",
             Self::Lmdb => "score on LMDB",
+            Self::Features => "modern: find features",
+            Self::Decoded => "modern: score, decoded model",
+            Self::Modern => "modern: score on LMDB",
         }
     }
 
@@ -56,6 +78,9 @@ impl Pass {
             .map(std::fs::read)
             .collect::<Result<Vec<_>, _>>()?;
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        if self.is_modern() {
+            return self.carry_out_modern(database, &texts);
+        }
         let (mut tokens, mut scorer) = (MessageTokens::default(), Scorer::default());
         let lmdb = Lmdb::open(database, &Options::read_only())?;
         let memory = in_memory(&lmdb)?;
@@ -65,10 +90,25 @@ impl Pass {
                 Self::Tokens => tokens_pass(&texts, &mut tokens) > 0,
                 Self::Memory => score_pass(&texts, &memory, &mut scorer)? > 0.0,
                 Self::Lmdb => score_pass(&texts, &lmdb, &mut scorer)? > 0.0,
+                _ => false,
             })
         };
         // Memory is asked for once, which would be most of the count.
         ensure!(pass()? && counted(pass)?, "no words");
+        Ok(())
+    }
+
+    fn carry_out_modern(self, database: &Path, texts: &[&[u8]]) -> anyhow::Result<()> {
+        let lmdb = modern::open(database)?;
+        let (_, model) = modern::in_memory(&lmdb)?;
+        let pass = || {
+            Ok(match self {
+                Self::Features => modern::features_pass(texts) > 0,
+                Self::Decoded => !modern::score_pass(texts, &model).is_empty(),
+                _ => !modern::judge_pass(texts, &lmdb)?.is_empty(),
+            })
+        };
+        ensure!(pass()? && counted(pass)?, "no features");
         Ok(())
     }
 }
@@ -81,7 +121,6 @@ fn counted(mut pass: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<boo
 
 /// Counts for all passes and for whole processes with each kind of database.
 pub(crate) fn count(record: &mut Record, databases: &Databases, mail: &Mail) -> anyhow::Result<()> {
-    let ours = databases.trained(Filter::Ours(Format::Db));
     let n_bytes: usize = mail.samples.iter().map(|sample| sample.bytes.len()).sum();
     for pass in Pass::ALL {
         let mut command = callgrind(Some("*instructions*counted*"));
@@ -89,7 +128,12 @@ pub(crate) fn count(record: &mut Record, databases: &Databases, mail: &Mail) -> 
         command
             .arg(std::env::current_exe()?)
             .args(["--pass", option.get_name()]);
-        command.arg("--database").arg(&ours);
+        command
+            .arg("--database")
+            .arg(databases.trained(match pass.is_modern() {
+                true => Filter::Modern,
+                false => Filter::Ours(Format::Db),
+            }));
         command.args(mail.samples.iter().map(|sample| &sample.path));
         let instructions = collected(&mut command)?;
         record.add(Series {
@@ -105,6 +149,7 @@ pub(crate) fn count(record: &mut Record, databases: &Databases, mail: &Mail) -> 
         Filter::Original(Format::Text),
         Filter::Ours(Format::Db),
         Filter::Original(Format::Db),
+        Filter::Modern,
     ] {
         let process = filter.command(&databases.trained(filter));
         let mut command = callgrind(None);

@@ -30,6 +30,7 @@ mod in_process;
 mod instructions;
 mod mail;
 mod memory;
+mod modern;
 mod process;
 mod race;
 mod record;
@@ -156,6 +157,9 @@ fn measure(
             &answers,
             if quick { 50 } else { 500 },
         )?;
+    }
+    if picked(modern::WORKLOAD) {
+        modern::all(record, databases, mail, if quick { 50 } else { 500 })?;
     }
     if picked("memory") {
         let n_bytes = if quick { 64 << 20 } else { 1 << 30 };

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use classifier::Label;
+use memchr::memmem;
 use tests::differential::Format;
 
 use crate::filters::{Databases, Filter, lists};
@@ -17,6 +18,7 @@ const OURS_TEXT: Filter = Filter::Ours(Format::Text);
 const OURS_DB: Filter = Filter::Ours(Format::Db);
 const ORIGINAL_TEXT: Filter = Filter::Original(Format::Text);
 const ORIGINAL_DB: Filter = Filter::Original(Format::Db);
+const MODERN: Filter = Filter::Modern;
 
 /// What the messages are answered, by the original.
 pub(crate) fn answers(
@@ -76,7 +78,30 @@ pub(crate) fn score(
         );
         Ok(taken)
     }));
+    let folder = databases.trained(MODERN);
+    contenders.push(Contender::new(MODERN.name(), move |round| {
+        let sample = &mail.samples[round % mail.samples.len()];
+        let mut command = MODERN.command(&folder);
+        let (taken, answer) = process::run(command.args(options), &sample.path, out)?;
+        // It was trained on this message: it may be unsure of it, not more.
+        let says_spam = match options.contains(&"-p") {
+            true => memmem::find(&answer.stdout, b"\nX-Spam-Status: Yes").is_some(),
+            false => answer.code == 0,
+        };
+        ensure!(
+            !says_spam || sample.label == Label::Spam,
+            "modern takes {} for spam",
+            sample.path.display()
+        );
+        Ok(taken)
+    }));
     race(record, workload, length, &mut contenders)?;
+    record.compare(
+        workload,
+        MODERN.name(),
+        ORIGINAL_DB.name(),
+        options.contains(&"-p").then_some(Bound::AtMost(2.0)),
+    );
     record.compare(
         workload,
         "bmf -f text",
