@@ -198,18 +198,22 @@ impl Calibration {
         // Of the labels that contradict a score, those that are wrong
         // themselves are no loss.
         let noise = self.noise_about(bin);
-        let lost = |counts: &[u32], others: &[u32], beyond: &Range<usize>| {
+        let by_bin = self.ham.iter().zip(&self.spam);
+        let from_above = by_bin.clone().rev().take(N_BINS - bin);
+        let wrong_ham = noise.max(mistaken(from_above));
+        let wrong_spam = noise.max(mistaken(by_bin.take(bin).map(|(ham, spam)| (spam, ham))));
+        let lost = |counts: &[u32], others: &[u32], wrong: f64, beyond: &Range<usize>| {
             let contradict = sum(&counts[beyond.clone()]);
-            contradict - noise * (contradict + sum(&others[beyond.clone()]))
+            contradict - wrong * (contradict + sum(&others[beyond.clone()]))
         };
         let (n_ham, n_spam) = (sum(&self.ham), sum(&self.spam));
         let prior = PRIOR_SPAM_CUTOFF;
         let spam = lowest(prior, params.ham_loss, n_ham, N_BINS - bin, |bins| {
-            lost(&self.ham, &self.spam, &(bin + bins..N_BINS))
+            lost(&self.ham, &self.spam, wrong_ham, &(bin + bins..N_BINS))
         });
         let prior = -PRIOR_HAM_CUTOFF;
         let ham = -lowest(prior, params.spam_in_ham, n_spam, bin, |bins| {
-            lost(&self.spam, &self.ham, &(0..bin - bins))
+            lost(&self.spam, &self.ham, wrong_spam, &(0..bin - bins))
         });
         // The middle lies within a bin.
         let edge = bin as f64 / BINS_PER_UNIT + LEAST - self.middle();
@@ -219,6 +223,28 @@ impl Calibration {
             spam,
         }
     }
+}
+
+/// Labels beyond the other class's median that may still be right: mail that is
+/// hard, and rare.
+const HARD_BEYOND_MEDIAN: f64 = 2.0;
+
+/// Which share of the labels beyond the middle are taken for wrong, where bins
+/// come from outside in, each with the labels that contradict its scores and
+/// those that confirm them. Wrong labels lie where right ones of the other class
+/// do, half of them beyond its median; right ones hardly ever get there.
+fn mistaken<'a>(bins: impl Iterator<Item = (&'a u32, &'a u32)> + Clone) -> f64 {
+    let confirmed: f64 = bins.clone().map(|(_, n)| f64::from(*n)).sum();
+    let (mut contradict, mut confirm) = (0.0, 0.0);
+    for (n_contradict, n_confirm) in bins {
+        contradict += f64::from(*n_contradict);
+        confirm += f64::from(*n_confirm);
+        if confirm >= confirmed / 2.0 {
+            break;
+        }
+    }
+    let wrong = contradict * contradict / (contradict + HARD_BEYOND_MEDIAN);
+    if confirm > 0.0 { wrong / confirm } else { 0.0 }
 }
 
 fn sum(counts: &[u32]) -> f64 {
@@ -320,6 +346,24 @@ mod tests {
         let cutoffs = uneven.cutoffs(&Params::default());
         assert!(cutoffs.ham < 0.0 && cutoffs.spam > 0.0, "{cutoffs:?}");
         assert!(cutoffs.spam + uneven.middle() < PRIOR_SPAM_CUTOFF);
+    }
+
+    #[test]
+    fn one_wrong_label_in_a_hundred_is_no_lost_ham() {
+        let spam = (0..20).map(|n| (Label::Spam, 3.0 + f64::from(n) * 0.25, 40));
+        let wrong = (0..8).map(|n| (Label::Ham, 4.0 + f64::from(n) * 0.5, 1));
+        let rows: Vec<_> = spam
+            .chain(wrong)
+            .chain([(Label::Ham, -8.0, 1_200)])
+            .collect();
+        let cutoffs = calibration(&rows).cutoffs(&Params::default());
+        assert!(cutoffs.spam < 5.5, "{cutoffs:?}");
+        // The same number of hard ones, no further out than the first spam.
+        let ham = [(Label::Ham, -8.0, 1_200), (Label::Ham, 4.2, 8)].into_iter();
+        let rows: Vec<_> = ham
+            .chain((0..20).map(|n| (Label::Spam, 5.0 + f64::from(n) * 0.25, 40)))
+            .collect();
+        assert!(calibration(&rows).cutoffs(&Params::default()).spam >= 4.5);
     }
 
     #[test]
