@@ -13,8 +13,8 @@ use super::wire::Ask;
 use super::{Config, Mode, Output};
 use crate::classic::Message;
 use crate::modern::{
-    Decoded, Explanation, Features, Judge, Keep, Lesson, Params, Stored, Verdict, Weights, explain,
-    features, learn,
+    Decoded, Explanation, Features, Judge, Keep, Lesson, Near, Params, Stored, Verdict, Weights,
+    explain, features, learn,
 };
 use crate::store::lmdb::Lmdb;
 use crate::store::{Durability, ModelStore};
@@ -127,9 +127,11 @@ fn test_few(
         let mut answers = Vec::new();
         store.look(&mut |view| {
             let stored = Stored::open(view)?;
-            let judge = Judge::new(&stored, &Params::default());
             let answer = |(message, features): (&Message, &Option<Features>)| {
-                Some(answer_of(message, features.as_ref()?, &judge, output))
+                let features = features.as_ref()?;
+                let near = Near::new(features, &stored);
+                let judge = Judge::new(&near, &Params::default());
+                Some(answer_of(message, features, &judge, output))
             };
             answers = batch.iter().zip(&found).map(answer).collect();
             Ok(())

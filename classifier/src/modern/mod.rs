@@ -41,6 +41,7 @@ mod features;
 mod header;
 mod ledger;
 mod model;
+mod near;
 mod page;
 mod recent;
 mod relations;
@@ -57,6 +58,7 @@ pub use features::{Features, View, features};
 pub use header::header_fields;
 pub use ledger::{Act, Keep, Learned, Lesson, is_filed, learn, learned};
 pub use model::{Bucket, Model, N_BUCKETS, Record, Weights};
+pub use near::Near;
 pub use page::{N_PAGES, PAGE_BUCKETS};
 pub use stored::Stored;
 

@@ -141,7 +141,7 @@ impl Slot {
         (slot >> 1 < N_BUCKETS).then_some(Self(slot))
     }
 
-    fn bucket(self) -> u32 {
+    pub(super) fn bucket(self) -> u32 {
         self.0 >> 1
     }
 
@@ -269,7 +269,7 @@ pub(super) struct Worth {
 /// By view, what the parts of a message's log-odds are worth.
 pub(super) fn worth(features: &Features, weights: &impl Weights) -> [Worth; 3] {
     let sums = raw_log_odds(features, weights);
-    let believed = believed(log_odds(features, weights), weights);
+    let believed = believed(sums.map(bounded), weights);
     std::array::from_fn(|view| {
         let n_features = features.views[view].len();
         let share = match believed[view] / sums[view] {

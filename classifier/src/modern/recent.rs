@@ -32,29 +32,47 @@ impl Recent {
         state: &LogState,
         path: &Path,
     ) -> Result<Self, Error> {
-        let mut recent = Self::default();
+        let mut moves = Vec::new();
         for (number, record) in log {
-            let moves = parse_moves(record).ok_or_else(|| {
+            let found = parse_moves(record).ok_or_else(|| {
                 let detail = format!("record {number} of its model's log makes no sense");
                 damaged(path, &detail)
             })?;
-            for (age, step) in moves {
-                let lags = |bucket| state.groups[group_of(bucket)].from <= *number;
-                recent.add(age, &step, lags);
-            }
+            moves.extend(found.into_iter().map(|(age, step)| (*number, age, step)));
+        }
+        let mut recent = Self::default();
+        let mut n_left = moves.iter().map(|(.., step)| step.n_slots()).sum();
+        for (number, age, step) in &moves {
+            let lags = |bucket| state.groups[group_of(bucket)].from <= *number;
+            recent.add_with_room(*age, step, n_left, lags);
+            n_left -= step.n_slots();
         }
         Ok(recent)
     }
 
     /// Ages never fall.
     pub(super) fn add(&mut self, age: u32, step: &Move, is_missing: impl Fn(u32) -> bool) {
+        self.add_with_room(age, step, step.n_slots(), is_missing);
+    }
+
+    /// As [`add`](Self::add), where so many slots are to come with these.
+    fn add_with_room(
+        &mut self,
+        age: u32,
+        step: &Move,
+        n_slots: usize,
+        is_missing: impl Fn(u32) -> bool,
+    ) {
         if self.0.last().is_none_or(|(last, _)| *last < age) {
             self.0.push((age, Deltas::default()));
         }
         let Some((_, deltas)) = self.0.last_mut() else {
             return;
         };
-        deltas.reserve(step.n_slots());
+        // Half of them, as a rule, the pages hold already.
+        if deltas.capacity() < deltas.len() + step.n_slots() {
+            deltas.reserve(n_slots.max(step.n_slots()) / 2 + step.n_slots() / 2);
+        }
         step.each(|bucket, added| {
             if is_missing(bucket) {
                 let delta = deltas.entry(bucket).or_default();

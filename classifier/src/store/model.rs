@@ -14,7 +14,8 @@ use std::sync::Arc;
 use super::Durability;
 use crate::Error;
 use crate::modern::{
-    Base, Digest, Explanation, Features, Judge, Params, Stored, Verdict, Weights, explain, score,
+    Base, Digest, Explanation, Features, Judge, Near, Params, Stored, Verdict, Weights, explain,
+    score,
 };
 
 /// A record: where it lies, if that is memory, or a copy.
@@ -166,6 +167,7 @@ pub fn explain_by(
     params: &Params,
     n: usize,
 ) -> (Verdict, Explanation) {
+    let weights = &Near::new(features, weights);
     let verdict = score(features, weights, params);
     let explanation = match verdict.views == [0.0; 3] {
         true => Explanation::default(),
