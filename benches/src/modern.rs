@@ -59,6 +59,11 @@ pub(crate) fn all(
     add("pages in memory", "classify", times);
     let times = repeat(rounds, || score_pass(&texts, &model) == expected)?;
     add("decoded model", "classify", times);
+    let found: Vec<_> = texts.iter().map(|text| features(text)).collect();
+    let judge = Judge::new(&model, &Params::default());
+    let judged = || found.iter().map(|features| judge.score(features));
+    let times = repeat(rounds, || judged().eq(expected.iter().copied()))?;
+    add("phase", "judge features", times);
 
     let times = train_model(&mut model, mail, rounds)?;
     ensure!(

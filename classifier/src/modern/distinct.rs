@@ -65,25 +65,33 @@ fn distribute(
 
 /// Puts the few that are not in order in their place, and leaves each once at
 /// the front; returns how many. Without a branch where nobody could foresee
-/// it: two hashes of five are repetitions.
+/// it: two hashes of five are repetitions. There is at least one.
 fn insert_distinct(hashes: &mut [u32]) -> usize {
-    let (mut last, mut n) = (0, 0);
-    for at in 0..hashes.len() {
+    let (mut last, mut at_last) = (hashes[0], 0);
+    for at in 1..hashes.len() {
         let hash = hashes[at];
         if hash < last {
-            if let Err(place) = hashes[..n].binary_search(&hash) {
-                hashes.copy_within(place..n, place + 1);
-                hashes[place] = hash;
-                n += 1;
-            }
+            at_last = insert(hashes, at_last, hash);
             continue;
         }
-        // The first one has none before it, be it 0 or not.
-        n += usize::from(hash != last || n == 0);
-        hashes[n - 1] = hash;
+        at_last += usize::from(hash != last);
+        hashes[at_last] = hash;
         last = hash;
     }
-    n
+    at_last + 1
+}
+
+/// Inserts a hash before the one at `at_last`. Returns where that is then.
+#[cold]
+fn insert(hashes: &mut [u32], at_last: usize, hash: u32) -> usize {
+    match hashes[..=at_last].binary_search(&hash) {
+        Ok(_) => at_last,
+        Err(place) => {
+            hashes.copy_within(place..=at_last, place + 1);
+            hashes[place] = hash;
+            at_last + 1
+        }
+    }
 }
 
 #[cfg(test)]

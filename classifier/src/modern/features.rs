@@ -235,34 +235,30 @@ fn any_digit(byte: &u8) -> u8 {
 fn without_random_runs(header: &[u8]) -> Vec<u8> {
     const MIN_RUN: usize = 32;
     let mut out = Vec::with_capacity(MAX_HEADER_BYTES.min(header.len()));
-    let mut rest = header;
-    while !rest.is_empty() && out.len() < MAX_HEADER_BYTES {
-        let is_run = |b: &u8| IN_RUN[usize::from(*b)];
-        let run = rest.iter().position(|b| !is_run(b)).unwrap_or(rest.len());
-        let other = rest[run..].iter().position(is_run);
-        let end = other.map_or(rest.len(), |other| run + other);
-        if run < MIN_RUN {
-            out.extend_from_slice(&rest[..run]);
-        } else {
-            out.push(1);
+    let is_other = |b: &u8| !IN_RUN[usize::from(*b)];
+    // What is copied, and where a run may begin. A window without any other
+    // byte is one; else none begins before the last of those.
+    let (mut copied, mut at) = (0, 0);
+    while let Some(window) = header.get(at..at + MIN_RUN)
+        && out.len() + at - copied < MAX_HEADER_BYTES
+    {
+        if let Some(other) = window.iter().rposition(is_other) {
+            at += other + 1;
+            continue;
         }
-        out.extend_from_slice(&rest[run..end]);
-        rest = &rest[end..];
+        out.extend_from_slice(&header[copied..at]);
+        out.push(1);
+        let len = header[at..].iter().position(is_other);
+        at = len.map_or(header.len(), |len| at + len);
+        copied = at;
     }
+    let room = MAX_HEADER_BYTES.saturating_sub(out.len());
+    out.extend(header[copied..].iter().take(room));
     out
 }
 
 /// Bytes that signatures, keys and queue names are made of.
-const IN_RUN: [bool; 256] = {
-    let mut is_run = [false; 256];
-    let mut b = 0;
-    while b < is_run.len() {
-        is_run[b] =
-            (b as u8).is_ascii_alphanumeric() || matches!(b as u8, b'+' | b'/' | b'=' | b'_');
-        b += 1;
-    }
-    is_run
-};
+const IN_RUN: [bool; 256] = byte_set(b"+/=_");
 
 fn words_at(place: &str, folded: &str, sink: &mut impl Sink) {
     words_and(place, folded, sink, |_, _| {});
@@ -363,10 +359,48 @@ fn field_words(place: &str, body: &str, sink: &mut impl Sink) {
     /// Longer ones are signatures and keys.
     const MAX_WORD_BYTES: usize = 40;
     let seed = hash(0, place.as_bytes());
-    body.split(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '$' | '!' | '\'')))
-        .filter(|word| !word.is_empty() && word.len() <= MAX_WORD_BYTES)
-        .take(MAX_FIELD_WORDS)
-        .for_each(|word| feature(seed, place, word, sink));
+    let mut n_words = 0;
+    let mut say = |word: &str| {
+        if !word.is_empty() && word.len() <= MAX_WORD_BYTES && n_words < MAX_FIELD_WORDS {
+            n_words += 1;
+            feature(seed, place, word, sink);
+        }
+    };
+    if !body.is_ascii() {
+        let is_mark = |c: char| !(c.is_alphanumeric() || FIELD_MARKS.contains(c));
+        body.split(is_mark).for_each(say);
+        return;
+    }
+    let mut start = 0;
+    for (end, byte) in body.bytes().enumerate() {
+        if !IN_FIELD_WORD[usize::from(byte)] {
+            say(&body[start..end]);
+            start = end + 1;
+        }
+    }
+    say(&body[start..]);
+}
+
+/// Marks within words of header fields.
+const FIELD_MARKS: &str = ".-_$!'";
+
+/// ASCII characters that words of header fields are made of.
+const IN_FIELD_WORD: [bool; 256] = byte_set(FIELD_MARKS.as_bytes());
+
+/// ASCII letters, digits and these.
+const fn byte_set(marks: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
+    let mut n = 0;
+    while n < set.len() {
+        set[n] = (n as u8).is_ascii_alphanumeric();
+        n += 1;
+    }
+    let mut n = 0;
+    while n < marks.len() {
+        set[marks[n] as usize] = true;
+        n += 1;
+    }
+    set
 }
 
 /// "20040301.A1b" as "0.A0a": which program made an identifier.
@@ -538,6 +572,24 @@ mod tests {
         assert!(one[1] != other[1] && one[2] != other[2]);
     }
 
+    /// Run by run, as it is described.
+    fn runs_replaced(header: &[u8]) -> Vec<u8> {
+        let is_run = |b: &&u8| b.is_ascii_alphanumeric() || b"+/=_".contains(b);
+        let mut out = Vec::new();
+        let mut rest = header;
+        while let Some(first) = rest.first() {
+            let run = rest.iter().take_while(is_run).count();
+            match run {
+                0 => out.push(*first),
+                1..32 => out.extend_from_slice(&rest[..run]),
+                _ => out.push(1),
+            }
+            rest = &rest[run.max(1)..];
+        }
+        out.truncate(MAX_HEADER_BYTES);
+        out
+    }
+
     #[test]
     fn signatures_teach_nothing() {
         let mail = |key: &str| format!("DKIM-Signature: v=1; b={key}\nSubject: a\n\nb\n");
@@ -560,6 +612,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn long_runs_become_one_byte(
+            header in "([a-z+=]{1,40}|[ :;]{1,3}|[a-z]{31,34}[ -]){0,200}"
+        ) {
+            prop_assert_eq!(without_random_runs(header.as_bytes()), runs_replaced(header.as_bytes()));
+        }
+
+        #[test]
+        fn ascii_fields_have_the_words_of_others(body in "[a-c.'! ;@\\n-]{0,40}") {
+            let words = |body: &str| {
+                let mut all = Vec::new();
+                field_words("a", body, &mut |_, hash, _: Origin<'_>| all.push(hash));
+                all
+            };
+            let (ascii, mut other) = (words(&body), words(&format!("{body} \u{e9}")));
+            other.pop();
+            prop_assert_eq!(ascii, other);
+        }
+
         #[test]
         fn any_bytes_will_do(raw in proptest::collection::vec(any::<u8>(), 0..600)) {
             features(&raw);

@@ -202,12 +202,17 @@ fn sum(view: usize, n: usize, slot: impl Fn(usize) -> Slot, weights: &impl Weigh
     /// So many are looked up before they are reckoned with, side by side.
     const AT_ONCE: usize = 16;
     let common = common(view, weights);
+    let (mut z, mut q) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
     let mut sum = -0.0;
     let mut at = 0;
     while at + AT_ONCE <= n {
-        let found: [_; AT_ONCE] = std::array::from_fn(|n| slot(at + n).sums(weights));
-        let found = found.map(|(z, q)| weight(z, q, common));
-        found.iter().for_each(|weight| sum += f64::from(*weight));
+        for (n, (z, q)) in z.iter_mut().zip(&mut q).enumerate() {
+            (*z, *q) = slot(at + n).sums(weights);
+        }
+        for (z, q) in z.iter_mut().zip(&q) {
+            *z = weight(*z, *q, common);
+        }
+        z.iter().for_each(|weight| sum += f64::from(*weight));
         at += AT_ONCE;
     }
     for at in at..n {

@@ -312,22 +312,37 @@ pub(super) fn fold(text: &str, out: &mut String) {
 
 /// The ASCII characters that `text` begins with. Returns how many.
 fn fold_ascii(text: &[u8], out: &mut Vec<u8>, is_blank: &mut bool) -> usize {
-    let mut n = 0;
-    for byte in text {
-        if !byte.is_ascii() {
-            break;
-        }
-        n += 1;
-        let is_now_blank = byte.is_ascii_whitespace() || byte.is_ascii_control();
-        if !is_now_blank {
-            out.push(byte.to_ascii_lowercase());
-        } else if !*is_blank {
-            out.push(b' ');
-        }
+    let n = match text.is_ascii() {
+        true => text.len(),
+        false => text.iter().take_while(|b| b.is_ascii()).count(),
+    };
+    let start = out.len();
+    out.resize(start + n, 0);
+    let (folded, mut len) = (&mut out[start..], 0);
+    for byte in &text[..n] {
+        let byte = FOLDED[usize::from(*byte)];
+        let is_now_blank = byte == b' ';
+        folded[len] = byte;
+        len += usize::from(!(is_now_blank & *is_blank));
         *is_blank = is_now_blank;
     }
+    out.truncate(start + len);
     n
 }
+
+/// ASCII characters in lower case, blanks and controls as blanks.
+const FOLDED: [u8; 256] = {
+    let mut folded = [b' '; 256];
+    let mut n = 0;
+    while n < 128 {
+        let byte = n as u8;
+        if !byte.is_ascii_whitespace() && !byte.is_ascii_control() {
+            folded[n] = byte.to_ascii_lowercase();
+        }
+        n += 1;
+    }
+    folded
+};
 
 fn fold_char(c: char, out: &mut Vec<u8>, is_blank: &mut bool) {
     if c.is_whitespace() {
