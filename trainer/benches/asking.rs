@@ -46,6 +46,10 @@ fn main() {
             rate(n, |n| check_again_and_again(&daemon.spamd(), n))
         );
     }
+    match Spamd::start(&dir.path().join("spamassassin")) {
+        Some(spamd) => spamd.measure(),
+        None => println!("no spamd in POSTERN_PEERS: not compared"),
+    }
     println!(
         "resident with {} MiB for models: {} MiB",
         CACHE_BYTES >> 20,
@@ -136,23 +140,102 @@ fn ask_again_and_again(socket: &Path, thread: usize, users: usize) -> u64 {
 }
 
 fn check_again_and_again(socket: &Path, _: usize) -> u64 {
+    again_and_again(socket, "CHECK SPAMC/1.5\r\nUser: u0", "Spam: True")
+}
+
+/// How often `expected` was answered to a request about spam.
+fn again_and_again(socket: &Path, request: &str, expected: &str) -> u64 {
     let message = message("cheap watches");
     let started = Instant::now();
     let mut n = 0;
     while started.elapsed() < FOR_EACH {
-        let mut stream = UnixStream::connect(socket).unwrap();
-        let head = format!(
-            "CHECK SPAMC/1.5\r\nUser: u0\r\nContent-length: {}\r\n\r\n",
-            message.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(&message).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("Spam: True"), "{answer}");
+        let answer = ask_spamd(socket, request, &message);
+        assert!(answer.contains(expected), "{answer}");
         n += 1;
     }
     n
+}
+
+fn ask_spamd(socket: &Path, request: &str, message: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let head = format!("{request}\r\nContent-length: {}\r\n\r\n", message.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(message).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// SpamAssassin's daemon as `bmfeval` runs it, with a child for each processor.
+struct Spamd {
+    dir: PathBuf,
+}
+
+impl Spamd {
+    fn start(dir: &Path) -> Option<Self> {
+        let peers = PathBuf::from(env::var_os("POSTERN_PEERS")?);
+        if !peers.join("usr/sbin/spamd").exists() {
+            return None;
+        }
+        fs::create_dir_all(dir.join("rules")).unwrap();
+        let share = peers.join("usr/share/spamassassin");
+        let config = format!(
+            "loadplugin Mail::SpamAssassin::Plugin::Check\n\
+             loadplugin Mail::SpamAssassin::Plugin::Bayes\n\
+             include {0}/20_aux_tlds.cf\ninclude {0}/23_bayes.cf\n\
+             include {0}/60_bayes_stopwords.cf\nbayes_path {1}/bayes\nbayes_auto_learn 0\n\
+             bayes_min_ham_num 20\nbayes_min_spam_num 20\n\
+             clear_headers\nadd_header all Bayes _BAYES_\n",
+            share.display(),
+            dir.display()
+        );
+        fs::write(dir.join("rules/bayes.cf"), config).unwrap();
+        let script = "as= ; [ \"$(id -u)\" != 0 ] || as='unshare --user --map-user=1000'
+            for folder in \"$0\"/share/perl5 \"$0\"/lib/*/perl5/5*; do set -- \"$@\" \"-I$folder\"; done
+            exec $as perl -T \"$@\" \"$0/sbin/spamd\" --daemonize --local --nouser-config --allow-tell \
+                --min-children=2 --max-children=2 --configpath=\"$PWD/rules\" --siteconfigpath=\"$PWD\" \
+                --helper-home-dir=\"$PWD\" --socketpath=\"$PWD/socket\" --pidfile=\"$PWD/pid\" --syslog=\"$PWD/log\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(peers.join("usr"));
+        let status = command.current_dir(dir).status();
+        assert!(status.unwrap().success(), "spamd does not start");
+        let spamd = Self {
+            dir: dir.to_owned(),
+        };
+        let end = Instant::now() + Duration::from_secs(60);
+        while UnixStream::connect(spamd.socket()).is_err() {
+            assert!(Instant::now() < end, "spamd has no socket");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Some(spamd)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    fn measure(&self) {
+        for n in 0..20 {
+            for (words, class) in [("cheap watches", "spam"), ("lunch tomorrow", "ham")] {
+                let request = format!("TELL SPAMC/1.5\r\nMessage-class: {class}\r\nSet: local");
+                let text = [&message(words)[..], format!("x{n} y{n} z{n}\n").as_bytes()].concat();
+                let answer = ask_spamd(&self.socket(), &request, &text);
+                assert!(answer.contains("DidSet: local"), "{answer}");
+            }
+        }
+        for n in [1, 32] {
+            let ask = |_| again_and_again(&self.socket(), "PROCESS SPAMC/1.5", "X-Spam-Bayes: 1.0");
+            println!("spamd, {n} at once: {:.0} answers a second", rate(n, ask));
+        }
+    }
+}
+
+impl Drop for Spamd {
+    fn drop(&mut self) {
+        if let Ok(pid) = fs::read_to_string(self.dir.join("pid")) {
+            let _ = Command::new("kill").arg(pid.trim()).status();
+        }
+    }
 }
 
 /// Medians of runs in turns: ours through the socket, ours by itself, Debian's.
