@@ -493,12 +493,25 @@ const K: u64 = 0xd6e8_feb8_6659_fd93;
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut h = seed ^ (bytes.len() as u64).wrapping_mul(K);
     for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        h = (h ^ u64::from_le_bytes(word)).wrapping_mul(K);
+        h = (h ^ little_endian(chunk)).wrapping_mul(K);
         h ^= h >> 32;
     }
     h
+}
+
+/// The number that 1 to 8 bytes are, without a copy of unforeseen length.
+fn little_endian(bytes: &[u8]) -> u64 {
+    let n = bytes.len();
+    if let Some(all) = bytes.first_chunk() {
+        return u64::from_le_bytes(*all);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        // What both hold is the same.
+        let last = u64::from(u32::from_le_bytes(*last)) << (8 * (n - 4));
+        return u64::from(u32::from_le_bytes(*first)) | last;
+    }
+    let byte = |at: usize| u64::from(bytes[at]) << (8 * at);
+    byte(0) | byte(n / 2) | byte(n - 1)
 }
 
 fn mix(mut h: u64) -> u32 {
@@ -546,6 +559,15 @@ mod tests {
             "link path:offer",
         ] {
             assert!(all.iter().any(|s| s == expected), "{expected} in {all:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_a_number_whatever_their_length() {
+        for n in 1..=8u64 {
+            let bytes: Vec<u8> = (1..=n as u8).collect();
+            let expected = (1..=n).fold(0, |all, byte| all | byte << (8 * (byte - 1)));
+            assert_eq!(little_endian(&bytes), expected);
         }
     }
 
