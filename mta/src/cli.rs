@@ -6,6 +6,7 @@ pub mod check;
 pub mod domain;
 pub mod init;
 pub mod inject;
+mod password;
 pub mod preline;
 pub mod qmail_queue;
 pub mod queue;

@@ -4,14 +4,18 @@
 //! time, in transactions of their own. SQLite's write-ahead log lets both go
 //! on, and each change is synced before it is reported.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mailbox::Quota;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
 
-use super::{Address, Directory, Domain, Homes, User, UserSettings};
+use super::{Address, Directory, Domain, Homes, PasswordHash, User, UserSettings};
 use crate::Error;
 use crate::delivery::instructions;
 use crate::smtp::Mailbox;
@@ -24,9 +28,10 @@ pub struct Accounts {
     homes: Homes,
 }
 
-/// Version 1, kept as SQLite's `user_version`. A later program upgrades what
-/// it finds in one transaction; what is newer than itself it refuses.
-const VERSION: i64 = 1;
+/// What makes version n of version n - 1, kept as SQLite's `user_version`. All
+/// that is missing is done in one transaction when a file is opened; what is
+/// newer than this program is refused.
+const VERSIONS: [&str; 2] = [SCHEMA, PASSWORDS];
 const SCHEMA: &str = "
 CREATE TABLE domain (
     name TEXT PRIMARY KEY,
@@ -52,8 +57,9 @@ CREATE TABLE alias (
     target TEXT NOT NULL,
     PRIMARY KEY (domain, local_part, position)
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
 ";
+/// Version 2. The hashes lie with the users, so that one change takes both.
+const PASSWORDS: &str = "ALTER TABLE user ADD COLUMN password TEXT;";
 
 /// For another program's change to end.
 const BUSY: Duration = Duration::from_secs(10);
@@ -68,14 +74,12 @@ impl Accounts {
             path: path.to_owned(),
             source,
         };
+        make(path).map_err(Error::io("make", path))?;
         let mut connection = Connection::open(path).map_err(failed)?;
-        prepare(&mut connection).map_err(failed)?;
-        let version: i64 = connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(failed)?;
-        if version > VERSION {
+        let newer = prepare(&mut connection).map_err(failed)?;
+        if let Some(version) = newer {
             let reason = format!("its version {version} is that of a newer program");
-            return Err(Error::io("use", path)(std::io::Error::other(reason)));
+            return Err(Error::io("use", path)(io::Error::other(reason)));
         }
         Ok(Self {
             connection: Mutex::new(connection),
@@ -249,7 +253,7 @@ impl Change<'_> {
     pub fn put_user(&self, user: &User) -> Result<(), Error> {
         let (address, settings) = (&user.address, &user.settings);
         self.run(
-            "INSERT OR REPLACE INTO user VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO user VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 address.domain,
                 address.local_part,
@@ -260,8 +264,24 @@ impl Change<'_> {
                 settings.threshold,
                 settings.spam.to_string(),
                 settings.programs,
+                settings.password.as_ref().map(PasswordHash::as_str),
             ],
         )?;
+        Ok(())
+    }
+
+    /// Sets a user's password, or takes it away; nothing else changes.
+    ///
+    /// # Errors
+    /// As [`Change::put_domain`].
+    pub fn set_password(
+        &self,
+        address: &Address,
+        password: Option<&PasswordHash>,
+    ) -> Result<(), Error> {
+        let sql = "UPDATE user SET password = ?3 WHERE domain = ?1 AND local_part = ?2";
+        let text = password.map(PasswordHash::as_str);
+        self.run(sql, params![address.domain, address.local_part, text])?;
         Ok(())
     }
 
@@ -302,20 +322,38 @@ impl Change<'_> {
     }
 }
 
-fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Nobody else reads the hashes: SQLite gives its other files the rights of
+/// this one.
+fn make(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Brings the file up to the last version; returns a version that is newer.
+fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<usize>> {
     connection.busy_timeout(BUSY)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let version: Option<i64> = transaction
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .optional()?;
-    if version == Some(0) {
-        transaction.execute_batch(SCHEMA)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    let Some(missing) = VERSIONS.get(version..) else {
+        return Ok(Some(version));
+    };
+    if !missing.is_empty() {
+        for step in missing {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "user_version", clamp(VERSIONS.len() as u64))?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(None)
 }
 
 /// SQLite's numbers have a sign.
@@ -357,12 +395,26 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
             threshold: row.get("threshold")?,
             spam: word("spam")?.parse().unwrap_or_default(),
             programs: row.get("programs")?,
+            password: password(row.get("password")?)?,
         },
     })
 }
 
+/// A hash that somebody else wrote and nothing can check is an error: as none,
+/// it would be lost with the next change of the user.
+fn password(text: Option<String>) -> rusqlite::Result<Option<PasswordHash>> {
+    let parse = |text: String| {
+        text.parse().map_err(|reason: String| {
+            rusqlite::Error::FromSqlConversionFailure(0, Type::Text, reason.into())
+        })
+    };
+    text.map(parse).transpose()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::accounts::{OverQuota, SpamPolicy};
 
@@ -386,6 +438,7 @@ mod tests {
                 threshold: Some(0.99),
                 spam: SpamPolicy::Tag,
                 programs: true,
+                password: "$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.".parse().ok(),
             },
         }
     }
@@ -444,9 +497,48 @@ mod tests {
         let path = dir.path().join("accounts.db");
         Connection::open(&path)
             .unwrap()
-            .pragma_update(None, "user_version", 2)
+            .pragma_update(None, "user_version", 3)
             .unwrap();
         let error = Accounts::open(&path, Homes::new(dir.path())).unwrap_err();
         assert!(error.to_string().contains("newer program"), "{error}");
+    }
+
+    /// A host of before there were passwords.
+    #[test]
+    fn an_older_file_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("accounts.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(SCHEMA).unwrap();
+        old.execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO domain VALUES ('example.org', NULL, 0);
+             INSERT INTO user VALUES
+                 ('example.org', 'anna', 5, NULL, 'refuse', 1, NULL, 'tag', 0);",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let accounts = Accounts::open(&path, Homes::new(dir.path())).unwrap();
+            let user = accounts.user(&anna().address).unwrap().unwrap();
+            assert_eq!(user.settings.quota.bytes, Some(5));
+            assert_eq!(user.settings.spam, SpamPolicy::Tag);
+            assert_eq!(user.settings.password, None);
+        }
+        let accounts = Accounts::open(&path, Homes::new(dir.path())).unwrap();
+        accounts.change(|change| change.put_user(&anna())).unwrap();
+        assert_eq!(accounts.user(&anna().address).unwrap(), Some(anna()));
+    }
+
+    #[test]
+    fn only_the_owner_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("accounts.db");
+        let _accounts = Accounts::open(&path, Homes::new(dir.path())).unwrap();
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
+        }
     }
 }

@@ -12,10 +12,11 @@
 //! | `record` | what is kept of a domain and of a user |
 //! | `database` | where it is kept |
 //! | `resolve` | where a recipient's mail goes, as a [`Plan`] |
+//! | `secret` | which password is right |
 //! | `transfer` | all of it as TOML and back |
 //! | `homes` | the folders of users on disk |
 //!
-//! Deliberately absent: passwords, and the content of `.qmail` files, which
+//! Deliberately absent: passwords in clear, and the content of `.qmail` files, which
 //! [`crate::delivery`] reads when it delivers.
 
 mod address;
@@ -23,6 +24,7 @@ mod database;
 mod homes;
 mod record;
 mod resolve;
+mod secret;
 mod transfer;
 
 pub use address::Address;
@@ -31,4 +33,5 @@ pub use database::Accounts;
 pub use homes::Homes;
 pub use record::{Domain, OverQuota, SpamPolicy, User, UserSettings, parse_bytes, print_bytes};
 pub use resolve::{Delivery, Directory, Extension, Plan, Resolved, local, resolve};
+pub use secret::{MAX_PASSWORD_OCTETS, PasswordHash, Scheme, is_right};
 pub use transfer::{Everything, Kind};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use mailbox::Quota;
 
-use super::Address;
+use super::{Address, PasswordHash};
 
 /// A domain whose mail is received here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct UserSettings {
     pub spam: SpamPolicy,
     /// Whether `.qmail` may run programs, also where the domain does not.
     pub programs: bool,
+    /// What the user proves to be the user with. Without one nobody can log in.
+    pub password: Option<PasswordHash>,
 }
 
 impl Default for UserSettings {
@@ -55,6 +57,7 @@ impl Default for UserSettings {
             threshold: None,
             spam: SpamPolicy::default(),
             programs: false,
+            password: None,
         }
     }
 }

@@ -68,6 +68,9 @@ struct RawUser {
     spam: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     programs: Option<bool>,
+    /// As it is stored; a password in clear is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
 }
 
 impl Everything {
@@ -225,6 +228,7 @@ impl RawUser {
             threshold: self.threshold,
             spam: self.spam.map_or(Ok(default.spam), |word| word.parse())?,
             programs: self.programs.unwrap_or(default.programs),
+            password: self.password.map(|text| text.parse()).transpose()?,
         })
     }
 }
@@ -255,6 +259,10 @@ fn raw_user(settings: &UserSettings) -> RawUser {
         threshold: settings.threshold,
         spam: word(settings.spam.to_string(), default.spam.to_string()),
         programs: (settings.programs != default.programs).then_some(settings.programs),
+        password: settings
+            .password
+            .as_ref()
+            .map(|hash| hash.as_str().to_owned()),
     }
 }
 
@@ -271,6 +279,7 @@ programs = true
 [users.\"anna@example.org\"]
 quota = \"2G\"
 spam = \"tag\"
+password = \"$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.\"
 
 [users.\"bob@example.org\"]
 over-quota = \"refuse\"
@@ -320,6 +329,10 @@ threshold = 0.99
             (
                 "[users.'a@example.org']\nspam = 'eat'",
                 "folder, tag, refuse",
+            ),
+            (
+                "[users.'a@example.org']\npassword = 'in clear'",
+                "no hash of a password",
             ),
             ("[users.'a@example.org']\nquoat = '1G'", "unknown field"),
         ] {

@@ -10,6 +10,7 @@ use trainer::admin;
 use trainer::cli::administer;
 
 use super::accounts::{self, Export, Import, Places};
+use super::password;
 use crate::accounts::{
     Accounts, Address, Directory, Kind, OverQuota, SpamPolicy, User, UserSettings, parse_bytes,
     print_bytes,
@@ -22,6 +23,15 @@ pub enum Command {
     Add(Settings),
     /// Change what is said of a user
     Set(Settings),
+    /// Give a user a new password, from standard input; a terminal is asked for it
+    Passwd {
+        /// The address
+        #[arg(value_parser = accounts::user_address)]
+        user: Address,
+        /// Take the password away: nobody can log in then
+        #[arg(long)]
+        remove: bool,
+    },
     /// Give a user another address; mail and what was learned go with it
     Rename {
         /// The address so far
@@ -91,6 +101,9 @@ pub struct Settings {
     /// Whether .qmail files may run programs, also where the domain does not say so
     #[arg(long, value_name = "on|off", value_parser = accounts::on_or_off)]
     programs: Option<bool>,
+    /// Read a password from the first line of standard input; a terminal is asked for it
+    #[arg(long)]
+    password_stdin: bool,
 }
 
 /// A number or no limit.
@@ -110,6 +123,8 @@ struct Listed {
     threshold: Option<f64>,
     spam: String,
     programs: bool,
+    /// How the password was hashed.
+    password: Option<String>,
 }
 
 /// Does it.
@@ -124,9 +139,10 @@ pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Re
             let Some(mut user) = accounts.user(&settings.user)? else {
                 bail!("there is no user {}", settings.user);
             };
-            settings.apply(&mut user.settings);
+            settings.apply(&mut user.settings)?;
             Ok(accounts.change(|change| change.put_user(&user))?)
         }
+        Command::Passwd { user, remove } => passwd(&user, remove, &accounts),
         Command::Rename { from, to } => rename(&from, &to, &accounts, &Models::of(places)?),
         Command::Remove { user, mail } => remove(&user, mail, &accounts, &Models::of(places)?),
         Command::List { json, domain } => list(&accounts, domain.as_deref(), json, out),
@@ -146,10 +162,23 @@ fn add(settings: &Settings, accounts: &Accounts) -> anyhow::Result<()> {
         address: address.clone(),
         settings: UserSettings::default(),
     };
-    settings.apply(&mut user.settings);
+    settings.apply(&mut user.settings)?;
     // The mailbox first: mail must find one as soon as there is the user.
     accounts.homes().mailbox(address)?;
     Ok(accounts.change(|change| change.put_user(&user))?)
+}
+
+fn passwd(address: &Address, remove: bool, accounts: &Accounts) -> anyhow::Result<()> {
+    ensure!(
+        accounts.user(address)?.is_some(),
+        "there is no user {address}"
+    );
+    let password = match remove {
+        true => None,
+        false => Some(password::read()?),
+    };
+    accounts.change(|change| change.set_password(address, password.as_ref()))?;
+    Ok(())
 }
 
 fn must_know(address: &Address, accounts: &Accounts) -> anyhow::Result<()> {
@@ -278,6 +307,7 @@ fn list(
         threshold: user.settings.threshold,
         spam: user.settings.spam.to_string(),
         programs: user.settings.programs,
+        password: user.settings.password.map(|hash| hash.scheme().to_string()),
     });
     let listed: Vec<Listed> = listed.collect();
     accounts::print(&listed, json, line, out)
@@ -295,7 +325,7 @@ fn line(row: &Listed) -> String {
 }
 
 impl Settings {
-    fn apply(&self, settings: &mut UserSettings) {
+    fn apply(&self, settings: &mut UserSettings) -> anyhow::Result<()> {
         if let Some(Limit(bytes)) = self.quota {
             settings.quota.bytes = bytes;
         }
@@ -307,6 +337,10 @@ impl Settings {
         settings.threshold = self.threshold.or(settings.threshold);
         settings.spam = self.spam.unwrap_or(settings.spam);
         settings.programs = self.programs.unwrap_or(settings.programs);
+        if self.password_stdin {
+            settings.password = Some(password::read()?);
+        }
+        Ok(())
     }
 }
 
