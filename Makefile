@@ -39,13 +39,14 @@ check: packages rocksdb ## formatting, lints, documentation, unit tests
 fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 	scripts/fuzz $(FUZZ_SECONDS)
 
-faults: build peers ## 500 kills in the middle of training, for each kind of database
+faults: build peers ## 500 kills in the middle of training, for each kind of database, and of the mail host
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test killed -- --nocapture
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
 		cargo test --release -p tests --test bmfd_killed -- --nocapture
 	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test killed -- --nocapture
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test crashed -- --nocapture
 
 attacks: build ## hostile mail against the modern engine; fails when it stands worse than before
 	target/release/bmfeval attack --expect corpora/attacks.toml

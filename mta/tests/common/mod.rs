@@ -219,12 +219,14 @@ impl Host {
 
     /// Starts the server, and waits until it is ready.
     pub fn serve(&self) -> Server {
-        let mut process = self
-            .command()
-            .arg("serve")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let server = self.try_serve(self.command());
+        server.expect("the server does not start")
+    }
+
+    /// Starts the server by a command that ends with our program and its
+    /// configuration; `None` when it ends before it is ready.
+    pub fn try_serve(&self, mut command: Command) -> Option<Server> {
+        let mut process = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(process.stderr.take().unwrap());
         let (send, lines) = mpsc::channel();
         // Read to its end, lest the server waits for a reader.
@@ -240,13 +242,13 @@ impl Host {
             lines,
         };
         loop {
-            let line = server.line("ready");
+            let line = server.lines.recv_timeout(BOUND).ok()?;
             if let Some((_, rest)) = line.split_once("listening address=") {
                 let address = rest.split(' ').next().unwrap();
                 server.smtp.push(address.parse().unwrap());
             }
             if line.ends_with(" ready") {
-                return server;
+                return Some(server);
             }
         }
     }
