@@ -246,14 +246,18 @@ impl Change<'_> {
         Ok(self.run("DELETE FROM domain WHERE name = ?1", [name])? > 0)
     }
 
-    /// Enters a user of a known domain, or changes what is said of one.
+    /// Enters a user of a known domain, or changes what is said of one. Without
+    /// a password one that is there stays.
     ///
     /// # Errors
     /// As [`Change::put_domain`].
     pub fn put_user(&self, user: &User) -> Result<(), Error> {
         let (address, settings) = (&user.address, &user.settings);
         self.run(
-            "INSERT OR REPLACE INTO user VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO user VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+             ON CONFLICT (domain, local_part) DO UPDATE SET quota_bytes = ?3, \
+             quota_messages = ?4, over_quota = ?5, filter = ?6, threshold = ?7, \
+             spam = ?8, programs = ?9, password = COALESCE(?10, password)",
             params![
                 address.domain,
                 address.local_part,
@@ -283,6 +287,18 @@ impl Change<'_> {
         let text = password.map(PasswordHash::as_str);
         self.run(sql, params![address.domain, address.local_part, text])?;
         Ok(())
+    }
+
+    /// Gives a user another address, of a known domain, that nobody has. Tells
+    /// whether there was the user.
+    ///
+    /// # Errors
+    /// As [`Change::put_domain`].
+    pub fn rename_user(&self, from: &Address, to: &Address) -> Result<bool, Error> {
+        let sql = "UPDATE user SET domain = ?3, local_part = ?4 \
+                   WHERE domain = ?1 AND local_part = ?2";
+        let names = [&from.domain, &from.local_part, &to.domain, &to.local_part];
+        Ok(self.run(sql, names)? > 0)
     }
 
     /// Removes a user and tells whether there was one.
@@ -489,6 +505,30 @@ mod tests {
         });
         assert!(failed.is_err());
         assert!(accounts.domains().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_password_stays_when_something_else_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let accounts =
+            Accounts::open(&dir.path().join("accounts.db"), Homes::new(dir.path())).unwrap();
+        let with = anna();
+        let mut without = anna();
+        without.settings.password = None;
+        without.settings.filter = !with.settings.filter;
+        let new = Address::new("ann", "example.org");
+        let renamed = accounts.change(|change| {
+            change.put_domain(&domain_named("example.org"))?;
+            change.put_user(&with)?;
+            change.put_user(&without)?;
+            change.rename_user(&new, &with.address)?;
+            change.rename_user(&with.address, &new)
+        });
+        assert!(renamed.unwrap());
+        let settings = accounts.user(&new).unwrap().unwrap().settings;
+        assert_eq!(settings.password, with.settings.password);
+        assert_eq!(settings.filter, without.settings.filter);
+        assert_eq!(accounts.user(&with.address).unwrap(), None);
     }
 
     #[test]

@@ -139,6 +139,8 @@ pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Re
             let Some(mut user) = accounts.user(&settings.user)? else {
                 bail!("there is no user {}", settings.user);
             };
+            // What `passwd` sets meanwhile stays.
+            user.settings.password = None;
             settings.apply(&mut user.settings)?;
             Ok(accounts.change(|change| change.put_user(&user))?)
         }
@@ -236,19 +238,13 @@ fn rename(
     accounts: &Accounts,
     models: &Models,
 ) -> anyhow::Result<()> {
-    let Some(user) = accounts.user(from)? else {
-        bail!("there is no user {from}");
-    };
+    ensure!(accounts.user(from)?.is_some(), "there is no user {from}");
     ensure!(accounts.user(to)?.is_none(), "there is a user {to} already");
     must_know(to, accounts)?;
     models.rename(from, to)?;
     let renamed = accounts.change(|change| {
         accounts.homes().rename(from, to)?;
-        change.remove_user(from)?;
-        change.put_user(&User {
-            address: to.clone(),
-            settings: user.settings.clone(),
-        })
+        change.rename_user(from, to)
     });
     if let Err(error) = renamed {
         models.rename(to, from)?;
