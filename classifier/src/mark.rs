@@ -52,15 +52,24 @@ impl MarkKey {
         &self.0
     }
 
+    /// A key as [`MarkKey::to_hex`] writes it; `None` for anything else.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digit = |c: u8| char::from(c).to_digit(16);
+        let pairs = text.as_bytes().chunks_exact(2);
+        let bytes = pairs.map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8));
+        Self::from_bytes(&bytes.collect::<Option<Vec<_>>>()?)
+    }
+
+    /// In hexadecimal digits, to be stored like [`MarkKey::as_bytes`].
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+
     /// The header field, one whole line, for a message of this digest that was
     /// taken for spam.
     pub fn field(&self, digest: &Digest) -> String {
-        let mut line = format!("{FIELD_NAME}: {VERSION} ");
-        for byte in &tag(&self.0, digest)[..TAG_LEN] {
-            line.push_str(&format!("{byte:02x}"));
-        }
-        line.push('\n');
-        line
+        let tag = tag(&self.0, digest);
+        format!("{FIELD_NAME}: {VERSION} {}\n", hex(&tag[..TAG_LEN]))
     }
 
     /// As [`MarkKey::field`], of a whole message.
@@ -81,6 +90,10 @@ fn header_lines(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
     raw.split(|b| *b == b'\n')
         .map(<[u8]>::trim_ascii_end)
         .take_while(|line| !line.is_empty())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn tag(key: &[u8; MarkKey::LEN], text: &[u8]) -> [u8; 32] {
@@ -130,7 +143,10 @@ mod tests {
     #[test]
     fn keys_are_stored_as_they_are() {
         let key = MarkKey::of_user(&[1; 32], "anna");
-        assert_eq!(MarkKey::from_bytes(key.as_bytes()), Some(key));
+        assert_eq!(MarkKey::from_bytes(key.as_bytes()).as_ref(), Some(&key));
+        assert_eq!(MarkKey::from_hex(&key.to_hex()).as_ref(), Some(&key));
+        assert_eq!(MarkKey::from_hex(&key.to_hex()[1..]), None);
+        assert_eq!(MarkKey::from_hex(&"xy".repeat(32)), None);
         assert_eq!(MarkKey::from_bytes(b"short"), None);
     }
 }

@@ -147,7 +147,7 @@ fn prints_what_bmf_alone_prints() {
         for (n, (args, input)) in steps.iter().enumerate() {
             let args = format!("--engine {engine} {args}");
             let mut through = host.bmf("with", &args, input);
-            // Which only the daemon can write.
+            // Which `bmf` alone does not write.
             let text = String::from_utf8(through.stdout).unwrap();
             let (mark, text): (Vec<_>, Vec<_>) = text
                 .split_inclusive('\n')
@@ -233,6 +233,27 @@ fn what_was_learned_without_the_daemon_waits_and_counts_once() {
             "{}",
             host.status()
         );
+    }
+}
+
+/// Whoever files mail by that mark is known to be the filter, with or without
+/// the daemon.
+#[test]
+fn mail_filed_without_the_daemon_carries_the_same_mark() {
+    for engine in ["classic", "modern"] {
+        let mut host = Host::new("");
+        let train = format!("--engine {engine} -s");
+        host.alone("home", &train, &mbox("cheap watches", 12));
+        host.alone("home", "-n", &mbox("lunch tomorrow", 12));
+        host.start();
+        let spam = mail(40, "cheap watches");
+        let with = host.bmf("home", "-p -t", &spam);
+        assert!(with.stdout_text().contains("\nX-Spam-Mark: 1 "), "{engine}");
+        host.kill();
+        let without = host.bmf("home", "-p -t", &spam);
+        assert_eq!(without.stdout_text(), with.stdout_text(), "{engine}");
+        let ham = host.bmf("home", "-p -t", &mail(41, "lunch tomorrow"));
+        assert!(!ham.stdout_text().contains("X-Spam-Mark"), "{engine}");
     }
 }
 

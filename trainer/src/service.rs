@@ -203,10 +203,13 @@ impl Service {
 
     /// What is delivered with this verdict was filed by the filter.
     fn mark(&self, user: &str, message: &[u8], verdict: &mut Verdict) -> Result<(), Error> {
-        let key = MarkKey::of_user(&self.host.secret()?, user);
-        let field = key.field_of(message);
+        let field = self.mark_key(user)?.field_of(message);
         verdict.header_fields.extend_from_slice(field.as_bytes());
         Ok(())
+    }
+
+    fn mark_key(&self, user: &str) -> Result<MarkKey, Error> {
+        Ok(MarkKey::of_user(&self.host.secret()?, user))
     }
 
     /// Learns or forgets what `act` says; whether that changed anything.
@@ -247,15 +250,20 @@ impl Service {
         Ok(reply)
     }
 
-    /// Makes the database that a user had for himself his model here, once. A
-    /// model that is here already, from what he taught by moving mail, keeps
-    /// what it has learned.
+    /// Makes the database that a user had for himself, if any, his model here,
+    /// once. A model that is here already, from what he taught by moving mail,
+    /// keeps what it has learned.
     fn take_over(&self, user: &str, engine: Engine, text: &[u8], now: u64) -> Result<Reply, Error> {
         let _alone = self
             .taking_over
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let source = Path::new("the database that was handed over");
+        let taken_over = Reply::TakenOver(self.mark_key(user)?);
+        if text.is_empty() {
+            self.note_own(user)?;
+            return Ok(taken_over);
+        }
         match engine {
             Engine::Modern => {
                 let exported = Exported::read(&mut &*text, source)?;
@@ -274,7 +282,7 @@ impl Service {
         self.note_own(user)?;
         self.note(user, What::TakenOver, engine.name(), now);
         self.metrics.taken_over.add();
-        Ok(Reply::Done)
+        Ok(taken_over)
     }
 
     /// Counts have no ledger of what was learned before: the digest of the

@@ -28,6 +28,7 @@ use super::wire::{Ask, HEADER_LEN, Header, Refusal, Reply, Request};
 use super::{Config, Engine, Mode, modern};
 use crate::import::Lists;
 use crate::modern::export;
+use crate::mark::MarkKey;
 use crate::store::ModelStore;
 use crate::store::lmdb::{Lmdb, Moved, Options};
 use crate::{Error, Label, import};
@@ -57,6 +58,7 @@ pub(super) struct Copy {
     /// To read only.
     pub(super) database: Box<Database>,
     spool: Spool,
+    mark_key: Option<MarkKey>,
 }
 
 /// Longest wait for the daemon, which itself waits for nothing longer.
@@ -145,6 +147,7 @@ pub(super) fn copy(
     Ok(Copy {
         database: database.into(),
         spool: Spool::of(&config.dir),
+        mark_key: moved.mark_key,
     })
 }
 
@@ -166,6 +169,20 @@ impl Copy {
         match Request::message_head(config.ask(), "", message.len()) {
             Some(head) => self.spool.put(&[&head, message]),
             None => Err(failed(PathBuf::new(), TOO_LONG, false)),
+        }
+    }
+
+    /// The answer with the mark that the daemon would give it, by which it
+    /// knows later that the filter has filed the message, and not its user.
+    pub(super) fn marked(&self, config: &Config, message: &[u8], answer: Answer) -> Answer {
+        match &self.mark_key {
+            Some(key) if answer.is_spam(&config.params) => {
+                let mut verdict = answer.to_verdict(&config.ask());
+                let field = key.field_of(message);
+                verdict.header_fields.extend_from_slice(field.as_bytes());
+                Answer::Said(verdict)
+            }
+            _ => answer,
         }
     }
 
@@ -262,23 +279,23 @@ impl Daemon {
     fn take_over(&mut self, config: &Config, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
         let dir = &config.dir;
         let moved = Moved::begin(dir, modern::now(), config.lock_wait)?;
-        if let Some((engine, text)) = everything(config)? {
-            let request = Request::TakeOver {
-                engine,
-                text: &text,
-            };
-            let request = request.to_bytes();
-            let request = request.ok_or_else(|| self.failed(TOO_LONG, false))?;
-            match self.ask(&[&request])? {
-                Reply::Done => {}
-                _ => return Err(self.no_answer()),
-            }
+        let (engine, text) = everything(config)?.unwrap_or((Engine::Modern, Vec::new()));
+        let request = Request::TakeOver {
+            engine,
+            text: &text,
+        };
+        let request = request.to_bytes();
+        let request = request.ok_or_else(|| self.failed(TOO_LONG, false))?;
+        let Reply::TakenOver(mark_key) = self.ask(&[&request])? else {
+            return Err(self.no_answer());
+        };
+        if !text.is_empty() {
             note(&format!(
                 "handed {} over to bmfd, which alone learns from now on",
                 dir.display()
             ));
         }
-        Ok(moved.done(dir)?)
+        Ok(moved.done(dir, mark_key)?)
     }
 
     fn hand_over_spool(

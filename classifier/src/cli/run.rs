@@ -291,17 +291,23 @@ impl Filter<'_> {
         }
         let told =
             |label, message: &Message| has_words(message).then(|| copy.told(self.config, label));
-        match (self.config.mode.label(), &*copy.database) {
-            (Some(label), _) => Ok(batch.iter().map(|message| told(label, message)).collect()),
+        let answers: Vec<_> = match (self.config.mode.label(), &*copy.database) {
+            (Some(label), _) => {
+                return Ok(batch.iter().map(|message| told(label, message)).collect());
+            }
             (None, Database::Modern(model)) => {
-                modern::test(batch, model, self.config.output, &mut self.decoded)
+                modern::test(batch, model, self.config.output, &mut self.decoded)?
             }
             (None, Database::Classic(counts)) => {
                 let scores = self.test(batch, counts)?.into_iter();
-                Ok(scores.map(|score| score.map(Answer::Classic)).collect())
+                scores.map(|score| score.map(Answer::Classic)).collect()
             }
-            (None, _) => Ok(batch.iter().map(|_| None).collect()),
-        }
+            (None, _) => batch.iter().map(|_| None).collect(),
+        };
+        let mark = |(message, answer): (&Message, Option<Answer>)| {
+            answer.map(|answer| copy.marked(self.config, message, answer))
+        };
+        Ok(batch.iter().zip(answers).map(mark).collect())
     }
 
     fn scores(&mut self, batch: &Batch, counts: &Counts) -> Result<Vec<Option<Answer>>, Error> {

@@ -19,7 +19,7 @@
 //! | kind | | what follows |
 //! | --- | --- | --- |
 //! | 1 | a message | mode (0 register, 1 test, 2 ham, 3 spam, 4 to ham, 5 to spam); output (0 nothing, 1 report, 2 JSON, 3 explanation, 4 terse); engine (0 any, 1 classic, 2 modern); 1: need not be on disk before the reply, else 0; 4 bytes: tokens that decide; a text: whose model, empty for one's own; the rest: the message |
-//! | 2 | a database to take over | engine (1, 2); the rest: the database as text |
+//! | 2 | a database to take over | engine (1, 2); the rest: the database as text, nothing if there is none |
 //! | 3 | a command for administrators | 2 bytes: how many arguments; the arguments, texts; the rest: its input |
 //!
 //! # Replies
@@ -28,7 +28,7 @@
 //! | --- | --- | --- |
 //! | 128 | a verdict | 1: spam, else 0; 4 bytes: length of the header fields; the header fields; the rest: what is to be printed |
 //! | 129 | no word in the message | |
-//! | 130 | done | |
+//! | 130 | taken over | 32 bytes: the key by which mail for the client's user is marked ([`MarkKey`]) |
 //! | 131 | refused | 1: try again later, 2: not your model, 3: another version or no request, else 0; the rest: the reason, UTF-8 |
 //! | 132 | a command's output | exit code; the rest: the output |
 //!
@@ -40,13 +40,14 @@
 //! ```
 //! use classifier::cli::wire::{Header, Reply, HEADER_LEN};
 //!
-//! let bytes = Reply::Done.to_bytes();
+//! let bytes = Reply::NoWord.to_bytes();
 //! let header = Header::parse(bytes.first_chunk().expect("a header"))?;
-//! assert_eq!(Reply::parse(header, &bytes[HEADER_LEN..])?, Reply::Done);
+//! assert_eq!(Reply::parse(header, &bytes[HEADER_LEN..])?, Reply::NoWord);
 //! # Ok::<(), classifier::cli::wire::Malformed>(())
 //! ```
 
 use super::{Engine, Mode, Output};
+use crate::mark::MarkKey;
 
 /// The version that this program speaks.
 pub const VERSION: u8 = 1;
@@ -60,7 +61,7 @@ const TAKE_OVER: u8 = 2;
 const COMMAND: u8 = 3;
 const VERDICT: u8 = 128;
 const NO_WORD: u8 = 129;
-const DONE: u8 = 130;
+const TAKEN_OVER: u8 = 130;
 const REFUSED: u8 = 131;
 const PRINTED: u8 = 132;
 
@@ -147,7 +148,7 @@ pub enum Request<'a> {
     TakeOver {
         /// Of which engine it is.
         engine: Engine,
-        /// All of it.
+        /// All of it; empty when there is none.
         text: &'a [u8],
     },
     /// What only an administrator may.
@@ -285,10 +286,11 @@ pub enum Reply {
     Verdict(Verdict),
     /// There is nothing to score in the message.
     NoWord,
-    /// It is done.
-    Done,
     /// It is not done.
     Refused(Refusal, String),
+    /// The client's database is held here; what it files by a verdict of its
+    /// own is marked with this key.
+    TakenOver(MarkKey),
     /// What a command prints.
     Printed {
         /// Its exit code.
@@ -313,7 +315,6 @@ impl Reply {
                 return frame(VERDICT, &[&head, header_fields, printed]);
             }
             Self::NoWord => (NO_WORD, [&[]; 3]),
-            Self::Done => (DONE, [&[]; 3]),
             Self::Refused(refusal, reason) => {
                 let number = [match refusal {
                     Refusal::Failed => 0,
@@ -323,6 +324,7 @@ impl Reply {
                 }];
                 return frame(REFUSED, &[&number, reason.as_bytes()]);
             }
+            Self::TakenOver(key) => return frame(TAKEN_OVER, &[key.as_bytes()]),
             Self::Printed { exit, output } => return frame(PRINTED, &[&[*exit], output]),
         };
         frame(kind, &parts)
@@ -337,7 +339,6 @@ impl Reply {
         let parsed = match kind {
             VERDICT => Self::parse_verdict(content),
             NO_WORD => content.is_empty().then_some(Self::NoWord),
-            DONE => content.is_empty().then_some(Self::Done),
             REFUSED => content.split_first().map(|(number, reason)| {
                 let refusal = match number {
                     1 => Refusal::TryAgain,
@@ -347,6 +348,7 @@ impl Reply {
                 };
                 Self::Refused(refusal, String::from_utf8_lossy(reason).into_owned())
             }),
+            TAKEN_OVER => MarkKey::from_bytes(content).map(Self::TakenOver),
             PRINTED => content.split_first().map(|(exit, output)| Self::Printed {
                 exit: *exit,
                 output: output.to_vec(),
@@ -506,7 +508,7 @@ mod tests {
             for reply in [
                 Reply::Verdict(verdict),
                 Reply::NoWord,
-                Reply::Done,
+                Reply::TakenOver(MarkKey::of_user(&[1; 32], &reason)),
                 Reply::Refused(Refusal::NotYours, reason),
                 Reply::Printed { exit: 1, output: printed },
             ] {

@@ -209,6 +209,7 @@ impl Keeper {
         self.pool.spawn(move || {
             let found = places::find(&config, &known, &inotify);
             let took = now.elapsed();
+            drop((config, inotify));
             // Nobody listens any more when the daemon ends.
             let _ = end.send(Ended::Search { found, took });
         });
@@ -245,6 +246,9 @@ impl Keeper {
                 Ok(worked) => worked.map_err(Failure::Error),
                 Err(panic) => Err(Failure::Panic(text(&*panic).to_owned())),
             };
+            // Before the end is known: whoever drains waits for no thread, and
+            // the database must not be closed by one while the process exits.
+            drop((config, inotify));
             let _ = end.send(Ended::Turn {
                 id,
                 seat,

@@ -12,15 +12,18 @@ use std::time::Duration;
 
 use super::Lmdb;
 use crate::Error;
+use crate::mark::MarkKey;
 use crate::store::lock;
 
 /// Since when nobody writes to a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// Seconds since 1970.
     pub since: u64,
     /// Whether the daemon has said that it holds all of it.
     pub is_done: bool,
+    /// With what the daemon marks this user's mail, once it has said so.
+    pub mark_key: Option<MarkKey>,
 }
 
 impl Moved {
@@ -39,10 +42,13 @@ impl Moved {
             text => {
                 let text = text.map_err(Error::io("read", &path))?;
                 // Whatever it says, somebody has put it there.
-                let (state, since) = text.trim_end().split_once(' ').unwrap_or((&text, ""));
+                let mut words = text.split_ascii_whitespace();
+                let is_done = words.next() == Some("moved");
+                let since = words.next().and_then(|since| since.parse().ok());
                 Ok(Some(Self {
-                    since: since.parse().unwrap_or(0),
-                    is_done: state == "moved",
+                    since: since.unwrap_or(0),
+                    is_done,
+                    mark_key: words.next().and_then(MarkKey::from_hex),
                 }))
             }
         }
@@ -81,26 +87,31 @@ impl Moved {
         let moved = Self {
             since: now,
             is_done: false,
+            mark_key: None,
         };
         moved.write(dir)?;
         Ok(moved)
     }
 
-    /// Notes that the daemon holds all of the database in `dir`.
+    /// Notes that the daemon holds all of the database in `dir`, and marks its
+    /// user's mail with this key.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn done(self, dir: &Path) -> Result<(), Error> {
+    pub fn done(self, dir: &Path, mark_key: MarkKey) -> Result<(), Error> {
         let moved = Self {
             is_done: true,
+            mark_key: Some(mark_key),
             ..self
         };
         moved.write(dir)
     }
 
-    fn write(self, dir: &Path) -> Result<(), Error> {
+    fn write(&self, dir: &Path) -> Result<(), Error> {
         let state = if self.is_done { "moved" } else { "moving" };
-        let text = format!("{state} {}\n", self.since);
+        let key = self.mark_key.as_ref();
+        let key = key.map_or_else(String::new, |key| format!(" {}", key.to_hex()));
+        let text = format!("{state} {}{key}\n", self.since);
         let path = mark(&Lmdb::path(dir));
         write_synced(dir, &path, text.as_bytes()).map_err(Error::io("write", path))
     }
@@ -153,9 +164,10 @@ mod tests {
         // Beginning again keeps the time.
         let again = Moved::begin(dir.path(), 9, Duration::ZERO).unwrap();
         assert_eq!(again, begun);
-        begun.done(dir.path()).unwrap();
+        let key = MarkKey::of_user(&[1; 32], "anna");
+        begun.done(dir.path(), key.clone()).unwrap();
         let done = Moved::in_dir(dir.path()).unwrap();
-        assert_eq!(done.map(|moved| moved.is_done), Some(true));
+        assert_eq!(done, Some(Moved { is_done: true, mark_key: Some(key), ..again }));
         Lmdb::open(
             dir.path(),
             &Options {
