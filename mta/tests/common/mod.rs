@@ -319,7 +319,8 @@ impl Server {
         let status = wait_for("the end of the server", || {
             self.process.0.try_wait().unwrap()
         });
-        assert!(status.success(), "{status}");
+        let said: Vec<String> = self.lines.iter().collect();
+        assert!(status.success(), "{status}: {}", said.join("\n"));
     }
 }
 
