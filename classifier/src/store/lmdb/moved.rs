@@ -167,7 +167,14 @@ mod tests {
         let key = MarkKey::of_user(&[1; 32], "anna");
         begun.done(dir.path(), key.clone()).unwrap();
         let done = Moved::in_dir(dir.path()).unwrap();
-        assert_eq!(done, Some(Moved { is_done: true, mark_key: Some(key), ..again }));
+        assert_eq!(
+            done,
+            Some(Moved {
+                is_done: true,
+                mark_key: Some(key),
+                ..again
+            })
+        );
         Lmdb::open(
             dir.path(),
             &Options {
