@@ -65,6 +65,10 @@ pub struct Config {
 pub struct Listening {
     /// For other hosts.
     pub smtp: Vec<SocketAddr>,
+    /// For users of ours who send mail, with STARTTLS (RFC 6409).
+    pub submission: Vec<SocketAddr>,
+    /// The same, within TLS from the first byte (RFC 8314).
+    pub submissions: Vec<SocketAddr>,
     /// For another mail server that hands mail over.
     pub lmtp: Vec<Endpoint>,
     /// For programs of this machine.
@@ -112,6 +116,24 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
         Self::parse(&text, path)
+    }
+
+    /// Says what is missing when users are to log in and there is no
+    /// certificate.
+    ///
+    /// # Errors
+    /// With that text.
+    pub fn must_have_certificate(&self) -> Result<(), String> {
+        let listening = &self.listening;
+        let is_needed = !(listening.submission.is_empty() && listening.submissions.is_empty());
+        if is_needed && !self.tls.is_there() {
+            return Err(format!(
+                "users log in within TLS only, and there is no certificate {}: put one there, \
+                 name one in [tls], or leave submission and submissions in [listen] empty",
+                self.tls.certificate.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Reads `text`; `path` stands in complaints. Passwords are read from the
@@ -217,14 +239,16 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
 }
 
 fn listening(said: &raw::Listen) -> Result<Listening, Wrong> {
+    let addresses = |all: &[Spanned<String>]| {
+        all.iter()
+            .map(|text| address(text.get_ref()).map_err(Wrong::at(text)))
+            .collect::<Result<Vec<_>, _>>()
+    };
     let smtp = match &said.smtp {
         None => SMTP
             .map(|text| address(text).expect("the defaults are addresses"))
             .into(),
-        Some(all) => all
-            .iter()
-            .map(|text| address(text.get_ref()).map_err(Wrong::at(text)))
-            .collect::<Result<_, _>>()?,
+        Some(all) => addresses(all)?,
     };
     let lmtp = said
         .lmtp
@@ -237,6 +261,8 @@ fn listening(said: &raw::Listen) -> Result<Listening, Wrong> {
     };
     Ok(Listening {
         smtp,
+        submission: addresses(&said.submission)?,
+        submissions: addresses(&said.submissions)?,
         lmtp: lmtp.collect::<Result<_, _>>()?,
         local,
         max_sessions: number(said.max_sessions, 1000),

@@ -6,14 +6,25 @@
 use std::future::Future;
 
 use crate::message::Message;
-use crate::smtp::{Client, Envelope, ForwardPath, Reply, ReversePath};
+use crate::smtp::{Attempt, Client, Envelope, ForwardPath, Reply, ReversePath};
 
 /// Accounts, queue and delivery, as the server sees them.
 ///
-/// The futures may be dropped when the client has gone: dropping the one of
-/// [`Host::check_recipient`] must leave nothing behind. That of [`Host::commit`]
+/// The futures may be dropped when the client has gone: dropping those that
+/// only ask must leave nothing behind. That of [`Host::commit`]
 /// is always awaited to its end, also during a shutdown.
 pub trait Host: Send + Sync + 'static {
+    /// AUTH asks whether somebody may be taken for an account. The answer may
+    /// come late, so that guessing takes long.
+    fn log_in(&self, client: &Client, attempt: Attempt) -> impl Future<Output = Login> + Send;
+
+    /// MAIL asks whether `client.account` may send as `reverse_path`.
+    fn check_sender(
+        &self,
+        client: &Client,
+        reverse_path: &ReversePath,
+    ) -> impl Future<Output = Decision> + Send;
+
     /// RCPT asks whether mail of `client` from `reverse_path` may go to
     /// `forward_path`. Without knowledge (a database that does not answer) the
     /// refusal is transient. `client.may_relay` says whether other people's
@@ -31,7 +42,16 @@ pub trait Host: Send + Sync + 'static {
     fn commit(&self, envelope: Envelope, message: Message) -> impl Future<Output = Answer> + Send;
 }
 
-/// Whether a recipient is accepted.
+/// Whether somebody has proved who he is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// The account's name: 235.
+    As(String),
+    /// 535, or 454 when it cannot be known now.
+    Refused(Refusal),
+}
+
+/// Whether a sender or a recipient is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// 250.

@@ -9,7 +9,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Clamd, EICAR, Host};
@@ -176,25 +175,7 @@ fn starttls_is_offered_and_works() {
     let host = Host::new("");
     let server = host.serve();
     let address = server.smtp[0];
-    let mut swaks = tests::programs::peer("swaks");
-    // Net::SSLeay lies beside it.
-    let usr = Path::new(swaks.get_program()).ancestors().nth(2).unwrap();
-    let mut libraries = vec![usr.join("share/perl5")];
-    let lib = usr.join(format!("lib/{}-linux-gnu/perl5", std::env::consts::ARCH));
-    libraries.extend(
-        fs::read_dir(lib)
-            .unwrap()
-            .map(|folder| folder.unwrap().path()),
-    );
-    let libraries: Vec<String> = libraries.iter().map(|p| p.display().to_string()).collect();
-    let swaks = swaks
-        .env("PERL5LIB", libraries.join(":"))
-        .args([
-            "--server",
-            &address.ip().to_string(),
-            "--port",
-            &address.port().to_string(),
-        ])
+    let swaks = common::swaks(address)
         .args([
             "--from",
             "x@example.net",

@@ -16,7 +16,7 @@ mod smtp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handover::{Answer, Decision, Refusal};
+use handover::{Answer, Decision, Login, Refusal};
 use libfuzzer_sys::fuzz_target;
 use smtp::session::{Action, Outcome, Session, Settings};
 use smtp::{Limits, Reply, Tls};
@@ -31,6 +31,9 @@ struct Seen {
 fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
     let mut now = Instant::now();
     let mut session = Session::new(Arc::clone(settings), None, false, now);
+    if settings.submission && !settings.starttls {
+        session = session.within(TLS);
+    }
     let mut seen = Seen::default();
     let mut message = Vec::new();
     for piece in std::iter::once(&b""[..]).chain(pieces) {
@@ -41,27 +44,40 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> 
                 Action::Send(bytes) => seen.output.extend(bytes),
                 Action::Store(bytes) => message.extend_from_slice(bytes),
                 Action::Discard => message.clear(),
+                Action::LogIn(attempt) => {
+                    assert!(session.client().tls.is_some());
+                    let login = match attempt.password.starts_with(b"s") {
+                        true => Login::As(attempt.name),
+                        false => Login::Refused(refusal(535, "wrong")),
+                    };
+                    session.resume(now, Outcome::LoggedIn(login));
+                }
+                Action::CheckSender(path) => {
+                    assert!(session.client().account.is_some());
+                    let decision = match path.to_string().starts_with('n') {
+                        true => Decision::Refuse(refusal(550, "not yours")),
+                        false => Decision::Accept,
+                    };
+                    session.resume(now, Outcome::Sender(decision));
+                }
                 Action::CheckRecipient(recipient) => {
                     let refused = recipient.forward_path.to_string().starts_with('n');
                     let decision = match refused {
-                        true => Decision::Refuse(Refusal {
-                            reply: Reply::new(550, (5, 1, 1), "no such user"),
-                            reason: String::new(),
-                        }),
+                        true => Decision::Refuse(refusal(550, "no such user")),
                         false => Decision::Accept,
                     };
                     session.resume(now, Outcome::Recipient(decision));
                 }
                 Action::Commit(envelope) => {
                     assert!(!envelope.recipients.is_empty());
+                    assert!(!settings.submission || envelope.client.account.is_some());
                     seen.messages.push((envelope.recipients.len(), std::mem::take(&mut message)));
                     let reply = Reply::new(250, (2, 0, 0), "taken");
                     let each = vec![reply; envelope.recipients.len()];
                     session.resume(now, Outcome::Committed(Answer::Each(each)));
                 }
                 Action::StartTls => {
-                    let tls = Tls { version: "TLSv1.3", cipher: "x" };
-                    session.resume(now, Outcome::TlsStarted(tls));
+                    session.resume(now, Outcome::TlsStarted(TLS));
                 }
                 Action::Close => return seen,
             }
@@ -69,6 +85,18 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> 
         }
     }
     seen
+}
+
+const TLS: Tls = Tls {
+    version: "TLSv1.3",
+    cipher: "x",
+};
+
+fn refusal(code: u16, text: &'static str) -> Refusal {
+    Refusal {
+        reply: Reply::new(code, (5, 0, 0), text),
+        reason: String::new(),
+    }
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -80,6 +108,7 @@ fuzz_target!(|bytes: &[u8]| {
         lmtp: flags & 1 != 0,
         local: flags & 2 != 0,
         starttls: flags & 4 != 0,
+        submission: flags & 9 == 8,
         limits: Limits {
             message_octets: 2000,
             header_octets: 500,

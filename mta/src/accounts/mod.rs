@@ -13,6 +13,7 @@
 //! | `database` | where it is kept |
 //! | `resolve` | where a recipient's mail goes, as a [`Plan`] |
 //! | `secret` | which password is right |
+//! | `guesses` | how long who guesses has to wait |
 //! | `transfer` | all of it as TOML and back |
 //! | `homes` | the folders of users on disk |
 //!
@@ -21,6 +22,7 @@
 
 mod address;
 mod database;
+mod guesses;
 mod homes;
 mod record;
 mod resolve;
@@ -30,8 +32,11 @@ mod transfer;
 pub use address::Address;
 pub(crate) use address::domain_name;
 pub use database::Accounts;
+pub use guesses::{Guesses, TooMany};
 pub use homes::Homes;
 pub use record::{Domain, OverQuota, SpamPolicy, User, UserSettings, parse_bytes, print_bytes};
 pub use resolve::{Delivery, Directory, Extension, Plan, Resolved, local, resolve};
+#[cfg(test)]
+pub(crate) use secret::computed_hashes;
 pub use secret::{MAX_PASSWORD_OCTETS, PasswordHash, Scheme, is_right};
 pub use transfer::{Everything, Kind};

@@ -1,6 +1,7 @@
 //! `postern check`: whether everything fits, before the server is started.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::accounts::{Accounts, Homes};
@@ -56,6 +57,13 @@ pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
 fn listens(config: &Config) -> String {
     let listening = &config.listening;
     let smtp = listening.smtp.iter().map(ToString::to_string);
+    let submission = |all: &[SocketAddr], name| {
+        let named = |address: &SocketAddr| format!("{address} ({name})");
+        all.iter().map(named).collect::<Vec<_>>()
+    };
+    let smtp = smtp
+        .chain(submission(&listening.submission, "submission"))
+        .chain(submission(&listening.submissions, "submissions"));
     let lmtp = listening.lmtp.iter().map(|endpoint| match endpoint {
         Endpoint::Tcp(address) => format!("{address} (LMTP)"),
         Endpoint::Unix(path) => format!("{} (LMTP)", path.display()),
@@ -77,12 +85,15 @@ fn accounts(config: &Config) -> Result<String, String> {
     }
     let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")));
     let counted = accounts.and_then(|accounts| {
-        let (domains, users) = (accounts.domains()?.len(), accounts.users(None)?.len());
-        Ok((domains, users))
+        let (domains, users) = (accounts.domains()?, accounts.users(None)?);
+        let with_password = users.iter().filter(|user| user.settings.password.is_some());
+        Ok((domains.len(), users.len(), with_password.count()))
     });
     match counted.map_err(|error| error.to_string())? {
-        (0, _) => Err("there is no domain; `postern domain add` enters one".into()),
-        (domains, users) => Ok(format!("{domains} domains, {users} users")),
+        (0, ..) => Err("there is no domain; `postern domain add` enters one".into()),
+        (domains, users, can) => Ok(format!(
+            "{domains} domains, {users} users, {can} of them with a password to log in with"
+        )),
     }
 }
 
@@ -99,6 +110,7 @@ fn queue(config: &Config) -> Result<String, String> {
 }
 
 fn certificate(config: &Config) -> Result<String, String> {
+    config.must_have_certificate()?;
     if !config.tls.is_there() {
         return Ok("none, mail comes in clear".into());
     }

@@ -97,6 +97,7 @@ fn tell(
         "{domain} has a host: its configuration is {}, everything else lies in {}.\n\n\
          Next:\n  \
          postern{named} user add anna@{domain}   gives somebody a mailbox\n  \
+         postern{named} user passwd anna@{domain}   and a password to send mail with\n  \
          postern{named} check                    looks whether everything fits\n  \
          postern{named} serve                    receives mail\n\n\
          In the DNS:\n  \
@@ -240,6 +241,10 @@ fn sample(domain: &str, host: &str, data: &Path, user: Option<&str>) -> String {
             "data = \"/var/lib/postern\"",
             &said("data", &data.display().to_string()),
         );
+    for (name, port) in [("submission", 587), ("submissions", 465)] {
+        let line = format!("{name} = [\"0.0.0.0:{port}\", \"[::]:{port}\"]");
+        text = text.replace(&format!("#: {line}"), &line);
+    }
     if let Some(user) = user {
         text = text.replace("#: user = \"postern\"", &said("user", user));
     }
@@ -277,6 +282,9 @@ mod tests {
         assert_eq!(config.pipeline.host, "mail.example.org");
         assert_eq!(config.data, dir.path().join("a/data"));
         assert!(config.tls.is_there());
+        let listening = &config.listening;
+        assert_eq!(listening.submission[0].port(), 587);
+        assert_eq!(listening.submissions[1].port(), 465);
         let again = init("example.org", dir.path()).unwrap_err();
         assert!(again.to_string().contains("is there already"), "{again}");
         assert!(

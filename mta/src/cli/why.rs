@@ -82,12 +82,19 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
             from,
             to,
             client,
+            account,
             bytes,
-        } => writeln!(
-            out,
-            "received from <{from}> for {}: {bytes} bytes, by {client}",
-            to.join(", ")
-        )?,
+        } => {
+            let login = account
+                .as_ref()
+                .map(|name| format!(", logged in as {name}"));
+            writeln!(
+                out,
+                "received from <{from}> for {}: {bytes} bytes, by {client}{}",
+                to.join(", "),
+                login.unwrap_or_default()
+            )?;
+        }
         Event::Refused { to, reply, reason } => {
             writeln!(
                 out,
@@ -156,6 +163,7 @@ mod tests {
             from: "x@example.net".into(),
             to: vec!["anna@example.org".into()],
             client: "192.0.2.1:25 mx ESMTP".into(),
+            account: Some("bob@example.org".into()),
             bytes: 12,
         });
         note(Event::Judged {
@@ -180,10 +188,15 @@ mod tests {
         let date = "Thu, 1 Jan 1970 00:16:40 +0000";
         let expected = format!(
             "00000000abc\n  {date}  received from <x@example.net> for anna@example.org: 12 bytes, by \
-             192.0.2.1:25 mx ESMTP\n  {date}  spam for anna@example.org: probability 0.990000, spam is above \
+             192.0.2.1:25 mx ESMTP, logged in as bob@example.org\n  {date}  spam for anna@example.org: probability 0.990000, spam is above \
              0.900000\n      +3.500  Subject: watches\\u{{1b}}\n"
         );
-        for about in ["00000000abc", "Anna@example.org", file.to_str().unwrap()] {
+        for about in [
+            "00000000abc",
+            "Anna@example.org",
+            "bob@example.org",
+            file.to_str().unwrap(),
+        ] {
             assert_eq!(ask(about).unwrap(), expected, "{about}");
         }
         assert!(

@@ -34,6 +34,8 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Listen {
     pub(super) smtp: Option<Vec<Spanned<String>>>,
+    pub(super) submission: Vec<Spanned<String>>,
+    pub(super) submissions: Vec<Spanned<String>>,
     pub(super) lmtp: Vec<Spanned<String>>,
     pub(super) local: Option<Spanned<PathBuf>>,
     pub(super) max_sessions: Option<NonZeroU64>,

@@ -54,6 +54,9 @@ pub enum Event {
         to: Vec<String>,
         /// Who brought it.
         client: String,
+        /// The account that had logged in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
         /// How large it is.
         bytes: u64,
     },
@@ -228,7 +231,9 @@ impl Line {
             return true;
         }
         match &self.event {
-            Event::Received { from, to, .. } => is(from) || to.iter().any(is),
+            Event::Received {
+                from, to, account, ..
+            } => is(from) || to.iter().chain(account).any(is),
             Event::Refused { to, .. } | Event::Queued { to } => to.iter().any(is),
             Event::Judged { user, .. } => is(user),
             Event::Delivered { to, .. } | Event::Deferred { to, .. } | Event::Failed { to, .. } => {

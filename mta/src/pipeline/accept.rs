@@ -56,6 +56,7 @@ impl Inner {
                 from: envelope.reverse_path.to_string(),
                 to: all_paths(envelope),
                 client: client(envelope),
+                account: envelope.client.account.clone(),
                 bytes: message.len(),
             },
         );
@@ -80,6 +81,9 @@ impl Inner {
     ) -> Result<Answer, Refusal> {
         let unreadable = |error: std::io::Error| refusal(trouble(), error.to_string());
         let raw = message.bytes().map_err(unreadable)?;
+        if let Some(account) = &envelope.client.account {
+            self.check_from(account, &raw)?;
+        }
         let mut bytes = trace::received(envelope, &self.settings.host, id, now).into_bytes();
         bytes.extend_from_slice(&raw);
         drop(raw);

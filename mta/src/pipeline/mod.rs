@@ -6,6 +6,8 @@
 //! | `accept` | what is done with a message before it is answered |
 //! | `attempt` | what is done with a queued one |
 //! | `runner` | when it is done |
+//! | `login` | who may be taken for an account |
+//! | `sender` | as whom an account may send |
 //! | `rotation` | what goes when a folder is full |
 //! | [`clamd`] | whether it is harmful |
 //! | [`verdict`] | whether a user's model calls it spam |
@@ -18,8 +20,10 @@
 mod accept;
 mod attempt;
 pub mod clamd;
+mod login;
 mod rotation;
 mod runner;
+mod sender;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
@@ -32,19 +36,22 @@ use std::time::{Duration, SystemTime};
 use tracing::warn;
 
 use self::clamd::Clamd;
+use self::login::Logins;
 use self::runner::Agenda;
 use self::verdict::Models;
 use crate::accounts::{Accounts, Directory, Resolved, resolve};
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
-use crate::handover::{Answer, Decision, Host, Refusal};
+use crate::handover::{Answer, Decision, Host, Login, Refusal};
 use crate::journal::{Event, Journal, Line};
 use crate::message::Message;
 use crate::queue::disk::Folder;
 use crate::queue::schedule::Schedule;
 use crate::queue::{Ids, Queue};
 use crate::remote::WayOut;
-use crate::smtp::{Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Reply, ReversePath};
+use crate::smtp::{
+    Attempt, Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Reply, ReversePath,
+};
 
 /// What can be said of the host's dealings with mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +132,7 @@ struct Inner {
     way_out: Option<Box<dyn WayOut>>,
     journal: Journal,
     agenda: Agenda,
+    logins: Logins,
 }
 
 impl Postern {
@@ -153,6 +161,7 @@ impl Postern {
             way_out,
             journal,
             agenda: Agenda::default(),
+            logins: Logins::default(),
             settings,
         };
         inner.reload()?;
@@ -168,6 +177,18 @@ impl Postern {
 }
 
 impl Host for Postern {
+    async fn log_in(&self, client: &Client, attempt: Attempt) -> Login {
+        let address = client.peer.map(|peer| peer.ip());
+        login::log_in(&self.inner, address, attempt).await
+    }
+
+    async fn check_sender(&self, client: &Client, reverse_path: &ReversePath) -> Decision {
+        let inner = Arc::clone(&self.inner);
+        let (account, reverse_path) = (client.account.clone(), reverse_path.clone());
+        let account = account.unwrap_or_default();
+        asked(move || inner.check_reverse_path(&account, &reverse_path)).await
+    }
+
     async fn check_recipient(
         &self,
         client: &Client,
@@ -177,13 +198,7 @@ impl Host for Postern {
         let inner = Arc::clone(&self.inner);
         let (client, forward_path) = (client.clone(), forward_path.clone());
         let from = reverse_path.to_string();
-        let asked = tokio::task::spawn_blocking(move || inner.check(&client, &from, &forward_path));
-        asked.await.unwrap_or_else(|error| {
-            Decision::Refuse(Refusal {
-                reply: trouble(),
-                reason: error.to_string(),
-            })
-        })
+        asked(move || inner.check(&client, &from, &forward_path)).await
     }
 
     /// Puts the trace field on top: it names the message as the journal and
@@ -198,28 +213,37 @@ impl Host for Postern {
     }
 }
 
+/// The answer of what blocks.
+async fn asked(question: impl FnOnce() -> Result<(), Refusal> + Send + 'static) -> Decision {
+    let asked = tokio::task::spawn_blocking(question).await;
+    match asked.unwrap_or_else(|error| Err(refusal(trouble(), error.to_string()))) {
+        Ok(()) => Decision::Accept,
+        Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
 impl Inner {
     fn accounts(&self) -> &Accounts {
         self.deliverer.accounts()
     }
 
-    fn check(&self, client: &Client, from: &str, forward_path: &ForwardPath) -> Decision {
-        let checked = self.mailbox(forward_path).and_then(|mailbox| {
-            if self.is_remote(&mailbox)? {
-                if !client.may_relay {
-                    let reply = Reply::new(550, (5, 7, 1), "relaying denied");
-                    return Err(refusal(reply, format!("{from} may not send to {mailbox}")));
-                }
-                if self.way_out.is_none() {
-                    return Err(refusal(no_way_out(), format!("{mailbox} is elsewhere")));
-                }
+    fn check(
+        &self,
+        client: &Client,
+        from: &str,
+        forward_path: &ForwardPath,
+    ) -> Result<(), Refusal> {
+        let mailbox = self.mailbox(forward_path)?;
+        if self.is_remote(&mailbox)? {
+            if !client.may_relay {
+                let reply = Reply::new(550, (5, 7, 1), "relaying denied");
+                return Err(refusal(reply, format!("{from} may not send to {mailbox}")));
             }
-            self.resolve(&mailbox).map(drop)
-        });
-        match checked {
-            Ok(()) => Decision::Accept,
-            Err(refusal) => Decision::Refuse(refusal),
+            if self.way_out.is_none() {
+                return Err(refusal(no_way_out(), format!("{mailbox} is elsewhere")));
+            }
         }
+        self.resolve(&mailbox).map(drop)
     }
 
     /// Somebody's address; that of `<postmaster>` is in our first domain.

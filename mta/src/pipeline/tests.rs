@@ -224,6 +224,7 @@ fn client(may_relay: bool) -> Client {
         helo: Some("mail.example.net".into()),
         protocol: Protocol::Esmtp,
         tls: None,
+        account: None,
         may_relay,
     }
 }

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::stream::Stream;
 use super::tls::{self, Certificate};
-use crate::handover::{Decision, Host};
+use crate::handover::{Decision, Host, Login};
 use crate::message::Message;
 use crate::smtp::session::{Action, Outcome, Session};
 use crate::smtp::{ReversePath, Tls};
@@ -29,7 +29,7 @@ pub struct Surroundings<H> {
     pub host: Arc<H>,
     /// Where large messages lie while they come in.
     pub spool: Box<Path>,
-    /// For STARTTLS.
+    /// For TLS.
     pub certificate: Option<Arc<Certificate>>,
     /// Turns to true when the server ends.
     pub stopping: watch::Receiver<bool>,
@@ -91,6 +91,39 @@ pub async fn drive<H: Host>(
                 }
             }
             Action::Discard => message = Message::new(&*around.spool),
+            Action::LogIn(attempt) => {
+                let client = session.client();
+                let mechanism = attempt.mechanism.name();
+                let login = around.host.log_in(client, attempt).await;
+                let peer = client.peer.map(tracing::field::display);
+                match &login {
+                    Login::As(account) => info!(account, mechanism, peer, "logged in"),
+                    // What was said for a name may be a password.
+                    Login::Refused(refusal) => info!(
+                        mechanism,
+                        peer,
+                        reply = %refusal.reply,
+                        reason = refusal.reason,
+                        "login refused"
+                    ),
+                }
+                session.resume(Instant::now(), Outcome::LoggedIn(login));
+            }
+            Action::CheckSender(from) => {
+                let client = session.client();
+                let decision = around.host.check_sender(client, &from).await;
+                if let Decision::Refuse(refusal) = &decision {
+                    info!(
+                        reverse_path = %from,
+                        account = client.account,
+                        peer = client.peer.map(tracing::field::display),
+                        reply = %refusal.reply,
+                        reason = refusal.reason,
+                        "sender refused"
+                    );
+                }
+                session.resume(Instant::now(), Outcome::Sender(decision));
+            }
             Action::CheckRecipient(recipient) => {
                 let envelope = session.envelope();
                 let from = envelope.map_or(ReversePath::Null, |e| e.reverse_path.clone());
@@ -170,12 +203,22 @@ async fn store(message: &mut Message, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-async fn start_tls<H>(stream: Stream, around: &Surroundings<H>) -> io::Result<(Stream, Tls)> {
+/// The TLS handshake. A server that ends does not wait for it.
+pub(super) async fn start_tls<H>(
+    stream: Stream,
+    around: &Surroundings<H>,
+) -> io::Result<(Stream, Tls)> {
     let (Stream::Tcp(plain), Some(certificate)) = (stream, &around.certificate) else {
         return Err(io::Error::other("TLS is not for this connection"));
     };
     let accepted = timeout(PATIENCE, certificate.acceptor().accept(plain));
-    let encrypted = accepted.await??;
+    let mut stopping = around.stopping.clone();
+    let encrypted = tokio::select! {
+        accepted = accepted => accepted??,
+        _ = stopping.wait_for(|stopping| *stopping) => {
+            return Err(io::Error::other("the server ends"));
+        }
+    };
     let agreed = tls::agreed(encrypted.get_ref().1);
     Ok((Stream::Tls(Box::new(encrypted)), agreed))
 }

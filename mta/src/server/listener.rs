@@ -13,11 +13,20 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::driver::{Surroundings, drive};
+use super::driver::{Surroundings, drive, start_tls};
 use super::stream::Stream;
 use crate::config::network::Network;
 use crate::handover::Host;
 use crate::smtp::session::{Session, Settings};
+
+/// How its clients are spoken to.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// What holds for their sessions.
+    pub settings: Arc<Settings>,
+    /// The handshake comes before the greeting: RFC 8314 §3.3.
+    pub implicit_tls: bool,
+}
 
 /// A socket that waits for clients.
 #[derive(Debug)]
@@ -151,7 +160,7 @@ impl<H: Host> Shared<H> {
             let mut networks = self.relay_networks.iter();
             networks.any(|network| network.contains(peer.ip()))
         };
-        settings.local || !settings.lmtp && peer.is_some_and(is_listed)
+        settings.local || !settings.lmtp && !settings.submission && peer.is_some_and(is_listed)
     }
 }
 
@@ -165,7 +174,7 @@ impl<H> Drop for Seat<H> {
 /// until it has ended.
 pub async fn accept<H: Host>(
     listener: Listener,
-    settings: Arc<Settings>,
+    manner: Manner,
     shared: Arc<Shared<H>>,
     alive: mpsc::Sender<()>,
 ) {
@@ -179,7 +188,7 @@ pub async fn accept<H: Host>(
             },
         };
         match accepted {
-            Ok((stream, peer)) => welcome(stream, peer, &settings, &shared, &alive),
+            Ok((stream, peer)) => welcome(stream, peer, &manner, &shared, &alive),
             Err(error) => {
                 warn!(%error, "cannot accept a client");
                 tokio::time::sleep(PAUSE).await;
@@ -191,26 +200,38 @@ pub async fn accept<H: Host>(
 fn welcome<H: Host>(
     stream: Stream,
     peer: Option<SocketAddr>,
-    settings: &Arc<Settings>,
+    manner: &Manner,
     shared: &Arc<Shared<H>>,
     alive: &mpsc::Sender<()>,
 ) {
     let address = peer.map(|peer| peer.ip().to_canonical());
     if !shared.clients.admit(address) {
         warn!(peer = peer.map(tracing::field::display), "too many clients");
-        send_away(&stream);
+        // Within TLS there is nobody to read it yet.
+        if !manner.implicit_tls {
+            send_away(&stream);
+        }
         return;
     }
     let seat = Seat {
         shared: Arc::clone(shared),
         address,
     };
-    let may_relay = shared.may_relay(peer, settings);
-    let session = Session::new(Arc::clone(settings), peer, may_relay, Instant::now());
+    let may_relay = shared.may_relay(peer, &manner.settings);
+    let manner = manner.clone();
     let alive = alive.clone();
     let span = debug_span!("session", peer = peer.map(tracing::field::display));
     let served = async move {
-        if let Err(error) = drive(stream, session, &seat.shared.around).await {
+        let session = || Session::new(manner.settings, peer, may_relay, Instant::now());
+        let around = &seat.shared.around;
+        let served = match manner.implicit_tls {
+            false => drive(stream, session(), around).await,
+            true => match start_tls(stream, around).await {
+                Ok((stream, tls)) => drive(stream, session().within(tls), around).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
             debug!(%error, "the connection broke");
         }
         drop((seat, alive));

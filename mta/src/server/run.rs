@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::{error, info, warn};
 
 use super::driver::Surroundings;
-use super::listener::{self, Clients, Listener, Shared};
+use super::listener::{self, Clients, Listener, Manner, Shared};
 use super::tls::Certificate;
 use crate::accounts::{Accounts, Homes};
 use crate::config::{Config, Endpoint};
@@ -78,7 +78,7 @@ pub fn open(config: &Config) -> anyhow::Result<Postern> {
 fn serve_at(
     runtime: &Runtime,
     config: &Config,
-    listeners: Vec<(Listener, Settings)>,
+    listeners: Vec<(Listener, Manner)>,
     certificate: Option<Arc<Certificate>>,
 ) -> anyhow::Result<()> {
     runtime.block_on(async {
@@ -112,14 +112,9 @@ fn serve_at(
                 config.listening.max_sessions_per_client,
             ),
         });
-        for (listener, settings) in listeners {
+        for (listener, manner) in listeners {
             let (shared, alive) = (Arc::clone(&shared), alive.clone());
-            tokio::spawn(listener::accept(
-                listener,
-                Arc::new(settings),
-                shared,
-                alive,
-            ));
+            tokio::spawn(listener::accept(listener, manner, shared, alive));
         }
         drop((alive, shared));
         notify(NotifyState::Ready);
@@ -146,35 +141,64 @@ fn serve_at(
     })
 }
 
-fn listeners(config: &Config) -> anyhow::Result<Vec<(Listener, Settings)>> {
+fn listeners(config: &Config) -> anyhow::Result<Vec<(Listener, Manner)>> {
     let listening = &config.listening;
     let has_certificate = config.tls.is_there();
-    let settings = |lmtp, local| Settings {
+    config.must_have_certificate().map_err(anyhow::Error::msg)?;
+    let common = Settings {
         host: config.pipeline.host.as_str().into(),
-        lmtp,
-        local,
-        starttls: !local && has_certificate,
+        lmtp: false,
+        local: false,
+        starttls: false,
+        submission: false,
         limits: config.limits.clone(),
     };
+    let manner = |settings| Manner {
+        settings: Arc::new(settings),
+        implicit_tls: false,
+    };
+    let smtp = manner(Settings {
+        starttls: has_certificate,
+        ..common.clone()
+    });
+    let submission = manner(Settings {
+        submission: true,
+        starttls: true,
+        ..common.clone()
+    });
+    let submissions = Manner {
+        implicit_tls: true,
+        ..submission.clone()
+    };
+    let lmtp = |starttls| {
+        manner(Settings {
+            lmtp: true,
+            starttls,
+            ..common.clone()
+        })
+    };
     let mut all = Vec::new();
-    for address in &listening.smtp {
-        all.push((tcp(*address, "SMTP")?, settings(false, false)));
-    }
-    for endpoint in &listening.lmtp {
-        let of_lmtp = settings(true, false);
-        match endpoint {
-            Endpoint::Tcp(address) => all.push((tcp(*address, "LMTP")?, of_lmtp)),
-            Endpoint::Unix(path) => {
-                let of_lmtp = Settings {
-                    starttls: false,
-                    ..of_lmtp
-                };
-                all.push((unix(path, 0o660, "LMTP")?, of_lmtp));
-            }
+    for (addresses, name, manner) in [
+        (&listening.smtp, "SMTP", smtp),
+        (&listening.submission, "submission", submission),
+        (&listening.submissions, "submissions", submissions),
+    ] {
+        for address in addresses {
+            all.push((tcp(*address, name)?, manner.clone()));
         }
     }
+    for endpoint in &listening.lmtp {
+        all.push(match endpoint {
+            Endpoint::Tcp(address) => (tcp(*address, "LMTP")?, lmtp(has_certificate)),
+            Endpoint::Unix(path) => (unix(path, 0o660, "LMTP")?, lmtp(false)),
+        });
+    }
     if let Some(path) = &listening.local {
-        all.push((unix(path, 0o666, "local")?, settings(false, true)));
+        let local = manner(Settings {
+            local: true,
+            ..common.clone()
+        });
+        all.push((unix(path, 0o666, "local")?, local));
     }
     ensure!(
         !all.is_empty(),

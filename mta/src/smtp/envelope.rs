@@ -50,6 +50,8 @@ pub struct Client {
     pub protocol: Protocol,
     /// The TLS of its connection.
     pub tls: Option<Tls>,
+    /// The account that has logged in.
+    pub account: Option<String>,
     /// Whether it may send to other people's domains.
     pub may_relay: bool,
 }

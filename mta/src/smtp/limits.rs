@@ -38,6 +38,13 @@ pub struct Limits {
 /// parts may be longer than 64.
 pub(crate) const MAX_COMMAND_LINE: usize = 2048;
 
+/// Octets of a line within an exchange of AUTH, with its CRLF: RFC 4954 §4.
+pub(crate) const MAX_AUTH_LINE: usize = 12_288 + 2;
+
+/// Failed logins after which the client is sent away; it may connect again,
+/// and is waited for longer then.
+pub(crate) const MAX_FAILED_LOGINS: u32 = 5;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

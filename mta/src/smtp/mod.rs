@@ -3,6 +3,7 @@
 //! RFC 5321 and its extensions, and LMTP (RFC 2033).
 
 pub mod address;
+pub mod auth;
 mod content;
 pub mod envelope;
 pub mod limits;
@@ -12,6 +13,7 @@ pub mod session;
 pub mod trace;
 
 pub use address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+pub use auth::{Attempt, Mechanism};
 pub use envelope::{Body, Client, Envelope, Notify, Protocol, Recipient, Return, Tls};
 pub use limits::Limits;
 pub use reply::{EnhancedCode, Reply, ReplyCode};

@@ -15,6 +15,9 @@ pub(crate) struct Mail {
     pub(crate) size: Option<u64>,
     pub(crate) ret: Option<Return>,
     pub(crate) envid: Option<String>,
+    /// Whether AUTH was given: RFC 4954 §5. Whose mail this was elsewhere is
+    /// believed of nobody, so what it says is as `<>`.
+    pub(crate) auth: bool,
 }
 
 impl Mail {
@@ -28,6 +31,7 @@ impl Mail {
             size: None,
             ret: None,
             envid: None,
+            auth: false,
         };
         let mut seen = Vec::new();
         for parameter in parameters {
@@ -68,8 +72,14 @@ impl Mail {
                 let envid = xtext_decoded(value).filter(|id| !id.is_empty());
                 self.envid = Some(envid.ok_or_else(|| bad_parameter(keyword))?);
             }
-            ("SIZE" | "SMTPUTF8" | "ENVID", _) => return Err(bad_parameter(keyword)),
-            _ => return Err(unknown_parameter(keyword)),
+            ("AUTH", Some(value)) => {
+                let path = xtext_decoded(value).ok_or_else(|| bad_parameter(keyword))?;
+                let path = if path == "<>" { "" } else { &*path };
+                ReversePath::parse(path.as_bytes()).map_err(|_| bad_parameter(keyword))?;
+                self.auth = true;
+            }
+            ("SIZE" | "SMTPUTF8" | "ENVID" | "AUTH", _) => return Err(bad_parameter(keyword)),
+            _ => return Err(unknown(keyword)),
         }
         Ok(())
     }
@@ -98,7 +108,7 @@ pub(crate) fn recipient(arguments: &[u8], smtputf8: bool) -> Result<Recipient, R
                 recipient.orcpt = Some(orcpt);
             }
             ("NOTIFY" | "ORCPT", _) => return Err(bad_parameter(&keyword)),
-            _ => return Err(unknown_parameter(&keyword)),
+            _ => return Err(unknown(&keyword)),
         }
     }
     let ascii = recipient
@@ -258,7 +268,7 @@ fn bad_parameter(keyword: &str) -> Reply {
     Reply::new(501, (5, 5, 4), text)
 }
 
-fn unknown_parameter(keyword: &str) -> Reply {
+pub(crate) fn unknown(keyword: &str) -> Reply {
     // RFC 5321 §4.1.1.11.
     let text = format!("parameter {keyword} is not known");
     Reply::new(555, (5, 5, 4), text)

@@ -6,8 +6,8 @@
 //! says until it says nothing. Some actions are questions, and the session
 //! reads no further before [`Session::resume`] has answered them.
 //!
-//! Deliberately absent: who may send what to whom (the answer to a question),
-//! and AUTH.
+//! Deliberately absent: who may send what to whom, and which password is right
+//! (both are answers to questions).
 //!
 //! ```
 //! use std::time::Instant;
@@ -28,13 +28,17 @@ use std::time::Instant;
 
 use memchr::memchr;
 
+use super::address::ReversePath;
+use super::auth::{Attempt, Exchange};
 use super::content::{Content, Defect};
 use super::envelope::{Client, Envelope, Protocol, Recipient, Tls};
-use super::limits::{Limits, MAX_COMMAND_LINE};
+use super::limits::{Limits, MAX_AUTH_LINE, MAX_COMMAND_LINE};
 use super::reply::Reply;
-use crate::handover::{Answer, Decision};
+use crate::handover::{Answer, Decision, Login};
 
 mod commands;
+mod login;
+mod message;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +53,9 @@ pub struct Settings {
     pub local: bool,
     /// Whether the driver can start TLS.
     pub starttls: bool,
+    /// Users of ours send their mail here: they log in, which TLS must come
+    /// before, and nothing goes without (RFC 6409 §4.3).
+    pub submission: bool,
     /// What a client may ask for.
     pub limits: Limits,
 }
@@ -61,6 +68,7 @@ impl Settings {
             lmtp: false,
             local: false,
             starttls: false,
+            submission: false,
             limits: Limits::default(),
         })
     }
@@ -80,6 +88,12 @@ impl Settings {
 pub enum Action<'a> {
     /// Write this to the client.
     Send(Vec<u8>),
+    /// Ask whether somebody may be taken for an account; answer with
+    /// [`Outcome::LoggedIn`].
+    LogIn(Attempt),
+    /// Ask whether who has logged in may send as this; answer with
+    /// [`Outcome::Sender`].
+    CheckSender(ReversePath),
     /// Ask whether this recipient is accepted; answer with
     /// [`Outcome::Recipient`].
     CheckRecipient(Recipient),
@@ -98,6 +112,10 @@ pub enum Action<'a> {
 /// The answer to an action that is a question.
 #[derive(Debug)]
 pub enum Outcome {
+    /// To [`Action::LogIn`].
+    LoggedIn(Login),
+    /// To [`Action::CheckSender`].
+    Sender(Decision),
     /// To [`Action::CheckRecipient`].
     Recipient(Decision),
     /// To [`Action::Commit`].
@@ -128,6 +146,7 @@ pub struct Session {
     /// message.
     errors: u32,
     idle_commands: u32,
+    failed_logins: u32,
     now: Instant,
     /// When the client last said something whole: a command, or octets of a
     /// message.
@@ -146,6 +165,12 @@ enum State {
     Fresh,
     /// Between mail transactions.
     Ready,
+    /// AUTH waits for the client's next line.
+    Authenticating(Exchange),
+    /// The client has said all for AUTH, which waits for its decision.
+    LoggingIn,
+    /// MAIL waits for its decision.
+    CheckingSender(Box<Envelope>),
     /// After MAIL.
     Transaction(Box<Envelope>),
     /// RCPT waits for its decision.
@@ -205,6 +230,7 @@ impl Session {
                 helo: None,
                 protocol: settings.protocol(),
                 tls: None,
+                account: None,
                 may_relay,
             },
             state: State::Fresh,
@@ -215,6 +241,7 @@ impl Session {
             discard: false,
             errors: 0,
             idle_commands: 0,
+            failed_logins: 0,
             now,
             heard: now,
             message_began: None,
@@ -230,6 +257,13 @@ impl Session {
         let greeting = format!("{} {name}", session.settings.host);
         session.reply(&Reply::plain(220, greeting));
         session
+    }
+
+    /// The handshake came before the greeting: RFC 8314 §3.3.
+    #[must_use]
+    pub fn within(mut self, tls: Tls) -> Self {
+        self.client.tls = Some(tls);
+        self
     }
 
     /// Takes what the client sent. No bytes are a look at the clock.
@@ -274,6 +308,10 @@ impl Session {
             (Outcome::Recipient(decision), State::Checking(envelope, recipient)) => {
                 self.decided(envelope, recipient, decision);
             }
+            (Outcome::Sender(decision), State::CheckingSender(envelope)) => {
+                self.sender_decided(envelope, decision);
+            }
+            (Outcome::LoggedIn(login), State::LoggingIn) => self.logged_in(login),
             (Outcome::Committed(answer), State::Committing(None, n)) => self.committed(n, answer),
             (Outcome::TlsStarted(tls), State::StartingTls) => {
                 // RFC 3207 §4.2: everything said before is forgotten, also
@@ -308,7 +346,8 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let limits = &self.settings.limits;
         match self.state {
-            State::Checking(..) | State::Committing(..) | State::StartingTls => None,
+            State::LoggingIn | State::CheckingSender(_) | State::Checking(..) => None,
+            State::Committing(..) | State::StartingTls => None,
             State::Closing | State::Closed => None,
             _ => {
                 let command = self.heard + limits.command_time;
@@ -354,15 +393,17 @@ impl Session {
             return self.send();
         }
         match &mut self.state {
-            State::Fresh | State::Ready | State::Transaction(_) | State::BetweenChunks(..) => {
-                self.next_command()
-            }
+            State::Fresh
+            | State::Ready
+            | State::Authenticating(_)
+            | State::Transaction(_)
+            | State::BetweenChunks(..) => self.next_line(),
             State::Data(..) => self.read_data(),
             State::Chunk(..) => self.read_chunk(),
             State::Committing(envelope, _) => envelope
                 .take()
                 .map_or(Step::Wait, |envelope| Step::Act(Action::Commit(envelope))),
-            State::Checking(..) => Step::Wait,
+            State::LoggingIn | State::CheckingSender(_) | State::Checking(..) => Step::Wait,
             State::StartingTls if !self.output.is_empty() => self.send(),
             State::StartingTls if mem::take(&mut self.start_tls) => Step::Act(Action::StartTls),
             State::StartingTls => Step::Wait,
@@ -390,14 +431,19 @@ impl Session {
         Step::Act(Action::Send(mem::take(&mut self.output)))
     }
 
-    fn next_command(&mut self) -> Step {
+    /// A command, or what the client says within an exchange of AUTH.
+    fn next_line(&mut self) -> Step {
         if self.shutting_down {
             let text = "the server is shutting down, try again";
             self.farewell(&Reply::new(421, (4, 3, 2), text));
             return Step::Again;
         }
+        let max = match self.state {
+            State::Authenticating(_) => MAX_AUTH_LINE,
+            _ => MAX_COMMAND_LINE,
+        };
         let Some(end) = memchr(b'\n', &self.input) else {
-            if self.input.len() >= MAX_COMMAND_LINE {
+            if self.input.len() >= max {
                 self.in_long_line = true;
                 self.input.clear();
             }
@@ -409,135 +455,37 @@ impl Session {
             return self.flushed_or(Step::Wait);
         };
         let line: Vec<u8> = self.input.drain(..=end).collect();
-        if mem::take(&mut self.in_long_line) || line.len() > MAX_COMMAND_LINE {
-            self.error(&Reply::new(500, (5, 5, 2), "the line is too long"));
-            return Step::Again;
-        }
+        let too_long = mem::take(&mut self.in_long_line) || line.len() > max;
         // RFC 5321 §2.3.8: CR and LF only together.
-        match line.strip_suffix(b"\r\n") {
-            Some(line) if memchr(b'\r', line).is_none() => self.command(line),
-            _ => {
+        let whole = line.strip_suffix(b"\r\n");
+        let whole = whole.filter(|line| memchr(b'\r', line).is_none());
+        let exchange = match self.take_state() {
+            State::Authenticating(exchange) => Some(exchange),
+            state => {
+                self.state = state;
+                None
+            }
+        };
+        match (whole, exchange) {
+            (_, Some(_)) if too_long => self.exchange_ended(&Reply::new(
+                500,
+                (5, 5, 6),
+                "the line of the exchange is too long",
+            )),
+            (_, None) if too_long => {
+                self.error(&Reply::new(500, (5, 5, 2), "the line is too long"));
+                Step::Again
+            }
+            (Some(line), Some(exchange)) => self.response(exchange, line),
+            (Some(line), None) => self.command(line),
+            (None, exchange) => {
+                if exchange.is_some() {
+                    self.state = State::Ready;
+                }
                 let text = "a line ends with CR LF, and neither stands alone";
                 self.error(&Reply::new(500, (5, 5, 2), text));
                 Step::Again
             }
-        }
-    }
-
-    fn read_data(&mut self) -> Step {
-        let State::Data(_, content) = &mut self.state else {
-            return Step::Wait;
-        };
-        if self.input.is_empty() {
-            return self.flushed_or(Step::Wait);
-        }
-        self.decoded.clear();
-        let limits = &self.settings.limits;
-        let (n, ended) = content.read(&self.input, limits, &mut self.decoded);
-        self.input.drain(..n);
-        // A CR at the end of a piece is none yet.
-        let store = !self.decoded.is_empty() && content.defect().is_none();
-        if ended && let State::Data(envelope, content) = self.take_state() {
-            self.end_of_data(envelope, &content);
-        }
-        if store { Step::Store } else { Step::Again }
-    }
-
-    fn read_chunk(&mut self) -> Step {
-        let State::Chunk(chunk, remaining) = &mut self.state else {
-            return Step::Wait;
-        };
-        let n = self
-            .input
-            .len()
-            .min(usize::try_from(*remaining).unwrap_or(usize::MAX));
-        *remaining -= n as u64;
-        let ended = *remaining == 0;
-        let mut store = false;
-        self.decoded.clear();
-        if let Chunk::Wanted { content, .. } = chunk {
-            let limits = &self.settings.limits;
-            content.read(&self.input[..n], limits, &mut self.decoded);
-            store = !self.decoded.is_empty() && content.defect().is_none();
-        }
-        self.input.drain(..n);
-        if ended && let State::Chunk(chunk, _) = self.take_state() {
-            self.end_of_chunk(chunk);
-        } else if n == 0 {
-            return self.flushed_or(Step::Wait);
-        }
-        if store { Step::Store } else { Step::Again }
-    }
-
-    fn end_of_chunk(&mut self, chunk: Chunk) {
-        match chunk {
-            Chunk::Refused(reply) => {
-                self.message_began = None;
-                self.state = self.between_transactions();
-                self.error(&reply);
-            }
-            Chunk::Wanted {
-                envelope,
-                content,
-                last: true,
-            } => self.end_of_data(envelope, &content),
-            // RFC 3030 §2: each chunk is answered, and a refused one ends the
-            // transaction. Of LMTP's replies only the last chunk gets one for
-            // each recipient (RFC 2033 §4.3).
-            Chunk::Wanted {
-                envelope, content, ..
-            } => {
-                if let Some(defect) = content.defect() {
-                    self.message_began = None;
-                    self.refuse(1, defect);
-                } else {
-                    self.reply(&Reply::new(250, (2, 0, 0), "go on"));
-                    self.state = State::BetweenChunks(envelope, content);
-                }
-            }
-        }
-    }
-
-    fn end_of_data(&mut self, envelope: Box<Envelope>, content: &Content) {
-        let n = envelope.recipients.len();
-        self.message_began = None;
-        match content.verdict() {
-            Some(defect) => self.refuse(n, defect),
-            None => self.state = State::Committing(Some(envelope), n),
-        }
-    }
-
-    /// The message of `n` recipients is not taken.
-    fn refuse(&mut self, n: usize, defect: Defect) {
-        self.discard = true;
-        self.state = State::Ready;
-        // RFC 2033 §4.2: a reply for each recipient, also when all are alike.
-        let n_replies = if self.settings.lmtp { n } else { 1 };
-        let reply = defect.reply(&self.settings.limits);
-        for _ in 0..n_replies {
-            self.reply(&reply);
-        }
-        self.count_error();
-    }
-
-    fn committed(&mut self, n: usize, answer: Answer) {
-        self.state = State::Ready;
-        let replies = match answer {
-            Answer::Each(replies) if self.settings.lmtp && replies.len() == n => replies,
-            Answer::All(reply) if self.settings.lmtp => vec![reply; n],
-            Answer::All(reply) => vec![reply],
-            Answer::Each(replies) if self.settings.lmtp => {
-                vec![only_reply(&replies); n]
-            }
-            Answer::Each(replies) => vec![only_reply(&replies)],
-        };
-        for reply in &replies {
-            self.reply(reply);
-        }
-        if replies.iter().any(|reply| reply.code.is_positive()) {
-            (self.errors, self.idle_commands) = (0, 0);
-        } else {
-            self.count_error();
         }
     }
 
@@ -581,17 +529,6 @@ impl Session {
         reply.write(&mut self.output);
     }
 
-    /// Whether the driver may hold a part of a message.
-    fn has_content(&self) -> bool {
-        matches!(
-            self.state,
-            State::Data(..)
-                | State::BetweenChunks(..)
-                | State::Chunk(Chunk::Wanted { .. }, _)
-                | State::Committing(Some(_), _)
-        )
-    }
-
     /// Without EHLO, HELO or LHLO there can be no transaction.
     fn between_transactions(&self) -> State {
         if self.client.helo.is_some() {
@@ -603,46 +540,5 @@ impl Session {
 
     fn take_state(&mut self) -> State {
         mem::replace(&mut self.state, State::Closed)
-    }
-}
-
-impl Defect {
-    fn reply(self, limits: &Limits) -> Reply {
-        match self {
-            Self::BareCr => Reply::new(554, (5, 6, 0), "the message has a CR without LF"),
-            Self::BareLf => Reply::new(554, (5, 6, 0), "the message has an LF without CR"),
-            Self::MessageTooLarge => too_large(limits.message_octets),
-            Self::HeaderTooLarge => Reply::new(552, (5, 3, 4), "the header section is too large"),
-            Self::LineTooLong => {
-                Reply::new(554, (5, 6, 0), "the message has a line that is too long")
-            }
-            // RFC 3463 §3.5: routing loop detected.
-            Self::TooManyHops => Reply::new(554, (5, 4, 6), "the message goes in circles"),
-            Self::NotStored => Reply::new(452, (4, 3, 1), "the message cannot be stored now"),
-        }
-    }
-}
-
-fn too_large(max: u64) -> Reply {
-    let text = format!("the message is larger than {max} octets");
-    Reply::new(552, (5, 3, 4), text)
-}
-
-/// Where the protocol has but one reply. When they differ none of them is
-/// true of all; a transient one loses nothing.
-fn only_reply(replies: &[Reply]) -> Reply {
-    let negative = replies.iter().find(|reply| !reply.code.is_positive());
-    let all = |good: bool| replies.iter().all(|reply| reply.code.is_positive() == good);
-    match (replies.first(), negative) {
-        (Some(first), None) => first.clone(),
-        (Some(_), Some(negative)) if all(false) => {
-            let transient = replies.iter().find(|reply| reply.code.is_transient());
-            transient.unwrap_or(negative).clone()
-        }
-        _ => Reply::new(
-            451,
-            (4, 3, 0),
-            "not all recipients could be served, try again",
-        ),
     }
 }

@@ -103,7 +103,12 @@ fn with(envelope: &Envelope) -> String {
     } else {
         ""
     };
-    format!("{name}{secure}")
+    let account = if envelope.client.account.is_some() {
+        "A"
+    } else {
+        ""
+    };
+    format!("{name}{secure}{account}")
 }
 
 #[cfg(test)]
@@ -130,6 +135,7 @@ mod tests {
                 helo: Some(helo.to_owned()),
                 protocol: Protocol::Esmtp,
                 tls: None,
+                account: None,
                 may_relay: false,
             },
         }
@@ -145,6 +151,9 @@ mod tests {
             version: "TLSv1.3",
             cipher: "TLS13_AES_256_GCM_SHA384",
         });
+        let mut submitted = secure.clone();
+        submitted.client.account = Some("anna@example.org".into());
+        submitted.smtputf8 = false;
         let mut local = envelope("", "", 2);
         local.client.protocol = Protocol::Local;
         for (envelope, expected) in [
@@ -156,6 +165,11 @@ mod tests {
             (
                 secure,
                 "Received: from [192.0.2.1] (HELO ?x?)\n\tby host with UTF8SMTPS \
+                 (TLSv1.3 TLS13_AES_256_GCM_SHA384)\n\tid 7; Thu, 26 Nov 2026 19:44:15 +0000\n",
+            ),
+            (
+                submitted,
+                "Received: from [192.0.2.1] (HELO ?x?)\n\tby host with ESMTPSA \
                  (TLSv1.3 TLS13_AES_256_GCM_SHA384)\n\tid 7; Thu, 26 Nov 2026 19:44:15 +0000\n",
             ),
             (

@@ -40,6 +40,7 @@ pub fn envelope(to: &str) -> Envelope {
             helo: None,
             protocol: Protocol::Local,
             tls: None,
+            account: None,
             may_relay: false,
         },
     }
@@ -122,6 +123,25 @@ pub fn peer_in_sbin(name: &str) -> Command {
     command
 }
 
+/// swaks, which speaks to `address`.
+pub fn swaks(address: SocketAddr) -> Command {
+    let mut swaks = peer("swaks");
+    // Net::SSLeay lies beside it.
+    let usr = Path::new(swaks.get_program()).ancestors().nth(2).unwrap();
+    let mut libraries = vec![usr.join("share/perl5")];
+    let lib = usr.join(format!("lib/{}-linux-gnu/perl5", std::env::consts::ARCH));
+    let versions = fs::read_dir(lib).unwrap();
+    libraries.extend(versions.map(|folder| folder.unwrap().path()));
+    let libraries: Vec<String> = libraries.iter().map(|p| p.display().to_string()).collect();
+    swaks.env("PERL5LIB", libraries.join(":")).args([
+        "--server",
+        &address.ip().to_string(),
+        "--port",
+        &address.port().to_string(),
+    ]);
+    swaks
+}
+
 /// Longer than anything here takes, also on a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -149,6 +169,8 @@ pub struct Server {
     process: Process,
     /// Where it listens for SMTP: IPv4, then IPv6.
     pub smtp: Vec<SocketAddr>,
+    /// Where it listens for submission with STARTTLS, then within TLS.
+    pub submission: Vec<SocketAddr>,
     /// Where it listens for LMTP.
     pub lmtp: PathBuf,
     lines: mpsc::Receiver<String>,
@@ -174,6 +196,8 @@ impl Host {
                 "smtp = [\"0.0.0.0:25\", \"[::]:25\"]",
                 "smtp = [\"127.0.0.1:0\", \"[::1]:0\"]",
             )
+            .replace("[\"0.0.0.0:587\", \"[::]:587\"]", "[\"127.0.0.1:0\"]")
+            .replace("[\"0.0.0.0:465\", \"[::]:465\"]", "[\"127.0.0.1:0\"]")
             .replace("lmtp = []", &format!("lmtp = [\"{}\"]", lmtp.display()))
             .replace("/run/postern/socket", &local.display().to_string())
             .replace(
@@ -238,6 +262,7 @@ impl Host {
         let mut server = Server {
             process: Process(process),
             smtp: Vec::new(),
+            submission: Vec::new(),
             lmtp: self.path("lmtp"),
             lines,
         };
@@ -245,7 +270,11 @@ impl Host {
             let line = server.lines.recv_timeout(BOUND).ok()?;
             if let Some((_, rest)) = line.split_once("listening address=") {
                 let address = rest.split(' ').next().unwrap();
-                server.smtp.push(address.parse().unwrap());
+                let of = match rest.contains("\"submission") {
+                    true => &mut server.submission,
+                    false => &mut server.smtp,
+                };
+                of.push(address.parse().unwrap());
             }
             if line.ends_with(" ready") {
                 return Some(server);
@@ -312,6 +341,16 @@ impl Server {
             .arg(self.id().to_string())
             .status();
         assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end, and gives what it has logged and was not read.
+    pub fn wait_and_log(mut self) -> String {
+        let status = wait_for("the end of the server", || {
+            self.process.0.try_wait().unwrap()
+        });
+        assert!(status.success(), "{status}");
+        let lines: Vec<String> = self.lines.iter().collect();
+        lines.join("\n")
     }
 
     /// Waits for its end, which must be a good one.

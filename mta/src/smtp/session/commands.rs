@@ -4,7 +4,8 @@
 use super::super::content::Content;
 use super::super::parameters::{self, Mail};
 use super::super::reply::Reply;
-use super::{Action, Chunk, Envelope, Protocol, Session, State, Step, too_large};
+use super::message::too_large;
+use super::{Action, Chunk, Envelope, Protocol, Session, State, Step};
 
 struct Command {
     name: &'static str,
@@ -12,25 +13,28 @@ struct Command {
     when: fn(&State) -> bool,
     /// Whether a client could send it for ever without mail coming nearer.
     idle: bool,
+    /// Whether it means anything before a login that is demanded.
+    free: bool,
     run: fn(&mut Session, &[u8]) -> Step,
 }
 
 #[rustfmt::skip]
 const COMMANDS: &[Command] = &[
-    Command { name: "HELO", when: outside_chunks, idle: true, run: Session::helo },
-    Command { name: "EHLO", when: outside_chunks, idle: true, run: Session::ehlo },
-    Command { name: "LHLO", when: outside_chunks, idle: true, run: Session::lhlo },
-    Command { name: "STARTTLS", when: outside_transaction, idle: true, run: Session::starttls },
-    Command { name: "MAIL", when: ready, idle: true, run: Session::mail },
-    Command { name: "RCPT", when: in_transaction, idle: false, run: Session::rcpt },
-    Command { name: "DATA", when: in_transaction, idle: false, run: Session::data },
-    // Its octets follow in any state.
-    Command { name: "BDAT", when: any, idle: false, run: Session::bdat },
-    Command { name: "RSET", when: any, idle: true, run: Session::rset },
-    Command { name: "NOOP", when: any, idle: true, run: Session::noop },
-    Command { name: "VRFY", when: outside_chunks, idle: true, run: Session::vrfy },
-    Command { name: "HELP", when: outside_chunks, idle: true, run: Session::help },
-    Command { name: "QUIT", when: any, idle: false, run: Session::quit },
+    Command { name: "HELO", when: outside_chunks, idle: true, free: true, run: Session::helo },
+    Command { name: "EHLO", when: outside_chunks, idle: true, free: true, run: Session::ehlo },
+    Command { name: "LHLO", when: outside_chunks, idle: true, free: true, run: Session::lhlo },
+    Command { name: "STARTTLS", when: outside_transaction, idle: true, free: true, run: Session::starttls },
+    Command { name: "AUTH", when: ready, idle: true, free: true, run: Session::auth },
+    Command { name: "MAIL", when: ready, idle: true, free: false, run: Session::mail },
+    Command { name: "RCPT", when: in_transaction, idle: false, free: false, run: Session::rcpt },
+    Command { name: "DATA", when: in_transaction, idle: false, free: false, run: Session::data },
+    // Its octets follow in any state, and before a login too.
+    Command { name: "BDAT", when: any, idle: false, free: true, run: Session::bdat },
+    Command { name: "RSET", when: any, idle: true, free: true, run: Session::rset },
+    Command { name: "NOOP", when: any, idle: true, free: true, run: Session::noop },
+    Command { name: "VRFY", when: outside_chunks, idle: true, free: false, run: Session::vrfy },
+    Command { name: "HELP", when: outside_chunks, idle: true, free: true, run: Session::help },
+    Command { name: "QUIT", when: any, idle: false, free: true, run: Session::quit },
 ];
 
 /// What browsers send when a web page makes them speak to us.
@@ -65,6 +69,10 @@ impl Session {
         let Some(command) = COMMANDS.iter().find(named) else {
             return self.unknown(verb);
         };
+        if !command.free && self.must_log_in() {
+            self.error(&must_log_in());
+            return Step::Again;
+        }
         if !(command.when)(&self.state) {
             self.error(&Reply::new(503, (5, 5, 1), "bad sequence of commands"));
             return Step::Again;
@@ -154,6 +162,7 @@ impl Session {
         if self.settings.starttls && self.client.tls.is_none() {
             extensions.push("STARTTLS".to_owned());
         }
+        extensions.extend(self.auth_extension());
         extensions
     }
 
@@ -192,7 +201,11 @@ impl Session {
             self.error(&too_large(max));
             return Step::Again;
         }
-        self.state = State::Transaction(Box::new(Envelope {
+        if mail.auth && !self.settings.submission {
+            self.error(&parameters::unknown("AUTH"));
+            return Step::Again;
+        }
+        let envelope = Box::new(Envelope {
             reverse_path: mail.reverse_path,
             recipients: Vec::new(),
             body: mail.body,
@@ -200,9 +213,14 @@ impl Session {
             ret: mail.ret,
             envid: mail.envid,
             client: self.client.clone(),
-        }));
-        self.reply(&Reply::new(250, (2, 1, 0), "ok"));
-        Step::Again
+        });
+        if self.client.account.is_none() {
+            self.begin(envelope);
+            return Step::Again;
+        }
+        let reverse_path = envelope.reverse_path.clone();
+        self.state = State::CheckingSender(envelope);
+        Step::Act(Action::CheckSender(reverse_path))
     }
 
     fn rcpt(&mut self, arguments: &[u8]) -> Step {
@@ -268,6 +286,7 @@ impl Session {
                 wanted(envelope, Content::counted())
             }
             State::Transaction(_) => Chunk::Refused(no_recipients()),
+            _ if self.must_log_in() => Chunk::Refused(must_log_in()),
             _ => Chunk::Refused(Reply::new(503, (5, 5, 1), "bad sequence of commands")),
         };
         self.state = State::Chunk(chunk, octets);
@@ -322,6 +341,11 @@ fn chunk(arguments: &[u8]) -> Option<(u64, bool)> {
     digits
         .then(|| octets.parse().ok())?
         .map(|octets| (octets, last))
+}
+
+/// RFC 4954 §6.
+fn must_log_in() -> Reply {
+    Reply::new(530, (5, 7, 0), "log in first")
 }
 
 fn no_recipients() -> Reply {

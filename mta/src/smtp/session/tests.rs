@@ -19,6 +19,9 @@ struct Seen {
 fn run<'a>(settings: &Arc<Settings>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
     let now = Instant::now();
     let mut session = Session::new(Arc::clone(settings), None, false, now);
+    if settings.submission && !settings.starttls {
+        session = session.within(tls());
+    }
     let (mut seen, mut message) = (Seen::default(), Vec::new());
     for piece in [&b""[..]].into_iter().chain(pieces) {
         session.receive(now, piece);
@@ -40,10 +43,9 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl IntoIterator<Item = &'a [u8]>)
                     seen.closed = true;
                     continue;
                 }
-                Action::StartTls => Outcome::TlsStarted(Tls {
-                    version: "TLSv1.3",
-                    cipher: "x",
-                }),
+                Action::StartTls => Outcome::TlsStarted(tls()),
+                Action::LogIn(attempt) => Outcome::LoggedIn(login(&attempt)),
+                Action::CheckSender(path) => Outcome::Sender(sender(&path)),
                 Action::CheckRecipient(recipient) => Outcome::Recipient(decision(&recipient)),
                 Action::Commit(envelope) => {
                     let text = String::from_utf8_lossy(&mem::take(&mut message)).into_owned();
@@ -55,6 +57,33 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl IntoIterator<Item = &'a [u8]>)
         }
     }
     seen
+}
+
+fn tls() -> Tls {
+    Tls {
+        version: "TLSv1.3",
+        cipher: "x",
+    }
+}
+
+fn login(attempt: &Attempt) -> Login {
+    if (&*attempt.name, &*attempt.password) == ("anna", b"secret".as_slice()) {
+        return Login::As("anna@example.org".into());
+    }
+    Login::Refused(Refusal {
+        reply: super::super::auth::wrong(),
+        reason: String::new(),
+    })
+}
+
+fn sender(path: &ReversePath) -> Decision {
+    if path.mailbox().is_none() || path.to_string().starts_with("anna") {
+        return Decision::Accept;
+    }
+    Decision::Refuse(Refusal {
+        reply: Reply::new(550, (5, 7, 1), "not yours"),
+        reason: String::new(),
+    })
 }
 
 fn decision(recipient: &Recipient) -> Decision {
@@ -288,6 +317,165 @@ fn limits_send_the_client_away() {
     );
 }
 
+/// A listener for submission, within TLS unless the client is to start it.
+fn submission(starttls: bool) -> Arc<Settings> {
+    let mut settings = Settings::clone(&Settings::new("mx"));
+    (settings.submission, settings.starttls) = (true, starttls);
+    Arc::new(settings)
+}
+
+#[test]
+fn logging_in() {
+    let settings = submission(false);
+    let long = "A".repeat(12_288);
+    let too_long = "A".repeat(12_289);
+    let mail = "MAIL FROM:<anna@example.org>\r\n";
+    // NUL anna NUL secret, and the like.
+    let (right, wrong) = ("AGFubmEAc2VjcmV0", "AGFubmEAZ3Vlc3M=");
+    let welcome = "235 2.7.0 welcome";
+    let no = "535 5.7.8 the name or the password is wrong";
+    let first = "530 5.7.0 log in first";
+    for (input, replies) in [
+        (
+            format!("AUTH PLAIN {right}\r\n{mail}"),
+            format!("{welcome}|250 2.1.0 ok"),
+        ),
+        (
+            format!("auth plain\r\n{right}\r\n{mail}"),
+            format!("334 |{welcome}|250 2.1.0 ok"),
+        ),
+        (
+            "AUTH LOGIN\r\nYW5uYQ==\r\nc2VjcmV0\r\n".into(),
+            format!("334 VXNlcm5hbWU6|334 UGFzc3dvcmQ6|{welcome}"),
+        ),
+        (
+            "AUTH LOGIN YW5uYQ==\r\nc2VjcmV0\r\n".into(),
+            format!("334 UGFzc3dvcmQ6|{welcome}"),
+        ),
+        (
+            format!("AUTH PLAIN {wrong}\r\n{mail}"),
+            format!("{no}|{first}"),
+        ),
+        (
+            format!("AUTH PLAIN\r\n*\r\nAUTH LOGIN YQ==\r\n*\r\n{mail}"),
+            format!("334 |501 5.7.0 cancelled|334 UGFzc3dvcmQ6|501 5.7.0 cancelled|{first}"),
+        ),
+        (
+            "AUTH PLAIN =\r\nAUTH PLAIN !\r\nAUTH PLAIN YQ==\r\n".into(),
+            "501 5.5.2 the response is malformed|501 5.5.2 this is no base64|\
+             501 5.5.2 the response is malformed"
+                .into(),
+        ),
+        (
+            "AUTH\r\nAUTH GSSAPI\r\nAUTH PLAIN a b\r\n".into(),
+            "501 5.5.4 syntax: AUTH mechanism [initial-response]|504 5.5.4 this mechanism is not \
+             known|501 5.5.4 syntax: AUTH mechanism [initial-response]"
+                .into(),
+        ),
+        (
+            format!("AUTH PLAIN\r\n{long}\r\nAUTH PLAIN\r\n{too_long}\r\nNOOP\r\n"),
+            "334 |501 5.5.2 the response is malformed|334 |\
+             500 5.5.6 the line of the exchange is too long|250 2.0.0 ok"
+                .into(),
+        ),
+        (
+            format!("AUTH PLAIN\r\n{right}\nNOOP\r\n"),
+            "334 |500 5.5.2 a line ends with CR LF, and neither stands alone|250 2.0.0 ok".into(),
+        ),
+        // Not twice, and not within a transaction.
+        (
+            format!("AUTH PLAIN {right}\r\nAUTH PLAIN\r\n{mail}AUTH PLAIN\r\nRSET\r\n"),
+            format!(
+                "{welcome}|503 5.5.1 you have logged in already|250 2.1.0 ok|\
+                 503 5.5.1 bad sequence of commands|250 2.0.0 ok"
+            ),
+        ),
+        // What somebody may send as; receipts and reports come from nobody.
+        (
+            format!("AUTH PLAIN {right}\r\nMAIL FROM:<bob@example.org>\r\nMAIL FROM:<>\r\n"),
+            format!("{welcome}|550 5.7.1 not yours|250 2.1.0 ok"),
+        ),
+        // RFC 4954 §5: what others say of whose mail it is.
+        (
+            format!(
+                "AUTH PLAIN {right}\r\nMAIL FROM:<anna@example.org> AUTH=<>\r\nRSET\r\n\
+                 MAIL FROM:<anna@example.org> AUTH=e+3Dmc2@example.com\r\nRSET\r\n\
+                 MAIL FROM:<anna@example.org> AUTH=+3d\r\n"
+            ),
+            format!(
+                "{welcome}|250 2.1.0 ok|250 2.0.0 ok|250 2.1.0 ok|250 2.0.0 ok|\
+                 501 5.5.4 parameter AUTH has a malformed value"
+            ),
+        ),
+        // Nothing goes without.
+        (
+            "RCPT TO:<a@b.org>\r\nDATA\r\nVRFY a\r\nBDAT 3 LAST\r\nNONOOP\r\n".into(),
+            format!("{first}|{first}|{first}|{first}|500 5.5.1 command not known"),
+        ),
+    ] {
+        check(
+            &settings,
+            &format!("EHLO c\r\n{input}"),
+            &format!("250 AUTH PLAIN LOGIN|{replies}"),
+            &[],
+        );
+    }
+    check(
+        &settings,
+        "AUTH PLAIN\r\nHELO c\r\nAUTH PLAIN\r\n",
+        "503 5.5.1 bad sequence of commands|250 mx|503 5.5.1 say EHLO first",
+        &[],
+    );
+    let input = format!("EHLO c\r\n{}", format!("AUTH PLAIN {wrong}\r\n").repeat(6));
+    let replies = format!(
+        "250 AUTH PLAIN LOGIN|{}421 4.7.0 too many failed logins",
+        format!("{no}|").repeat(5)
+    );
+    check(&settings, &input, &replies, &[]);
+}
+
+#[test]
+fn logging_in_needs_tls_and_a_listener_for_it() {
+    check(
+        &submission(true),
+        "EHLO c\r\nAUTH PLAIN AGFubmEAc2VjcmV0\r\nMAIL FROM:<>\r\nSTARTTLS\r\n",
+        "250 STARTTLS|538 5.7.11 say STARTTLS first|530 5.7.0 log in first|220 2.0.0 begin TLS",
+        &[],
+    );
+    check(
+        &Settings::new("mx"),
+        "EHLO c\r\nAUTH PLAIN AGFubmEAc2VjcmV0\r\nMAIL FROM:<a@b.org> AUTH=<>\r\nMAIL FROM:<>\r\n",
+        "250 DSN|502 5.5.1 there is no AUTH here|555 5.5.4 parameter AUTH is not known|250 2.1.0 ok",
+        &[],
+    );
+}
+
+#[test]
+fn who_has_logged_in_is_in_the_envelope() {
+    let now = Instant::now();
+    let mut session = Session::new(submission(true), None, false, now);
+    session.receive(now, b"EHLO c\r\nSTARTTLS\r\n");
+    drain(&mut session);
+    session.resume(now, Outcome::TlsStarted(tls()));
+    session.receive(now, b"EHLO c\r\nAUTH PLAIN AGFubmEAc2VjcmV0\r\n");
+    assert_eq!(drain(&mut session), "LogIn(Attempt(PLAIN))\n");
+    assert_eq!(session.deadline(), None);
+    session.resume(now, Outcome::LoggedIn(Login::As("anna@example.org".into())));
+    // A new EHLO forgets no login, and there is no other.
+    session.receive(now, b"EHLO d\r\nMAIL FROM:<>\r\n");
+    assert_eq!(drain(&mut session), "CheckSender(Null)\n");
+    session.resume(now, Outcome::Sender(Decision::Accept));
+    let envelope = session.envelope().unwrap();
+    assert_eq!(envelope.client.account.as_deref(), Some("anna@example.org"));
+    assert!(envelope.client.may_relay);
+    let output = drain(&mut session);
+    assert!(
+        output.contains("250 AUTH PLAIN LOGIN\r\n235 2.7.0 welcome\r\n250-mx"),
+        "{output}"
+    );
+    assert!(output.ends_with("250 DSN\r\n250 2.1.0 ok\r\n"), "{output}");
+}
+
 fn drain(session: &mut Session) -> String {
     let mut output = String::new();
     while let Some(action) = session.poll() {
@@ -412,13 +600,17 @@ proptest! {
     #[test]
     fn any_session_is_the_same_however_it_is_cut(
         lines in prop::collection::vec(
-            "(EHLO c|MAIL FROM:<>|RCPT TO:<a@b.org>|DATA|BDAT 4|BDAT 3 LAST|RSET|\\.|x|\\PC{0,4})\r?\n?",
+            "(EHLO c|AUTH PLAIN|AUTH LOGIN YW5uYQ|AGFubmEAc2VjcmV0|c2VjcmV0|\\*|MAIL FROM:<>|RCPT TO:<a@b.org>|DATA|BDAT 4|BDAT 3 LAST|RSET|\\.|x|\\PC{0,4})\r?\n?",
             0..20,
         ),
         cuts in prop::collection::vec(1_usize..9, 1..200),
+        is_submission: bool,
     ) {
         let input = lines.concat();
-        let settings = Settings::new("mx");
+        let settings = match is_submission {
+            true => submission(false),
+            false => Settings::new("mx"),
+        };
         let mut rest = input.as_bytes();
         let pieces: Vec<_> = cuts.iter().cycle().map_while(|n| {
             let (piece, after) = rest.split_at((*n).min(rest.len()));

@@ -1,0 +1,397 @@
+//! Users of the host send their mail through the built program, with real
+//! clients: swaks, Python's smtplib, and openssl for the versions of TLS.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+
+use common::{Host, Server, swaks};
+
+const PASSWORD: &str = "Tr0ub4dor&3 höher";
+
+/// A host where anna has a password and gets the mail of info.
+fn host() -> Host {
+    let host = Host::new("");
+    passwd(&host, "anna@example.org", PASSWORD);
+    host.run(&["alias", "add", "info@example.org", "anna@example.org"]);
+    host
+}
+
+fn passwd(host: &Host, user: &str, password: &str) {
+    let mut command = host.command();
+    command.args(["user", "passwd", user]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(password.as_bytes())
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Whether swaks got its mail through, and all it said.
+fn by_swaks(address: SocketAddr, arguments: &[&str]) -> (bool, String) {
+    let output = swaks(address)
+        .args(["--from", "anna@example.org", "--to", "bob@example.org"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    (
+        output.status.success(),
+        said + &String::from_utf8_lossy(&output.stderr),
+    )
+}
+
+/// Everything that the server wrote: its log and all files.
+fn everything(host: &Host, server: Server) -> Vec<u8> {
+    server.signal("TERM");
+    let mut all = server.wait_and_log().into_bytes();
+    let mut folders = vec![host.dir.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                all.extend(std::fs::read(path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn swaks_submits_by_each_mechanism_over_both_kinds_of_tls() {
+    let host = host();
+    let server = host.serve();
+    let [starttls, implicit] = server.submission[..] else {
+        panic!("{:?}", server.submission);
+    };
+    let login = [
+        "--auth-user",
+        "anna@example.org",
+        "--auth-password",
+        PASSWORD,
+    ];
+    let mut n = 0;
+    for (address, tls) in [(starttls, "--tls"), (implicit, "--tls-on-connect")] {
+        for mechanism in ["PLAIN", "LOGIN"] {
+            let arguments = [&[tls, "--auth", mechanism], &login[..]].concat();
+            let (sent, said) = by_swaks(address, &arguments);
+            assert!(sent, "{mechanism} {tls}: {said}");
+            assert!(said.contains(&format!("AUTH {mechanism}")), "{said}");
+            n += 1;
+            assert_eq!(host.mail("bob", "").len(), n);
+        }
+    }
+    let mail = String::from_utf8(host.mail("bob", "").remove(0)).unwrap();
+    assert!(mail.contains("with ESMTPSA (TLSv1.3 "), "{mail}");
+    let story = host.run(&["why", "bob@example.org"]);
+    assert!(
+        story.contains(", logged in as anna@example.org\n"),
+        "{story}"
+    );
+
+    // Nothing without TLS, nothing with another's password or none.
+    for (address, tls, login, expected) in [
+        (starttls, "", &login[..], "did not advertise authentication"),
+        (
+            starttls,
+            "--tls",
+            &[
+                "--auth-user",
+                "anna@example.org",
+                "--auth-password",
+                "Guess-1",
+            ],
+            "535 5.7.8",
+        ),
+        (
+            implicit,
+            "--tls-on-connect",
+            &[
+                "--auth-user",
+                "bob@example.org",
+                "--auth-password",
+                "Guess-2",
+            ],
+            "535 5.7.8",
+        ),
+        (
+            starttls,
+            "--tls",
+            &["--auth-user", "Guess-3", "--auth-password", "Guess-4"],
+            "535 5.7.8",
+        ),
+        (starttls, "", &[], "530 5.7.0"),
+        (implicit, "--tls-on-connect", &[], "530 5.7.0"),
+        (
+            server.smtp[0],
+            "--tls",
+            &login,
+            "did not advertise authentication",
+        ),
+    ] {
+        let auth: &[&str] = if login.is_empty() {
+            &[]
+        } else {
+            &["--auth", "PLAIN"]
+        };
+        let arguments: Vec<&str> = [auth, login, &[tls]].concat();
+        let arguments: Vec<&str> = arguments.into_iter().filter(|a| !a.is_empty()).collect();
+        let (sent, said) = by_swaks(address, &arguments);
+        assert!(!sent && said.contains(expected), "{arguments:?}: {said}");
+    }
+    assert_eq!(host.mail("bob", "").len(), n);
+
+    // Neither passwords nor what was tried for one, nor their base64.
+    let all = everything(&host, server);
+    let written = |text: &str| memchr::memmem::find(&all, text.as_bytes()).is_some();
+    assert!(written("logged in account=\"anna@example.org\""));
+    assert!(written("not the password of anna@example.org"));
+    for secret in [
+        PASSWORD,
+        "Tr0ub4dor",
+        "VHIwdWI0ZG9yJjMg",
+        "AGFubmFAZXhhbXBsZS5vcmcA",
+        "Guess-",
+        "R3Vlc3Mt",
+    ] {
+        assert!(!written(secret), "{secret} was written");
+    }
+}
+
+/// As Thunderbird would; returns why it was refused.
+fn by_smtplib(
+    address: SocketAddr,
+    class: &str,
+    from: &str,
+    header: &str,
+    to: &str,
+) -> Result<(), String> {
+    const SCRIPT: &str = "\
+import smtplib, ssl, sys
+host, port, kind, password, sender, header, to = sys.argv[1:]
+context = ssl._create_unverified_context()
+try:
+    if kind == 'SMTP_SSL':
+        client = smtplib.SMTP_SSL(host, int(port), timeout=60, context=context)
+    else:
+        client = smtplib.SMTP(host, int(port), timeout=60)
+        client.starttls(context=context)
+    client.user, client.password = 'Anna@Example.ORG', password
+    client.ehlo_or_helo_if_needed()
+    client.auth('PLAIN', lambda c=None: '\\0%s\\0%s' % (client.user, password))
+    client.sendmail(sender, [to], header + 'Subject: x\\r\\n\\r\\nx\\r\\n')
+    client.quit()
+except smtplib.SMTPSenderRefused as refused:
+    sys.exit(f'{refused.smtp_code} {refused.smtp_error.decode()}')
+except smtplib.SMTPResponseException as refused:
+    sys.exit(f'{refused.smtp_code} {refused.smtp_error.decode()}')
+";
+    let output: Output = Command::new("python3")
+        .args([
+            "-c",
+            SCRIPT,
+            &address.ip().to_string(),
+            &address.port().to_string(),
+        ])
+        .args([class, "anna plain", from, header, to])
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+#[test]
+fn smtplib_submits_what_belongs_to_the_account_only() {
+    let host = host();
+    passwd(&host, "anna@example.org", "anna plain");
+    let server = host.serve();
+    let (starttls, implicit) = (server.submission[0], server.submission[1]);
+    for (address, class, from, header, expected) in [
+        (
+            starttls,
+            "SMTP",
+            "anna@example.org",
+            "From: Anna <anna@example.org>\r\n",
+            "",
+        ),
+        (
+            implicit,
+            "SMTP_SSL",
+            "ANNA@example.org",
+            "From: Anna+x@EXAMPLE.org\r\n",
+            "",
+        ),
+        (
+            implicit,
+            "SMTP_SSL",
+            "info@example.org",
+            "From: info@example.org\r\n",
+            "",
+        ),
+        (implicit, "SMTP_SSL", "", "From: info+y@example.org\r\n", ""),
+        (
+            implicit,
+            "SMTP_SSL",
+            "bob@example.org",
+            "From: anna@example.org\r\n",
+            "550 5.7.1 bob@example.org is not",
+        ),
+        (
+            implicit,
+            "SMTP_SSL",
+            "x@example.net",
+            "From: anna@example.org\r\n",
+            "550 5.7.1 x@example.net is not",
+        ),
+        (
+            starttls,
+            "SMTP",
+            "anna@example.org",
+            "From: bob@example.org\r\n",
+            "550 5.7.1 bob@example.org is not",
+        ),
+        (
+            starttls,
+            "SMTP",
+            "anna@example.org",
+            "From: anna@example.org\r\nFrom: bob@example.org\r\n",
+            "550 5.7.1 the message has more than one",
+        ),
+        (
+            starttls,
+            "SMTP",
+            "anna@example.org",
+            "",
+            "550 5.7.1 the message has no From",
+        ),
+    ] {
+        let done = by_smtplib(address, class, from, header, "bob@example.org");
+        match (expected, done) {
+            ("", done) => assert_eq!(done, Ok(()), "{from} {header}"),
+            (expected, Err(found)) => {
+                assert!(found.starts_with(expected), "{from} {header}: {found}")
+            }
+            (_, Ok(())) => panic!("{from} {header} was sent"),
+        }
+    }
+    assert_eq!(host.mail("bob", "").len(), 4);
+    let story = host.run(&["why", "anna@example.org"]);
+    assert!(
+        story.contains("anna@example.org sent as bob@example.org"),
+        "{story}"
+    );
+}
+
+#[test]
+fn openssl_speaks_each_version_of_tls() {
+    let host = host();
+    let server = host.serve();
+    let (starttls, implicit) = (server.submission[0], server.submission[1]);
+    for (address, version, protocol) in [
+        (starttls, "-tls1_2", "TLSv1.2"),
+        (starttls, "-tls1_3", "TLSv1.3"),
+        (implicit, "-tls1_2", "TLSv1.2"),
+        (implicit, "-tls1_3", "TLSv1.3"),
+        (implicit, "-tls1_1", ""),
+    ] {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-crlf", "-quiet", version, "-connect"]);
+        openssl.arg(address.to_string());
+        if address == starttls {
+            openssl.args(["-starttls", "smtp"]);
+        }
+        let mut child = openssl
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // NUL anna@example.org NUL and the password.
+        let _ = input.write_all(
+            b"EHLO c\nAUTH PLAIN AGFubmFAZXhhbXBsZS5vcmcAVHIwdWI0ZG9yJjMgaMO2aGVy\n\
+              MAIL FROM:<anna@example.org>\nRCPT TO:<bob@example.org>\nDATA\n\
+              From: anna@example.org\n\n.\nQUIT\n",
+        );
+        let output = child.wait_with_output().unwrap();
+        drop(input);
+        let said = String::from_utf8_lossy(&output.stdout);
+        if protocol.is_empty() {
+            assert!(!said.contains("250"), "{said}");
+            continue;
+        }
+        assert!(
+            said.contains("235 2.7.0") && said.contains("221 2.0.0"),
+            "{said}"
+        );
+        let with = format!("with ESMTPSA ({protocol} ");
+        let of_this = host
+            .mail("bob", "")
+            .iter()
+            .filter(|mail| memchr::memmem::find(mail, with.as_bytes()).is_some())
+            .count();
+        assert_eq!(
+            of_this,
+            if address == starttls { 1 } else { 2 },
+            "{protocol}"
+        );
+    }
+    assert_eq!(host.mail("bob", "").len(), 4);
+}
+
+#[test]
+fn guessing_takes_longer_each_time() {
+    let host = host();
+    let server = host.serve();
+    let guess = |password: &str| {
+        let login = [
+            "--auth-user",
+            "anna@example.org",
+            "--auth-password",
+            password,
+        ];
+        let arguments = [&["--tls-on-connect", "--auth", "PLAIN"], &login[..]].concat();
+        let begin = std::time::Instant::now();
+        let (sent, said) = by_swaks(server.submission[1], &arguments);
+        assert_eq!(sent, password == PASSWORD, "{said}");
+        begin.elapsed().as_secs()
+    };
+    for _ in 0..3 {
+        guess("guess");
+    }
+    assert!(guess("guess") >= 1);
+    assert!(guess("guess") >= 2);
+    assert!(guess(PASSWORD) >= 4);
+}
+
+#[test]
+fn without_a_certificate_nobody_can_log_in_and_that_is_said() {
+    let host = host();
+    std::fs::remove_file(host.data().join("tls/cert.pem")).unwrap();
+    let output = host.command().arg("check").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("wrong  certificate: users log in within TLS only"),
+        "{said}"
+    );
+    assert!(
+        said.contains("3 users, 1 of them with a password"),
+        "{said}"
+    );
+    let output = host.command().arg("serve").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("there is no certificate"), "{said}");
+}
