@@ -69,13 +69,15 @@ pub async fn drive<H: Host>(
             let wakes = [session.deadline(), cut_off].into_iter().flatten().min();
             let wakes = wakes.unwrap_or_else(|| Instant::now() + PATIENCE);
             tokio::select! {
+                // The end comes first: a busy client must not outrun it.
+                biased;
+                // An error means that nobody is left to stop us.
+                _ = stopping.changed(), if cut_off.is_none() => {}
                 n = read(&mut stream, &mut session) => if n? == 0 {
                     debug!("the client has gone");
                     return Ok(());
                 },
                 () = sleep_until(wakes.into()) => session.receive(Instant::now(), b""),
-                // An error means that nobody is left to stop us.
-                _ = stopping.changed(), if cut_off.is_none() => {}
             }
             if cut_off.is_some_and(|at| at <= Instant::now()) {
                 return Ok(());

@@ -1,7 +1,7 @@
 //! The server's side of AUTH: what is said between the command and its last
 //! reply (RFC 4954), for each mechanism.
 //!
-//! Nothing is checked here. An [`Exchange`] ends with an [`Attempt`], which is
+//! Nothing is checked here. An exchange ends with an [`Attempt`], which is
 //! a question to the host.
 //!
 //! | mechanism | what the client says |

@@ -282,7 +282,8 @@ impl Host {
         }
     }
 
-    /// The messages in a folder of a user, "" for INBOX.
+    /// The messages in a folder of a user, "" for INBOX, as they came: the
+    /// names of one second have no order.
     pub fn mail(&self, user: &str, folder: &str) -> Vec<Vec<u8>> {
         let maildir = self
             .data()
@@ -298,7 +299,7 @@ impl Host {
             let entries = fs::read_dir(folder.join(half)).unwrap();
             files.extend(entries.map(|entry| entry.unwrap().path()));
         }
-        files.sort();
+        files.sort_by_key(|path| fs::metadata(path).unwrap().modified().unwrap());
         files.iter().map(|path| fs::read(path).unwrap()).collect()
     }
 
