@@ -55,7 +55,7 @@ enum Command {
     Check,
     /// Receive and deliver mail until told to end
     ///
-    /// SIGHUP reads the certificate again, SIGTERM and SIGINT end it when what
+    /// SIGHUP reads the certificates again, SIGTERM and SIGINT end it when what
     /// was begun is done.
     Serve,
     /// Whose mail is received here

@@ -28,6 +28,7 @@ use crate::delivery::program;
 use crate::pipeline::{self, ScannerDown, VirusPolicy, clamd::Clamd};
 use crate::queue::schedule::Schedule;
 use crate::remote::{self, Credentials, Route};
+use crate::server::tls::Pair;
 use crate::smtp::{Domain, Limits};
 
 pub mod network;
@@ -50,7 +51,7 @@ pub struct Config {
     pub limits: Limits,
     /// Who may send to other people's domains.
     pub relay_networks: Vec<Network>,
-    /// The certificate and its key; whether they were named.
+    /// The certificates with their keys.
     pub tls: Tls,
     /// How mail is dealt with.
     pub pipeline: pipeline::Settings,
@@ -97,13 +98,11 @@ pub struct ForPrograms {
     pub domain: String,
 }
 
-/// Two PEM files.
+/// The certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate and those it needs.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
+    /// The first for whoever asks for no other by name. Never empty.
+    pub pairs: Vec<Pair>,
     /// Whether the administrator named them, so that they must be there.
     pub is_named: bool,
 }
@@ -130,7 +129,7 @@ impl Config {
             return Err(format!(
                 "users log in within TLS only, and there is no certificate {}: put one there, \
                  name one in [tls], or leave submission and submissions in [listen] empty",
-                self.tls.certificate.display()
+                self.tls.pairs[0].certificate.display()
             ));
         }
         Ok(())
@@ -182,7 +181,7 @@ impl Tls {
     /// Whether STARTTLS can be offered: unless they were named, the files may
     /// be missing.
     pub fn is_there(&self) -> bool {
-        self.is_named || self.certificate.exists()
+        self.is_named || self.pairs[0].certificate.exists()
     }
 }
 
@@ -299,21 +298,27 @@ fn relay_networks(said: &raw::Smtp) -> Result<Vec<Network>, Wrong> {
 }
 
 fn tls(said: &raw::Tls, data: &Path) -> Result<Tls, Wrong> {
-    match (&said.certificate, &said.key) {
-        (None, None) => Ok(Tls {
-            certificate: data.join("tls/cert.pem"),
-            key: data.join("tls/key.pem"),
-            is_named: false,
-        }),
-        (Some(certificate), Some(key)) => Ok(Tls {
-            certificate: absolute(certificate)?,
-            key: absolute(key)?,
-            is_named: true,
-        }),
-        (Some(one), None) | (None, Some(one)) => {
-            Err(Wrong::at(one)("certificate and key belong together".into()))
+    let (first, is_named) = match (&said.certificate, &said.key) {
+        (None, None) => {
+            let (certificate, key) = (data.join("tls/cert.pem"), data.join("tls/key.pem"));
+            (Pair { certificate, key }, false)
         }
-    }
+        (Some(certificate), Some(key)) => (pair(certificate, key)?, true),
+        (Some(one), None) | (None, Some(one)) => {
+            return Err(Wrong::at(one)("certificate and key belong together".into()));
+        }
+    };
+    let more = said.more.iter().map(|one| pair(&one.certificate, &one.key));
+    let mut pairs = more.collect::<Result<Vec<_>, _>>()?;
+    pairs.insert(0, first);
+    Ok(Tls { pairs, is_named })
+}
+
+fn pair(certificate: &Spanned<PathBuf>, key: &Spanned<PathBuf>) -> Result<Pair, Wrong> {
+    Ok(Pair {
+        certificate: absolute(certificate)?,
+        key: absolute(key)?,
+    })
 }
 
 fn pipeline(file: &raw::File, host: &str) -> Result<pipeline::Settings, Wrong> {

@@ -14,6 +14,10 @@ use crate::smtp::{Attempt, Client, Envelope, ForwardPath, Reply, ReversePath};
 /// only ask must leave nothing behind. That of [`Host::commit`]
 /// is always awaited to its end, also during a shutdown.
 pub trait Host: Send + Sync + 'static {
+    /// AUTH by SCRAM asks what a proof begins with; that nobody has the name
+    /// must not show. CRAM-MD5 asks for nobody's, and uses the nonce only.
+    fn salt(&self, name: String) -> impl Future<Output = Result<Salt, Refusal>> + Send;
+
     /// AUTH asks whether somebody may be taken for an account. The answer may
     /// come late, so that guessing takes long.
     fn log_in(&self, client: &Client, attempt: Attempt) -> impl Future<Output = Login> + Send;
@@ -42,11 +46,27 @@ pub trait Host: Send + Sync + 'static {
     fn commit(&self, envelope: Envelope, message: Message) -> impl Future<Output = Answer> + Send;
 }
 
+/// What a proof by SCRAM begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salt {
+    /// Printable, and never the same.
+    pub nonce: String,
+    /// Of the account.
+    pub salt: Vec<u8>,
+    /// How often its password is hashed.
+    pub iterations: u32,
+}
+
 /// Whether somebody has proved who he is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// The account's name: 235.
-    As(String),
+    /// 235.
+    As {
+        /// The account's name.
+        account: String,
+        /// By SCRAM: that we know the account too.
+        signature: Option<[u8; 32]>,
+    },
     /// 535, or 454 when it cannot be known now.
     Refused(Refusal),
 }

@@ -23,13 +23,17 @@ fn host() -> Host {
 
 fn passwd(host: &Host, user: &str, password: &str) {
     let mut command = host.command();
-    command.args(["user", "passwd", user]).stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    command.args(["user", "passwd", user]);
+    with_input(command, password);
+}
+
+fn with_input(mut command: Command, input: &str) {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child
         .stdin
         .take()
         .unwrap()
-        .write_all(password.as_bytes())
+        .write_all(input.as_bytes())
         .unwrap();
     assert!(child.wait().unwrap().success());
 }
@@ -180,14 +184,17 @@ import smtplib, ssl, sys
 host, port, kind, password, sender, header, to = sys.argv[1:]
 context = ssl._create_unverified_context()
 try:
-    if kind == 'SMTP_SSL':
+    if kind in ('SMTP_SSL', 'login'):
         client = smtplib.SMTP_SSL(host, int(port), timeout=60, context=context)
     else:
         client = smtplib.SMTP(host, int(port), timeout=60)
         client.starttls(context=context)
     client.user, client.password = 'Anna@Example.ORG', password
     client.ehlo_or_helo_if_needed()
-    client.auth('PLAIN', lambda c=None: '\\0%s\\0%s' % (client.user, password))
+    if kind == 'login':
+        client.login(client.user, password)
+    else:
+        client.auth('PLAIN', lambda c=None: '\\0%s\\0%s' % (client.user, password))
     client.sendmail(sender, [to], header + 'Subject: x\\r\\n\\r\\nx\\r\\n')
     client.quit()
 except smtplib.SMTPSenderRefused as refused:
@@ -394,4 +401,226 @@ fn without_a_certificate_nobody_can_log_in_and_that_is_said() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("there is no certificate"), "{said}");
+}
+
+/// What gsasl says when it logs in over STARTTLS, and whether it could.
+fn by_gsasl(host: &Host, address: SocketAddr, mechanism: &str, password: &str) -> (bool, String) {
+    let output = tests::programs::peer("gsasl")
+        .args(["--smtp", "--verbose", "--hostname", "mail.example.org"])
+        .arg("--x509-ca-file")
+        .arg(host.data().join("tls/cert.pem"))
+        .args(["--mechanism", mechanism])
+        .args([
+            "--authentication-id",
+            "anna@example.org",
+            "--password",
+            password,
+        ])
+        .args(["--connect", &format!("localhost:{}", address.port())])
+        // Otherwise it takes the mechanism without channel binding for an
+        // attack where the other is offered.
+        .args((mechanism == "SCRAM-SHA-256").then_some("--no-cb"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = said + &String::from_utf8_lossy(&output.stderr);
+    (said.contains("235 2.7.0 welcome"), said)
+}
+
+#[test]
+fn gsasl_logs_in_without_telling_the_password() {
+    let host = host();
+    let mut command = host.command();
+    command.args(["user", "passwd", "bob@example.org", "--keep-clear"]);
+    with_input(command, "another");
+    certificate(&host.data().join("tls"), "localhost");
+    let server = host.serve();
+    let address = server.submission[0];
+    for mechanism in ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN"] {
+        let (logged_in, said) = by_gsasl(&host, address, mechanism, PASSWORD);
+        assert!(logged_in, "{mechanism}: {said}");
+    }
+    let (logged_in, said) = by_gsasl(&host, address, "SCRAM-SHA-256", "guess");
+    assert!(!logged_in && said.contains("535 5.7.8"), "{said}");
+    // Who keeps no password cannot be recognized by it.
+    let (logged_in, said) = by_gsasl(&host, address, "CRAM-MD5", PASSWORD);
+    assert!(!logged_in && said.contains("535 5.7.8"), "{said}");
+    let line = server.wait_for_line("keeps no password");
+    assert!(line.contains("mechanism=\"CRAM-MD5\""), "{line}");
+
+    let mut command = host.command();
+    command.args(["user", "passwd", "anna@example.org", "--keep-clear"]);
+    with_input(command, PASSWORD);
+    for mechanism in ["SCRAM-SHA-256-PLUS", "CRAM-MD5"] {
+        let (logged_in, said) = by_gsasl(&host, address, mechanism, PASSWORD);
+        assert!(logged_in, "{mechanism}: {said}");
+    }
+    let login = [
+        "--auth-user",
+        "anna@example.org",
+        "--auth-password",
+        PASSWORD,
+    ];
+    let arguments = [&["--tls", "--auth", "CRAM-MD5"], &login[..]].concat();
+    let (sent, said) = by_swaks(address, &arguments);
+    assert!(sent, "{said}");
+    let mail = String::from_utf8(host.mail("bob", "").remove(0)).unwrap();
+    assert!(mail.contains("with ESMTPSA"), "{mail}");
+}
+
+/// Python's smtplib tries CRAM-MD5 first where it is offered.
+#[test]
+fn cram_md5_is_offered_where_somebody_keeps_a_password_and_costs_others_nothing() {
+    let host = host();
+    passwd(&host, "anna@example.org", "anna plain");
+    let offered = |server: &Server| {
+        let (_, said) = by_swaks(server.submission[0], &["--tls", "--quit-after", "HELO"]);
+        said.contains("CRAM-MD5")
+    };
+    let server = host.serve();
+    assert!(!offered(&server));
+    server.signal("TERM");
+    server.wait();
+    let mut command = host.command();
+    command.args(["user", "passwd", "bob@example.org", "--keep-clear"]);
+    with_input(command, "another");
+    let server = host.serve();
+    assert!(offered(&server));
+    let begin = std::time::Instant::now();
+    for _ in 0..8 {
+        let from = "anna@example.org";
+        let sent = by_smtplib(
+            server.submission[1],
+            "login",
+            from,
+            "From: anna@example.org\r\n",
+            from,
+        );
+        assert_eq!(sent, Ok(()));
+    }
+    // As guesses they would have waited for 31 seconds.
+    assert!(begin.elapsed().as_secs() < 25);
+    assert!(
+        server
+            .wait_for_line("keeps no password")
+            .contains("CRAM-MD5")
+    );
+}
+
+#[test]
+fn a_hash_of_another_host_is_replaced_at_the_login() {
+    let host = host();
+    let mut command = host.command();
+    command.args(["user", "import", "-"]);
+    with_input(
+        command,
+        "[users.'old@example.org']\npassword = '$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.'\n",
+    );
+    let server = host.serve();
+    let login = [
+        "--auth-user",
+        "old@example.org",
+        "--auth-password",
+        "secret-1",
+    ];
+    let from = ["--from", "old@example.org"];
+    let arguments = [&["--tls", "--auth", "PLAIN"], &login[..], &from].concat();
+    for _ in 0..2 {
+        let (sent, said) = by_swaks(server.submission[0], &arguments);
+        assert!(sent, "{said}");
+        let json = host.run(&["user", "list", "--json"]);
+        let line = json.lines().find(|line| line.contains("old@")).unwrap();
+        assert!(line.contains("\"password\":\"argon2\""), "{line}");
+        assert!(line.contains("\"scram\":true"), "{line}");
+    }
+}
+
+/// A certificate that openssl makes for `name`, in `folder`.
+fn certificate(folder: &std::path::Path, name: &str) {
+    let output = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-days", "30", "-subj", &format!("/CN={name}")])
+        .args(["-addext", &format!("subjectAltName=DNS:{name}")])
+        .arg("-out")
+        .arg(folder.join("cert.new"))
+        .arg("-keyout")
+        .arg(folder.join("key.new"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for file in ["key", "cert"] {
+        let new = folder.join(format!("{file}.new"));
+        std::fs::rename(new, folder.join(format!("{file}.pem"))).unwrap();
+    }
+}
+
+/// The name in the certificate that openssl is shown when it asks for `name`.
+fn shown(address: SocketAddr, name: &str, more: &[&str]) -> String {
+    let ask = match name {
+        "" => vec!["-noservername"],
+        name => vec!["-servername", name],
+    };
+    let output = Command::new("openssl")
+        .args(["s_client", "-connect", &address.to_string()])
+        .args(ask)
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let subject = said
+        .lines()
+        .find_map(|line| line.strip_prefix("subject=CN = "));
+    subject.unwrap_or(&said).to_owned()
+}
+
+#[test]
+fn certificates_are_shown_by_name_and_as_they_lie_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = |name: &str| folder.path().join(name);
+    for (name, host) in [("a", "mail.example.org"), ("b", "*.example.net")] {
+        std::fs::create_dir(dir(name)).unwrap();
+        certificate(&dir(name), host);
+    }
+    let pair = |name: &str| {
+        let (certificate, key) = (dir(name).join("cert.pem"), dir(name).join("key.pem"));
+        format!("certificate = {certificate:?}\nkey = {key:?}\n")
+    };
+    let more = pair("b").replace('\n', ", ");
+    let more = more.trim_end_matches(", ");
+    let host = Host::new(&format!("[tls]\n{}more = [{{ {more} }}]\n", pair("a")));
+    let said = host.run(&["check"]);
+    assert!(said.contains("for *.example.net"), "{said}");
+    let server = host.serve();
+    let (starttls, implicit) = (server.submission[0], server.submission[1]);
+    for (name, expected) in [
+        ("mail.example.org", "mail.example.org"),
+        ("mail.example.net", "*.example.net"),
+        ("MAIL.example.NET", "*.example.net"),
+        ("a.mail.example.net", "mail.example.org"),
+        ("other.example.com", "mail.example.org"),
+        ("", "mail.example.org"),
+    ] {
+        for version in ["-tls1_2", "-tls1_3"] {
+            assert_eq!(shown(implicit, name, &[version]), expected, "{name}");
+            let more = ["-starttls", "smtp", version];
+            assert_eq!(shown(starttls, name, &more), expected, "{name}");
+        }
+    }
+    // A key that does not fit changes nothing.
+    std::fs::copy(dir("a").join("key.pem"), dir("b").join("key.pem")).unwrap();
+    server.wait_for_line("the certificate stays as it was");
+    assert_eq!(shown(implicit, "mail.example.net", &[]), "*.example.net");
+    certificate(&dir("b"), "new.example.net");
+    server.wait_for_line("certificate read again");
+    assert_eq!(shown(implicit, "new.example.net", &[]), "new.example.net");
+    assert_eq!(shown(implicit, "mail.example.net", &[]), "mail.example.org");
 }

@@ -16,10 +16,10 @@ mod smtp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handover::{Answer, Decision, Login, Refusal};
+use handover::{Answer, Decision, Login, Refusal, Salt};
 use libfuzzer_sys::fuzz_target;
 use smtp::session::{Action, Outcome, Session, Settings};
-use smtp::{Limits, Reply, Tls};
+use smtp::{Limits, Mechanism, Proof, Reply, Tls};
 
 /// What a client and the host have seen.
 #[derive(Debug, Default, PartialEq)]
@@ -31,7 +31,7 @@ struct Seen {
 fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
     let mut now = Instant::now();
     let mut session = Session::new(Arc::clone(settings), None, false, now);
-    if settings.submission && !settings.starttls {
+    if settings.is_submission() && !settings.starttls {
         session = session.within(TLS);
     }
     let mut seen = Seen::default();
@@ -44,11 +44,27 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> 
                 Action::Send(bytes) => seen.output.extend(bytes),
                 Action::Store(bytes) => message.extend_from_slice(bytes),
                 Action::Discard => message.clear(),
+                Action::FindSalt(name) => {
+                    let salt = Salt {
+                        nonce: "7".into(),
+                        salt: name.into_bytes(),
+                        iterations: 9,
+                    };
+                    session.resume(now, Outcome::Salted(Ok(salt)));
+                }
                 Action::LogIn(attempt) => {
                     assert!(session.client().tls.is_some());
-                    let login = match attempt.password.starts_with(b"s") {
-                        true => Login::As(attempt.name),
-                        false => Login::Refused(refusal(535, "wrong")),
+                    let signature = match &attempt.proof {
+                        Proof::Password(password) => password.starts_with(b"s").then_some(None),
+                        Proof::Digest { digest, .. } => digest.starts_with('0').then_some(None),
+                        Proof::Scram { proof, .. } => proof.first().map(|b| Some([*b; 32])),
+                    };
+                    let login = match signature {
+                        Some(signature) => Login::As {
+                            account: attempt.name,
+                            signature,
+                        },
+                        None => Login::Refused(refusal(535, "wrong")),
                     };
                     session.resume(now, Outcome::LoggedIn(login));
                 }
@@ -70,7 +86,7 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> 
                 }
                 Action::Commit(envelope) => {
                     assert!(!envelope.recipients.is_empty());
-                    assert!(!settings.submission || envelope.client.account.is_some());
+                    assert!(!settings.is_submission() || envelope.client.account.is_some());
                     seen.messages.push((envelope.recipients.len(), std::mem::take(&mut message)));
                     let reply = Reply::new(250, (2, 0, 0), "taken");
                     let each = vec![reply; envelope.recipients.len()];
@@ -90,7 +106,15 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl Iterator<Item = &'a [u8]>) -> 
 const TLS: Tls = Tls {
     version: "TLSv1.3",
     cipher: "x",
+    exporter: Some([7; 32]),
 };
+const MECHANISMS: [Mechanism; 5] = [
+    Mechanism::ScramSha256Plus,
+    Mechanism::ScramSha256,
+    Mechanism::Plain,
+    Mechanism::Login,
+    Mechanism::CramMd5,
+];
 
 fn refusal(code: u16, text: &'static str) -> Refusal {
     Refusal {
@@ -108,7 +132,10 @@ fuzz_target!(|bytes: &[u8]| {
         lmtp: flags & 1 != 0,
         local: flags & 2 != 0,
         starttls: flags & 4 != 0,
-        submission: flags & 9 == 8,
+        mechanisms: match flags & 9 == 8 {
+            true => MECHANISMS.to_vec(),
+            false => Vec::new(),
+        },
         limits: Limits {
             message_octets: 2000,
             header_octets: 500,

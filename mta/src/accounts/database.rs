@@ -8,14 +8,15 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mailbox::Quota;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Address, Directory, Domain, Homes, PasswordHash, User, UserSettings};
+use super::{Address, Directory, Domain, Homes, Password, PasswordHash, User, UserSettings};
 use crate::Error;
 use crate::delivery::instructions;
 use crate::smtp::Mailbox;
@@ -26,12 +27,14 @@ pub struct Accounts {
     connection: Mutex<Connection>,
     path: PathBuf,
     homes: Homes,
+    /// Known to nobody else, and the same for good.
+    secret: Vec<u8>,
 }
 
 /// What makes version n of version n - 1, kept as SQLite's `user_version`. All
 /// that is missing is done in one transaction when a file is opened; what is
 /// newer than this program is refused.
-const VERSIONS: [&str; 2] = [SCHEMA, PASSWORDS];
+const VERSIONS: [&str; 3] = [SCHEMA, PASSWORDS, SCRAM];
 const SCHEMA: &str = "
 CREATE TABLE domain (
     name TEXT PRIMARY KEY,
@@ -60,6 +63,14 @@ CREATE TABLE alias (
 ";
 /// Version 2. The hashes lie with the users, so that one change takes both.
 const PASSWORDS: &str = "ALTER TABLE user ADD COLUMN password TEXT;";
+/// Version 3. What else is kept of passwords, and what makes the salts of those
+/// who are none of our users.
+const SCRAM: &str = "
+ALTER TABLE user ADD COLUMN scram TEXT;
+ALTER TABLE user ADD COLUMN clear TEXT;
+CREATE TABLE secret (value BLOB NOT NULL) STRICT;
+INSERT INTO secret VALUES (randomblob(32));
+";
 
 /// For another program's change to end.
 const BUSY: Duration = Duration::from_secs(10);
@@ -81,7 +92,9 @@ impl Accounts {
             let reason = format!("its version {version} is that of a newer program");
             return Err(Error::io("use", path)(io::Error::other(reason)));
         }
+        let secret = connection.query_row("SELECT value FROM secret", [], |row| row.get(0));
         Ok(Self {
+            secret: secret.map_err(failed)?,
             connection: Mutex::new(connection),
             path: path.to_owned(),
             homes,
@@ -91,6 +104,11 @@ impl Accounts {
     /// The folders of the users.
     pub fn homes(&self) -> &Homes {
         &self.homes
+    }
+
+    /// What makes the salts of those who are none of our users.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
     }
 
     /// All that is asked and changed in `work` is one transaction, which an
@@ -246,6 +264,17 @@ impl Change<'_> {
         Ok(self.run("DELETE FROM domain WHERE name = ?1", [name])? > 0)
     }
 
+    /// What is known of a user within this change.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn user(&self, address: &Address) -> Result<Option<User>, Error> {
+        let sql = "SELECT * FROM user WHERE domain = ?1 AND local_part = ?2";
+        let names = [&address.domain, &address.local_part];
+        let found = self.transaction.query_row(sql, names, user).optional();
+        found.map_err(|source| self.accounts.failed(source))
+    }
+
     /// Enters a user of a known domain, or changes what is said of one. Without
     /// a password one that is there stays.
     ///
@@ -254,10 +283,11 @@ impl Change<'_> {
     pub fn put_user(&self, user: &User) -> Result<(), Error> {
         let (address, settings) = (&user.address, &user.settings);
         self.run(
-            "INSERT INTO user VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+            "INSERT INTO user (domain, local_part, quota_bytes, quota_messages, over_quota, \
+             filter, threshold, spam, programs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
              ON CONFLICT (domain, local_part) DO UPDATE SET quota_bytes = ?3, \
              quota_messages = ?4, over_quota = ?5, filter = ?6, threshold = ?7, \
-             spam = ?8, programs = ?9, password = COALESCE(?10, password)",
+             spam = ?8, programs = ?9",
             params![
                 address.domain,
                 address.local_part,
@@ -268,10 +298,12 @@ impl Change<'_> {
                 settings.threshold,
                 settings.spam.to_string(),
                 settings.programs,
-                settings.password.as_ref().map(PasswordHash::as_str),
             ],
         )?;
-        Ok(())
+        match &settings.password {
+            Some(password) => self.set_password(address, Some(password)),
+            None => Ok(()),
+        }
     }
 
     /// Sets a user's password, or takes it away; nothing else changes.
@@ -281,11 +313,20 @@ impl Change<'_> {
     pub fn set_password(
         &self,
         address: &Address,
-        password: Option<&PasswordHash>,
+        password: Option<&Password>,
     ) -> Result<(), Error> {
-        let sql = "UPDATE user SET password = ?3 WHERE domain = ?1 AND local_part = ?2";
-        let text = password.map(PasswordHash::as_str);
-        self.run(sql, params![address.domain, address.local_part, text])?;
+        let sql = "UPDATE user SET password = ?3, scram = ?4, clear = ?5 \
+                   WHERE domain = ?1 AND local_part = ?2";
+        self.run(
+            sql,
+            params![
+                address.domain,
+                address.local_part,
+                password.map(|password| password.hash.as_str()),
+                password.and_then(|password| Some(password.scram.as_ref()?.to_string())),
+                password.and_then(|password| password.clear.as_ref()),
+            ],
+        )?;
         Ok(())
     }
 
@@ -411,14 +452,25 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
             threshold: row.get("threshold")?,
             spam: word("spam")?.parse().unwrap_or_default(),
             programs: row.get("programs")?,
-            password: password(row.get("password")?)?,
+            password: password(row)?,
         },
     })
 }
 
 /// A hash that somebody else wrote and nothing can check is an error: as none,
 /// it would be lost with the next change of the user.
-fn password(text: Option<String>) -> rusqlite::Result<Option<PasswordHash>> {
+fn password(row: &Row<'_>) -> rusqlite::Result<Option<Password>> {
+    let Some(hash) = parsed::<PasswordHash>(row.get("password")?)? else {
+        return Ok(None);
+    };
+    Ok(Some(Password {
+        hash,
+        scram: parsed(row.get("scram")?)?.map(Box::new),
+        clear: row.get("clear")?,
+    }))
+}
+
+fn parsed<T: FromStr<Err = String>>(text: Option<String>) -> rusqlite::Result<Option<T>> {
     let parse = |text: String| {
         text.parse().map_err(|reason: String| {
             rusqlite::Error::FromSqlConversionFailure(0, Type::Text, reason.into())
@@ -430,9 +482,10 @@ fn password(text: Option<String>) -> rusqlite::Result<Option<PasswordHash>> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::LazyLock;
 
     use super::*;
-    use crate::accounts::{OverQuota, SpamPolicy};
+    use crate::accounts::{OverQuota, ScramKeys, SpamPolicy};
 
     fn domain_named(name: &str) -> Domain {
         Domain {
@@ -441,7 +494,13 @@ mod tests {
         }
     }
 
+    /// Always the same keys, which have a salt.
     fn anna() -> User {
+        static ANNA: LazyLock<User> = LazyLock::new(new_anna);
+        ANNA.clone()
+    }
+
+    fn new_anna() -> User {
         User {
             address: Address::new("anna", "example.org"),
             settings: UserSettings {
@@ -454,7 +513,11 @@ mod tests {
                 threshold: Some(0.99),
                 spam: SpamPolicy::Tag,
                 programs: true,
-                password: "$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.".parse().ok(),
+                password: Some(Password {
+                    hash: "$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.".parse().unwrap(),
+                    scram: ScramKeys::of(b"secret-1").map(Box::new),
+                    clear: Some("secret-1".into()),
+                }),
             },
         }
     }
@@ -537,7 +600,7 @@ mod tests {
         let path = dir.path().join("accounts.db");
         Connection::open(&path)
             .unwrap()
-            .pragma_update(None, "user_version", 3)
+            .pragma_update(None, "user_version", 4)
             .unwrap();
         let error = Accounts::open(&path, Homes::new(dir.path())).unwrap_err();
         assert!(error.to_string().contains("newer program"), "{error}");
@@ -558,13 +621,16 @@ mod tests {
         )
         .unwrap();
         drop(old);
+        let mut secrets = Vec::new();
         for _ in 0..2 {
             let accounts = Accounts::open(&path, Homes::new(dir.path())).unwrap();
+            secrets.push(accounts.secret().to_vec());
             let user = accounts.user(&anna().address).unwrap().unwrap();
             assert_eq!(user.settings.quota.bytes, Some(5));
             assert_eq!(user.settings.spam, SpamPolicy::Tag);
             assert_eq!(user.settings.password, None);
         }
+        assert_eq!((secrets[0].len(), &secrets[0]), (32, &secrets[1]));
         let accounts = Accounts::open(&path, Homes::new(dir.path())).unwrap();
         accounts.change(|change| change.put_user(&anna())).unwrap();
         assert_eq!(accounts.user(&anna().address).unwrap(), Some(anna()));

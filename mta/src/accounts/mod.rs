@@ -12,20 +12,24 @@
 //! | `record` | what is kept of a domain and of a user |
 //! | `database` | where it is kept |
 //! | `resolve` | where a recipient's mail goes, as a [`Plan`] |
-//! | `secret` | which password is right |
+//! | `password` | what is kept of a password |
+//! | `secret` | its hash, and which password is right |
+//! | `scram` | what recognizes it without being told |
 //! | `guesses` | how long who guesses has to wait |
 //! | `transfer` | all of it as TOML and back |
 //! | `homes` | the folders of users on disk |
 //!
-//! Deliberately absent: passwords in clear, and the content of `.qmail` files, which
-//! [`crate::delivery`] reads when it delivers.
+//! Deliberately absent: the content of `.qmail` files, which [`crate::delivery`]
+//! reads when it delivers.
 
 mod address;
 mod database;
 mod guesses;
 mod homes;
+mod password;
 mod record;
 mod resolve;
+mod scram;
 mod secret;
 mod transfer;
 
@@ -34,8 +38,10 @@ pub(crate) use address::domain_name;
 pub use database::Accounts;
 pub use guesses::{Guesses, TooMany};
 pub use homes::Homes;
+pub use password::Password;
 pub use record::{Domain, OverQuota, SpamPolicy, User, UserSettings, parse_bytes, print_bytes};
 pub use resolve::{Delivery, Directory, Extension, Plan, Resolved, local, resolve};
+pub use scram::{ScramKeys, ScramSalt, is_cram_md5};
 #[cfg(test)]
 pub(crate) use secret::computed_hashes;
 pub use secret::{MAX_PASSWORD_OCTETS, PasswordHash, Scheme, is_right};

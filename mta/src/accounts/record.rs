@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use mailbox::Quota;
 
-use super::{Address, PasswordHash};
+use super::{Address, Password};
 
 /// A domain whose mail is received here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct UserSettings {
     /// Whether `.qmail` may run programs, also where the domain does not.
     pub programs: bool,
     /// What the user proves to be the user with. Without one nobody can log in.
-    pub password: Option<PasswordHash>,
+    pub password: Option<Password>,
 }
 
 impl Default for UserSettings {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::domain_name;
 use super::database::Change;
-use super::{Accounts, Address, Domain, User, UserSettings, parse_bytes, print_bytes};
+use super::{Accounts, Address, Domain, Password, User, UserSettings, parse_bytes, print_bytes};
 use crate::Error;
 use crate::smtp;
 
@@ -68,9 +68,13 @@ struct RawUser {
     spam: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     programs: Option<bool>,
-    /// As it is stored; a password in clear is none.
+    /// Its hash; a password in clear is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scram: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clear_password: Option<String>,
 }
 
 impl Everything {
@@ -210,6 +214,16 @@ impl Checked {
 impl RawUser {
     fn check(self) -> Result<UserSettings, String> {
         let default = UserSettings::default();
+        let scram = self.scram.map(|text| text.parse()).transpose()?;
+        let password = match (self.password, scram, self.clear_password) {
+            (None, None, None) => None,
+            (None, ..) => return Err("scram and clear-password belong to a password".into()),
+            (Some(hash), scram, clear) => Some(Password {
+                hash: hash.parse()?,
+                scram: scram.map(Box::new),
+                clear,
+            }),
+        };
         if self
             .threshold
             .is_some_and(|threshold| !(0.0..1.0).contains(&threshold))
@@ -228,7 +242,7 @@ impl RawUser {
             threshold: self.threshold,
             spam: self.spam.map_or(Ok(default.spam), |word| word.parse())?,
             programs: self.programs.unwrap_or(default.programs),
-            password: self.password.map(|text| text.parse()).transpose()?,
+            password,
         })
     }
 }
@@ -247,6 +261,7 @@ fn raw_domain(domain: Domain) -> RawDomain {
 
 fn raw_user(settings: &UserSettings) -> RawUser {
     let default = UserSettings::default();
+    let password = settings.password.as_ref();
     let word = |word: String, default: String| (word != default).then_some(word);
     RawUser {
         quota: settings.quota.bytes.map(print_bytes),
@@ -259,10 +274,9 @@ fn raw_user(settings: &UserSettings) -> RawUser {
         threshold: settings.threshold,
         spam: word(settings.spam.to_string(), default.spam.to_string()),
         programs: (settings.programs != default.programs).then_some(settings.programs),
-        password: settings
-            .password
-            .as_ref()
-            .map(|hash| hash.as_str().to_owned()),
+        password: password.map(|password| password.hash.as_str().to_owned()),
+        scram: password.and_then(|password| Some(password.scram.as_ref()?.to_string())),
+        clear_password: password.and_then(|password| password.clear.clone()),
     }
 }
 
@@ -280,6 +294,8 @@ programs = true
 quota = \"2G\"
 spam = \"tag\"
 password = \"$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.\"
+scram = \"SCRAM-SHA-256$4096:YQ==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"
+clear-password = \"secret-1\"
 
 [users.\"bob@example.org\"]
 over-quota = \"refuse\"
@@ -333,6 +349,10 @@ threshold = 0.99
             (
                 "[users.'a@example.org']\npassword = 'in clear'",
                 "no hash of a password",
+            ),
+            (
+                "[users.'a@example.org']\nclear-password = 'x'",
+                "belong to a password",
             ),
             ("[users.'a@example.org']\nquoat = '1G'", "unknown field"),
         ] {

@@ -9,7 +9,7 @@ use crate::config::{Config, Endpoint};
 use crate::message::Message;
 use crate::queue::Queue;
 use crate::queue::disk::Folder;
-use crate::server::tls::Certificate;
+use crate::server::tls::Certificates;
 
 /// What was found, each with `ok` or what is wrong.
 struct Report<'a> {
@@ -114,9 +114,12 @@ fn certificate(config: &Config) -> Result<String, String> {
     if !config.tls.is_there() {
         return Ok("none, mail comes in clear".into());
     }
-    let path = config.tls.certificate.display().to_string();
-    let read = Certificate::read(&config.tls.certificate, &config.tls.key);
-    read.map(|_| path).map_err(|error| error.to_string())
+    let read = Certificates::read(&config.tls.pairs).map_err(|error| error.to_string())?;
+    let each = read.names().into_iter().map(|(pair, names)| {
+        let path = pair.certificate.display().to_string();
+        format!("{path} for {}", names.join(" "))
+    });
+    Ok(each.collect::<Vec<_>>().join(", "))
 }
 
 fn scanner(config: &Config) -> Result<String, String> {

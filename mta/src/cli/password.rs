@@ -7,16 +7,17 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use anyhow::{Context, ensure};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use crate::accounts::{MAX_PASSWORD_OCTETS, PasswordHash};
+use crate::accounts::{MAX_PASSWORD_OCTETS, Password};
 
 /// A terminal that shows nothing of what is typed, until this is dropped.
 struct Unseen(Termios);
 
 /// Reads it from standard input and hashes it; a terminal is asked twice.
+/// `keep_clear`: it is kept itself too, for CRAM-MD5.
 ///
 /// # Errors
 /// With the reason, when it is no password.
-pub(super) fn read() -> anyhow::Result<PasswordHash> {
+pub(super) fn read(keep_clear: bool) -> anyhow::Result<Password> {
     let stdin = io::stdin();
     let password = if stdin.is_terminal() {
         let _unseen = Unseen::new().context("cannot ask for a password")?;
@@ -26,7 +27,7 @@ pub(super) fn read() -> anyhow::Result<PasswordHash> {
     } else {
         line(stdin.lock())?
     };
-    PasswordHash::of(&password).map_err(anyhow::Error::msg)
+    Password::of(&password, keep_clear).map_err(anyhow::Error::msg)
 }
 
 fn ask(question: &str) -> anyhow::Result<Vec<u8>> {
@@ -89,6 +90,6 @@ mod tests {
         }
         let endless = io::BufReader::new(io::repeat(b'a'));
         let password = line(endless).unwrap();
-        assert!(PasswordHash::of(&password).is_err());
+        assert!(Password::of(&password, false).is_err());
     }
 }

@@ -29,8 +29,13 @@ pub enum Command {
         #[arg(value_parser = accounts::user_address)]
         user: Address,
         /// Take the password away: nobody can log in then
-        #[arg(long)]
+        #[arg(long, conflicts_with = "keep_clear")]
         remove: bool,
+        /// Also keep the password itself, for CRAM-MD5; whoever reads accounts.db reads it
+        ///
+        /// CRAM-MD5 is offered once the server has started anew with such a user.
+        #[arg(long)]
+        keep_clear: bool,
     },
     /// Give a user another address; mail and what was learned go with it
     Rename {
@@ -125,6 +130,10 @@ struct Listed {
     programs: bool,
     /// How the password was hashed.
     password: Option<String>,
+    /// Whether SCRAM recognizes it.
+    scram: bool,
+    /// Whether it is kept itself, for CRAM-MD5.
+    keeps_clear: bool,
 }
 
 /// Does it.
@@ -144,7 +153,11 @@ pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Re
             settings.apply(&mut user.settings)?;
             Ok(accounts.change(|change| change.put_user(&user))?)
         }
-        Command::Passwd { user, remove } => passwd(&user, remove, &accounts),
+        Command::Passwd {
+            user,
+            remove,
+            keep_clear,
+        } => passwd(&user, remove, keep_clear, &accounts),
         Command::Rename { from, to } => rename(&from, &to, &accounts, &Models::of(places)?),
         Command::Remove { user, mail } => remove(&user, mail, &accounts, &Models::of(places)?),
         Command::List { json, domain } => list(&accounts, domain.as_deref(), json, out),
@@ -170,14 +183,19 @@ fn add(settings: &Settings, accounts: &Accounts) -> anyhow::Result<()> {
     Ok(accounts.change(|change| change.put_user(&user))?)
 }
 
-fn passwd(address: &Address, remove: bool, accounts: &Accounts) -> anyhow::Result<()> {
+fn passwd(
+    address: &Address,
+    remove: bool,
+    keep_clear: bool,
+    accounts: &Accounts,
+) -> anyhow::Result<()> {
     ensure!(
         accounts.user(address)?.is_some(),
         "there is no user {address}"
     );
     let password = match remove {
         true => None,
-        false => Some(password::read()?),
+        false => Some(password::read(keep_clear)?),
     };
     accounts.change(|change| change.set_password(address, password.as_ref()))?;
     Ok(())
@@ -303,7 +321,20 @@ fn list(
         threshold: user.settings.threshold,
         spam: user.settings.spam.to_string(),
         programs: user.settings.programs,
-        password: user.settings.password.map(|hash| hash.scheme().to_string()),
+        scram: user
+            .settings
+            .password
+            .as_ref()
+            .is_some_and(|p| p.scram.is_some()),
+        keeps_clear: user
+            .settings
+            .password
+            .as_ref()
+            .is_some_and(|p| p.clear.is_some()),
+        password: user
+            .settings
+            .password
+            .map(|password| password.hash.scheme().to_string()),
     });
     let listed: Vec<Listed> = listed.collect();
     accounts::print(&listed, json, line, out)
@@ -334,7 +365,7 @@ impl Settings {
         settings.spam = self.spam.unwrap_or(settings.spam);
         settings.programs = self.programs.unwrap_or(settings.programs);
         if self.password_stdin {
-            settings.password = Some(password::read()?);
+            settings.password = Some(password::read(false)?);
         }
         Ok(())
     }

@@ -6,14 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+use argon2::password_hash::SaltString;
+use argon2::password_hash::rand_core::OsRng;
 use tokio::sync::Semaphore;
 
 use super::{Inner, refusal};
 use crate::Error;
-use crate::accounts::{Accounts, Address, Directory, Guesses, TooMany, is_right};
-use crate::handover::Login;
+use crate::accounts::{
+    Accounts, Address, Directory, Guesses, Password, ScramKeys, ScramSalt, TooMany, User,
+    is_cram_md5, is_right,
+};
+use crate::handover::{Login, Refusal, Salt};
 use crate::smtp::auth::wrong;
-use crate::smtp::{Attempt, Reply};
+use crate::smtp::{Attempt, Proof, Reply};
 
 /// What is needed to check a login.
 #[derive(Debug)]
@@ -42,8 +47,7 @@ impl Logins {
 
 /// Answers AUTH. Dropped half-way, the attempt counts as a failed one.
 pub(super) async fn log_in(inner: &Arc<Inner>, address: Option<IpAddr>, attempt: Attempt) -> Login {
-    let account = Address::parse(&attempt.name).ok();
-    let account = account.filter(|account| !account.is_catch_all());
+    let account = account_named(&attempt.name);
     let logins = &inner.logins;
     let charged = logins
         .guesses()
@@ -61,60 +65,166 @@ pub(super) async fn log_in(inner: &Arc<Inner>, address: Option<IpAddr>, attempt:
         let _turn = logins.hashing.acquire().await;
         let (inner, account) = (Arc::clone(inner), account.clone());
         let checked = tokio::task::spawn_blocking(move || {
-            check(inner.accounts(), account.as_ref(), &attempt.password)
+            check(inner.accounts(), account.as_ref(), &attempt.proof)
         });
         checked.await.map_err(|error| error.to_string())
     };
     let found = found.and_then(|found| found.map_err(|error| error.to_string()));
     if !matches!(found, Ok(Found::Wrong(_))) {
-        let was_right = found.is_ok();
+        let was_right = matches!(found, Ok(Found::Right(..)));
         let now = Instant::now();
         let mut guesses = logins.guesses();
         guesses.give_back(account.as_ref(), address, was_right, now);
     }
     match found {
-        Ok(Found::Right(account)) => Login::As(account.to_string()),
-        Ok(Found::Wrong(reason)) => Login::Refused(refusal(wrong(), reason)),
-        Err(reason) => {
-            let reply = Reply::new(454, (4, 7, 0), "logging in is not possible now");
-            Login::Refused(refusal(reply, reason))
+        Ok(Found::Right(account, signature)) => Login::As {
+            account: account.to_string(),
+            signature,
+        },
+        Ok(Found::Wrong(reason) | Found::Impossible(reason)) => {
+            Login::Refused(refusal(wrong(), reason))
         }
+        Err(reason) => Login::Refused(impossible(reason)),
     }
+}
+
+/// Answers what a proof by SCRAM begins with.
+pub(super) async fn salt(inner: &Arc<Inner>, name: String) -> Result<Salt, Refusal> {
+    let inner = Arc::clone(inner);
+    let found = tokio::task::spawn_blocking(move || {
+        let accounts = inner.accounts();
+        let user = user(accounts, account_named(&name).as_ref())?;
+        Ok::<_, Error>(scram_keys(accounts, user.as_ref(), &name).salt)
+    });
+    match found.await {
+        Ok(Ok(ScramSalt { salt, iterations })) => Ok(Salt {
+            nonce: SaltString::generate(&mut OsRng).to_string(),
+            salt,
+            iterations,
+        }),
+        Ok(Err(error)) => Err(impossible(error.to_string())),
+        Err(error) => Err(impossible(error.to_string())),
+    }
+}
+
+fn impossible(reason: String) -> Refusal {
+    refusal(
+        Reply::new(454, (4, 7, 0), "logging in is not possible now"),
+        reason,
+    )
+}
+
+fn account_named(name: &str) -> Option<Address> {
+    let account = Address::parse(name).ok();
+    account.filter(|account| !account.is_catch_all())
+}
+
+fn user(accounts: &Accounts, account: Option<&Address>) -> Result<Option<User>, Error> {
+    match account {
+        Some(account) => accounts.user(account),
+        None => Ok(None),
+    }
+}
+
+fn scram_keys(accounts: &Accounts, user: Option<&User>, name: &str) -> ScramKeys {
+    let password = user.and_then(|user| user.settings.password.as_ref());
+    let keys = password.and_then(|password| password.scram.as_deref());
+    // Upper case in a name must not give another salt.
+    let name = name.to_ascii_lowercase();
+    keys.cloned()
+        .unwrap_or_else(|| ScramKeys::decoy(accounts.secret(), &name))
 }
 
 #[derive(Debug, PartialEq)]
 enum Found {
-    Right(Address),
+    /// With our own proof for SCRAM.
+    Right(Address, Option<[u8; 32]>),
     /// With what the log says; only names of accounts stand there.
     Wrong(String),
+    /// Nothing could have been right, so that it was no guess. Some clients try
+    /// CRAM-MD5 first whenever it is offered, and go on with PLAIN.
+    Impossible(String),
 }
 
-/// Whether the account's password is this. One hash in any case.
-fn check(accounts: &Accounts, account: Option<&Address>, password: &[u8]) -> Result<Found, Error> {
-    let user = match account {
-        Some(account) => accounts.user(account)?,
-        None => None,
-    };
+/// Whether this is the account's password, or comes from it. Whoever the
+/// account is, and whether it is there, the same is computed.
+fn check(accounts: &Accounts, account: Option<&Address>, proof: &Proof) -> Result<Found, Error> {
+    let user = user(accounts, account)?;
     let stored = user
         .as_ref()
         .and_then(|user| user.settings.password.as_ref());
-    let is_right = is_right(stored, password);
-    Ok(match user {
-        Some(user) if is_right => Found::Right(user.address),
-        Some(user) if user.settings.password.is_none() => {
-            Found::Wrong(format!("{} has no password", user.address))
+    let name = account.map(ToString::to_string).unwrap_or_default();
+    let mut signature = None;
+    let is_right = match proof {
+        Proof::Password(password) => is_right(stored.map(|stored| &stored.hash), password),
+        Proof::Digest { challenge, digest } => {
+            let clear = stored.and_then(|stored| stored.clear.as_deref());
+            is_cram_md5(clear.unwrap_or_default(), challenge, digest) && clear.is_some()
         }
-        Some(user) => Found::Wrong(format!("not the password of {}", user.address)),
-        None => Found::Wrong("there is no such account".into()),
+        Proof::Scram { messages, proof } => {
+            let keys = scram_keys(accounts, user.as_ref(), &name);
+            signature = keys.verify(messages.as_bytes(), proof);
+            signature.is_some()
+        }
+    };
+    let can_be = match (proof, stored) {
+        (Proof::Digest { .. }, stored) => stored.is_some_and(|stored| stored.clear.is_some()),
+        (Proof::Scram { .. }, stored) => stored.is_some_and(|stored| stored.scram.is_some()),
+        (Proof::Password(_), _) => true,
+    };
+    let no = match can_be {
+        true => Found::Wrong,
+        false => Found::Impossible,
+    };
+    let Some(user) = user else {
+        return Ok(no("there is no such account".into()));
+    };
+    let address = user.address;
+    let Some(stored) = user.settings.password else {
+        return Ok(no(format!("{address} has no password")));
+    };
+    if is_right {
+        if let Proof::Password(password) = proof {
+            improve(accounts, &address, &stored, password)?;
+        }
+        return Ok(Found::Right(address, signature));
+    }
+    Ok(no(match proof {
+        Proof::Digest { .. } if !can_be => format!("{address} keeps no password for CRAM-MD5"),
+        Proof::Scram { .. } if !can_be => {
+            format!("{address} has no keys for SCRAM before a login with the password itself")
+        }
+        _ => format!("not the password of {address}"),
+    }))
+}
+
+/// Puts a better hash in the place of a cheap one, now that the password is
+/// known.
+fn improve(
+    accounts: &Accounts,
+    address: &Address,
+    stored: &Password,
+    password: &[u8],
+) -> Result<(), Error> {
+    let Some(better) = stored.better(password) else {
+        return Ok(());
+    };
+    accounts.change(|change| {
+        // Somebody may have set another meanwhile.
+        match change
+            .user(address)?
+            .and_then(|user| user.settings.password)
+        {
+            Some(now) if now == *stored => change.set_password(address, Some(&better)),
+            _ => Ok(()),
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::{
-        Domain, Homes, PasswordHash, Scheme, User, UserSettings, computed_hashes,
-    };
+    use crate::accounts::{Domain, Homes, Scheme, UserSettings, computed_hashes};
 
     #[test]
     fn whoever_asks_costs_one_hash_of_the_same_kind() {
@@ -124,7 +234,7 @@ mod tests {
         let user = |name: &str, password: Option<&str>| User {
             address: Address::new(name, "example.org"),
             settings: UserSettings {
-                password: password.map(|text| PasswordHash::of(text.as_bytes()).unwrap()),
+                password: password.map(|text| Password::of(text.as_bytes(), false).unwrap()),
                 ..UserSettings::default()
             },
         };
@@ -140,7 +250,7 @@ mod tests {
         let wrong = |reason: &str| Found::Wrong(reason.into());
         let anna = Address::new("anna", "example.org");
         for (name, password, expected) in [
-            ("anna@example.org", "secret", Found::Right(anna)),
+            ("anna@example.org", "secret", Found::Right(anna, None)),
             (
                 "anna@example.org",
                 "guess",
@@ -166,9 +276,57 @@ mod tests {
         ] {
             computed_hashes();
             let account = Address::parse(name).ok();
-            let found = check(&accounts, account.as_ref(), password.as_bytes());
+            let proof = Proof::Password(password.as_bytes().to_vec());
+            let found = check(&accounts, account.as_ref(), &proof);
             assert_eq!(found.unwrap(), expected, "{name}");
             assert_eq!(computed_hashes(), [Scheme::Argon2], "{name}");
         }
+    }
+
+    #[test]
+    fn a_cheap_hash_becomes_argon2id_at_the_login() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("accounts.db");
+        let accounts = Accounts::open(&path, Homes::new(dir.path())).unwrap();
+        let anna = Address::new("anna", "example.org");
+        let hash: crate::accounts::PasswordHash =
+            "$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.".parse().unwrap();
+        let entered = accounts.change(|change| {
+            change.put_domain(&Domain {
+                name: "example.org".into(),
+                ..Domain::default()
+            })?;
+            change.put_user(&User {
+                address: anna.clone(),
+                settings: UserSettings {
+                    password: Some(hash.into()),
+                    ..UserSettings::default()
+                },
+            })
+        });
+        entered.unwrap();
+        let log_in = |password: &str| {
+            let proof = Proof::Password(password.into());
+            check(&accounts, Some(&anna), &proof).unwrap()
+        };
+        let stored = || {
+            accounts
+                .user(&anna)
+                .unwrap()
+                .unwrap()
+                .settings
+                .password
+                .unwrap()
+        };
+        assert!(matches!(log_in("wrong"), Found::Wrong(_)));
+        assert_eq!(stored().hash.scheme(), Scheme::Md5Crypt);
+        for _ in 0..2 {
+            assert_eq!(log_in("secret-1"), Found::Right(anna.clone(), None));
+            assert_eq!(stored().hash.scheme(), Scheme::Argon2);
+            assert!(stored().scram.is_some() && stored().clear.is_none());
+        }
+        let before = stored();
+        log_in("secret-1");
+        assert_eq!(stored(), before);
     }
 }

@@ -42,7 +42,7 @@ use self::verdict::Models;
 use crate::accounts::{Accounts, Directory, Resolved, resolve};
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
-use crate::handover::{Answer, Decision, Host, Login, Refusal};
+use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt};
 use crate::journal::{Event, Journal, Line};
 use crate::message::Message;
 use crate::queue::disk::Folder;
@@ -170,6 +170,20 @@ impl Postern {
         })
     }
 
+    /// Whether somebody keeps a password for CRAM-MD5.
+    ///
+    /// # Errors
+    /// When the accounts cannot be read.
+    pub fn has_clear_passwords(&self) -> Result<bool, crate::Error> {
+        let users = self.inner.accounts().users(None)?;
+        let passwords = users
+            .iter()
+            .filter_map(|user| user.settings.password.as_ref());
+        Ok(passwords
+            .into_iter()
+            .any(|password| password.clear.is_some()))
+    }
+
     /// The queue.
     pub fn queue(&self) -> &Queue {
         &self.inner.queue
@@ -180,6 +194,10 @@ impl Host for Postern {
     async fn log_in(&self, client: &Client, attempt: Attempt) -> Login {
         let address = client.peer.map(|peer| peer.ip());
         login::log_in(&self.inner, address, attempt).await
+    }
+
+    async fn salt(&self, name: String) -> Result<Salt, Refusal> {
+        login::salt(&self.inner, name).await
     }
 
     async fn check_sender(&self, client: &Client, reverse_path: &ReversePath) -> Decision {

@@ -16,7 +16,7 @@ use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::stream::Stream;
-use super::tls::{self, Certificate};
+use super::tls::{self, Certificates};
 use crate::handover::{Decision, Host, Login};
 use crate::message::Message;
 use crate::smtp::session::{Action, Outcome, Session};
@@ -30,7 +30,7 @@ pub struct Surroundings<H> {
     /// Where large messages lie while they come in.
     pub spool: Box<Path>,
     /// For TLS.
-    pub certificate: Option<Arc<Certificate>>,
+    pub certificates: Option<Arc<Certificates>>,
     /// Turns to true when the server ends.
     pub stopping: watch::Receiver<bool>,
 }
@@ -93,13 +93,20 @@ pub async fn drive<H: Host>(
                 }
             }
             Action::Discard => message = Message::new(&*around.spool),
+            Action::FindSalt(name) => {
+                let salt = around.host.salt(name).await;
+                if let Err(refusal) = &salt {
+                    warn!(reason = refusal.reason, "logging in is not possible now");
+                }
+                session.resume(Instant::now(), Outcome::Salted(salt));
+            }
             Action::LogIn(attempt) => {
                 let client = session.client();
                 let mechanism = attempt.mechanism.name();
                 let login = around.host.log_in(client, attempt).await;
                 let peer = client.peer.map(tracing::field::display);
                 match &login {
-                    Login::As(account) => info!(account, mechanism, peer, "logged in"),
+                    Login::As { account, .. } => info!(account, mechanism, peer, "logged in"),
                     // What was said for a name may be a password.
                     Login::Refused(refusal) => info!(
                         mechanism,
@@ -210,10 +217,10 @@ pub(super) async fn start_tls<H>(
     stream: Stream,
     around: &Surroundings<H>,
 ) -> io::Result<(Stream, Tls)> {
-    let (Stream::Tcp(plain), Some(certificate)) = (stream, &around.certificate) else {
+    let (Stream::Tcp(plain), Some(certificates)) = (stream, &around.certificates) else {
         return Err(io::Error::other("TLS is not for this connection"));
     };
-    let accepted = timeout(PATIENCE, certificate.acceptor().accept(plain));
+    let accepted = timeout(PATIENCE, certificates.acceptor().accept(plain));
     let mut stopping = around.stopping.clone();
     let encrypted = tokio::select! {
         accepted = accepted => accepted??,

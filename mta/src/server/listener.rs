@@ -160,7 +160,7 @@ impl<H: Host> Shared<H> {
             let mut networks = self.relay_networks.iter();
             networks.any(|network| network.contains(peer.ip()))
         };
-        settings.local || !settings.lmtp && !settings.submission && peer.is_some_and(is_listed)
+        settings.local || !settings.lmtp && !settings.is_submission() && peer.is_some_and(is_listed)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The whole host, from its configuration to SIGTERM: listeners, queue, and the
 //! learning from what users move.
 //!
-//! SIGHUP reads the certificate again; everything else needs a restart, which
-//! loses nothing. SIGTERM and SIGINT: no new clients, those who are sending get
+//! SIGHUP reads the certificates again, which are looked at every few seconds
+//! besides; everything else needs a restart, which loses nothing. SIGTERM and SIGINT: no new clients, those who are sending get
 //! their answer, deliveries that have begun end.
 
 use std::io;
@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use super::driver::Surroundings;
 use super::listener::{self, Clients, Listener, Manner, Shared};
-use super::tls::Certificate;
+use super::tls::{Certificates, LOOK_EVERY};
 use crate::accounts::{Accounts, Homes};
 use crate::config::{Config, Endpoint};
 use crate::pipeline::Postern;
@@ -29,7 +29,17 @@ use crate::pipeline::verdict::HostModels;
 use crate::queue::disk::Folder;
 use crate::remote::WayOut;
 use crate::remote::outbound::Outbound;
+use crate::smtp::Mechanism;
 use crate::smtp::session::Settings;
+
+/// How users log in, the best first.
+const MECHANISMS: [Mechanism; 5] = [
+    Mechanism::ScramSha256Plus,
+    Mechanism::ScramSha256,
+    Mechanism::Plain,
+    Mechanism::Login,
+    Mechanism::CramMd5,
+];
 
 /// Runs until a signal says to end.
 ///
@@ -45,9 +55,9 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let _inside = runtime.enter();
         listeners(config)?
     };
-    let certificate = certificate(config)?;
+    let certificates = certificates(config)?;
     drop_rights(config)?;
-    let served = serve_at(&runtime, config, listeners, certificate);
+    let served = serve_at(&runtime, config, listeners, certificates);
     // What still blocks is nobody's promise.
     runtime.shutdown_timeout(Duration::from_secs(5));
     served
@@ -79,10 +89,11 @@ fn serve_at(
     runtime: &Runtime,
     config: &Config,
     listeners: Vec<(Listener, Manner)>,
-    certificate: Option<Arc<Certificate>>,
+    certificates: Option<Arc<Certificates>>,
 ) -> anyhow::Result<()> {
     runtime.block_on(async {
         let host = open(config)?;
+        let has_clear = host.has_clear_passwords()?;
         let mut signals = Signals::new()?;
         let (stop, stopping) = watch::channel(false);
         let (alive, mut ended) = mpsc::channel(1);
@@ -103,7 +114,7 @@ fn serve_at(
             around: Surroundings {
                 host: Arc::new(host),
                 spool: config.data.join("spool").into(),
-                certificate: certificate.clone(),
+                certificates: certificates.clone(),
                 stopping,
             },
             relay_networks: config.relay_networks.clone(),
@@ -112,15 +123,30 @@ fn serve_at(
                 config.listening.max_sessions_per_client,
             ),
         });
-        for (listener, manner) in listeners {
+        for (listener, mut manner) in listeners {
+            if !has_clear {
+                let settings = Arc::make_mut(&mut manner.settings);
+                settings.mechanisms.retain(|one| *one != Mechanism::CramMd5);
+            }
             let (shared, alive) = (Arc::clone(&shared), alive.clone());
             tokio::spawn(listener::accept(listener, manner, shared, alive));
         }
         drop((alive, shared));
         notify(NotifyState::Ready);
         info!("ready");
-        while signals.next().await == Told::ReadAgain {
-            read_again(config, certificate.as_deref());
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            let all = tokio::select! {
+                told = signals.next() => match told {
+                    Told::ReadAgain => true,
+                    Told::End => break,
+                },
+                _ = look.tick() => false,
+            };
+            if let Some(certificates) = certificates.clone() {
+                let looked = tokio::task::spawn_blocking(move || certificates.look_again(all));
+                let _ = looked.await;
+            }
         }
         info!("ending");
         notify(NotifyState::Stopping);
@@ -150,7 +176,7 @@ fn listeners(config: &Config) -> anyhow::Result<Vec<(Listener, Manner)>> {
         lmtp: false,
         local: false,
         starttls: false,
-        submission: false,
+        mechanisms: Vec::new(),
         limits: config.limits.clone(),
     };
     let manner = |settings| Manner {
@@ -162,7 +188,7 @@ fn listeners(config: &Config) -> anyhow::Result<Vec<(Listener, Manner)>> {
         ..common.clone()
     });
     let submission = manner(Settings {
-        submission: true,
+        mechanisms: MECHANISMS.to_vec(),
         starttls: true,
         ..common.clone()
     });
@@ -222,23 +248,12 @@ fn unix(path: &Path, mode: u32, protocol: &str) -> anyhow::Result<Listener> {
     Ok(Listener::Unix(listener))
 }
 
-fn certificate(config: &Config) -> anyhow::Result<Option<Arc<Certificate>>> {
+fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
     if !config.tls.is_there() {
         warn!("there is no certificate, so mail comes in clear");
         return Ok(None);
     }
-    let certificate = Certificate::read(&config.tls.certificate, &config.tls.key)?;
-    Ok(Some(Arc::new(certificate)))
-}
-
-fn read_again(config: &Config, certificate: Option<&Certificate>) {
-    let Some(certificate) = certificate else {
-        return;
-    };
-    match certificate.read_again(&config.tls.certificate, &config.tls.key) {
-        Ok(()) => info!("certificate read again"),
-        Err(error) => error!(%error, "the certificate stays as it was"),
-    }
+    Ok(Some(Arc::new(Certificates::read(&config.tls.pairs)?)))
 }
 
 /// Programs of users would run as root, and a fault of ours would be root's.

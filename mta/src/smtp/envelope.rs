@@ -106,6 +106,9 @@ pub struct Tls {
     pub version: &'static str,
     /// `TLS_AES_256_GCM_SHA384`.
     pub cipher: &'static str,
+    /// What both ends know of this connection and nobody else can
+    /// (`tls-exporter`, RFC 9266); with TLS 1.3.
+    pub exporter: Option<[u8; 32]>,
 }
 
 impl Envelope {

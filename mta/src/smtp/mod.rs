@@ -9,11 +9,12 @@ pub mod envelope;
 pub mod limits;
 mod parameters;
 pub mod reply;
+mod scram;
 pub mod session;
 pub mod trace;
 
 pub use address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
-pub use auth::{Attempt, Mechanism};
+pub use auth::{Attempt, Mechanism, Proof};
 pub use envelope::{Body, Client, Envelope, Notify, Protocol, Recipient, Return, Tls};
 pub use limits::Limits;
 pub use reply::{EnhancedCode, Reply, ReplyCode};

@@ -29,12 +29,12 @@ use std::time::Instant;
 use memchr::memchr;
 
 use super::address::ReversePath;
-use super::auth::{Attempt, Exchange};
+use super::auth::{Attempt, Exchange, Mechanism};
 use super::content::{Content, Defect};
 use super::envelope::{Client, Envelope, Protocol, Recipient, Tls};
 use super::limits::{Limits, MAX_AUTH_LINE, MAX_COMMAND_LINE};
 use super::reply::Reply;
-use crate::handover::{Answer, Decision, Login};
+use crate::handover::{Answer, Decision, Login, Refusal, Salt};
 
 mod commands;
 mod login;
@@ -53,9 +53,9 @@ pub struct Settings {
     pub local: bool,
     /// Whether the driver can start TLS.
     pub starttls: bool,
-    /// Users of ours send their mail here: they log in, which TLS must come
-    /// before, and nothing goes without (RFC 6409 §4.3).
-    pub submission: bool,
+    /// How users of ours log in who send their mail here: within TLS, and
+    /// nothing goes without (RFC 6409 §4.3). Empty where nobody logs in.
+    pub mechanisms: Vec<Mechanism>,
     /// What a client may ask for.
     pub limits: Limits,
 }
@@ -68,9 +68,14 @@ impl Settings {
             lmtp: false,
             local: false,
             starttls: false,
-            submission: false,
+            mechanisms: Vec::new(),
             limits: Limits::default(),
         })
+    }
+
+    /// Whether this is for users of ours, and nobody else.
+    pub fn is_submission(&self) -> bool {
+        !self.mechanisms.is_empty()
     }
 
     /// What a client speaks before it has said more.
@@ -88,6 +93,9 @@ impl Settings {
 pub enum Action<'a> {
     /// Write this to the client.
     Send(Vec<u8>),
+    /// Ask what a proof by SCRAM of this name begins with; answer with
+    /// [`Outcome::Salted`].
+    FindSalt(String),
     /// Ask whether somebody may be taken for an account; answer with
     /// [`Outcome::LoggedIn`].
     LogIn(Attempt),
@@ -112,6 +120,8 @@ pub enum Action<'a> {
 /// The answer to an action that is a question.
 #[derive(Debug)]
 pub enum Outcome {
+    /// To [`Action::FindSalt`].
+    Salted(Result<Salt, Refusal>),
     /// To [`Action::LogIn`].
     LoggedIn(Login),
     /// To [`Action::CheckSender`].
@@ -167,8 +177,10 @@ enum State {
     Ready,
     /// AUTH waits for the client's next line.
     Authenticating(Exchange),
+    /// AUTH waits for a salt.
+    Salting(Exchange),
     /// The client has said all for AUTH, which waits for its decision.
-    LoggingIn,
+    LoggingIn(Exchange),
     /// MAIL waits for its decision.
     CheckingSender(Box<Envelope>),
     /// After MAIL.
@@ -311,7 +323,10 @@ impl Session {
             (Outcome::Sender(decision), State::CheckingSender(envelope)) => {
                 self.sender_decided(envelope, decision);
             }
-            (Outcome::LoggedIn(login), State::LoggingIn) => self.logged_in(login),
+            (Outcome::Salted(salt), State::Salting(exchange)) => self.salted(exchange, salt),
+            (Outcome::LoggedIn(login), State::LoggingIn(exchange)) => {
+                self.logged_in(exchange, login);
+            }
             (Outcome::Committed(answer), State::Committing(None, n)) => self.committed(n, answer),
             (Outcome::TlsStarted(tls), State::StartingTls) => {
                 // RFC 3207 §4.2: everything said before is forgotten, also
@@ -346,7 +361,8 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let limits = &self.settings.limits;
         match self.state {
-            State::LoggingIn | State::CheckingSender(_) | State::Checking(..) => None,
+            State::Salting(_) | State::LoggingIn(_) | State::CheckingSender(_) => None,
+            State::Checking(..) => None,
             State::Committing(..) | State::StartingTls => None,
             State::Closing | State::Closed => None,
             _ => {
@@ -403,7 +419,8 @@ impl Session {
             State::Committing(envelope, _) => envelope
                 .take()
                 .map_or(Step::Wait, |envelope| Step::Act(Action::Commit(envelope))),
-            State::LoggingIn | State::CheckingSender(_) | State::Checking(..) => Step::Wait,
+            State::Salting(_) | State::LoggingIn(_) | State::CheckingSender(_) => Step::Wait,
+            State::Checking(..) => Step::Wait,
             State::StartingTls if !self.output.is_empty() => self.send(),
             State::StartingTls if mem::take(&mut self.start_tls) => Step::Act(Action::StartTls),
             State::StartingTls => Step::Wait,

@@ -150,6 +150,7 @@ mod tests {
         secure.client.tls = Some(Tls {
             version: "TLSv1.3",
             cipher: "TLS13_AES_256_GCM_SHA384",
+            exporter: None,
         });
         let mut submitted = secure.clone();
         submitted.client.account = Some("anna@example.org".into());

@@ -155,7 +155,6 @@ impl Session {
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
             "CHUNKING",
-            "DSN",
         ]
         .map(str::to_owned)
         .into();
@@ -163,6 +162,8 @@ impl Session {
             extensions.push("STARTTLS".to_owned());
         }
         extensions.extend(self.auth_extension());
+        // Some clients do not find those two in the last line.
+        extensions.push("DSN".to_owned());
         extensions
     }
 
@@ -201,7 +202,7 @@ impl Session {
             self.error(&too_large(max));
             return Step::Again;
         }
-        if mail.auth && !self.settings.submission {
+        if mail.auth && !self.settings.is_submission() {
             self.error(&parameters::unknown("AUTH"));
             return Step::Again;
         }

@@ -5,28 +5,44 @@ use super::super::envelope::Protocol;
 use super::super::limits::MAX_FAILED_LOGINS;
 use super::super::reply::Reply;
 use super::{Action, Envelope, Session, State, Step};
-use crate::handover::{Decision, Login};
+use crate::handover::{Decision, Login, Refusal, Salt};
 
 impl Session {
     /// What EHLO says of AUTH: nothing where it would be refused.
     pub(super) fn auth_extension(&self) -> Option<String> {
-        let is_allowed = self.settings.submission && self.client.tls.is_some();
-        (is_allowed && self.client.account.is_none()).then(|| {
-            let names = Mechanism::ALL.map(Mechanism::name);
-            format!("AUTH {}", names.join(" "))
-        })
+        let is_allowed = self.client.tls.is_some() && self.client.account.is_none();
+        let names: Vec<&str> = self.mechanisms().map(Mechanism::name).collect();
+        (is_allowed && !names.is_empty()).then(|| format!("AUTH {}", names.join(" ")))
+    }
+
+    /// Those that work with this connection.
+    fn mechanisms(&self) -> impl Iterator<Item = Mechanism> {
+        let can_bind = self.channel().is_some();
+        let works = move |one: &Mechanism| can_bind || *one != Mechanism::ScramSha256Plus;
+        self.settings.mechanisms.iter().copied().filter(works)
+    }
+
+    fn channel(&self) -> Option<&[u8; 32]> {
+        self.client
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.exporter.as_ref())
     }
 
     /// Whether nothing but logging in brings the client further.
     pub(super) fn must_log_in(&self) -> bool {
-        self.settings.submission && self.client.account.is_none()
+        self.settings.is_submission() && self.client.account.is_none()
     }
 
     pub(super) fn auth(&mut self, arguments: &[u8]) -> Step {
         let mut words = arguments.split(|b| *b == b' ').filter(|w| !w.is_empty());
         let (name, initial, more) = (words.next(), words.next(), words.next());
-        let mechanism = name.map(Mechanism::named);
-        let refusal = if !self.settings.submission {
+        let named = |name: &[u8]| {
+            self.mechanisms()
+                .find(|one| name.eq_ignore_ascii_case(one.name().as_bytes()))
+        };
+        let mechanism = name.map(named);
+        let refusal = if !self.settings.is_submission() {
             Reply::new(502, (5, 5, 1), "there is no AUTH here")
         } else if self.client.account.is_some() {
             Reply::new(503, (5, 5, 1), "you have logged in already")
@@ -67,17 +83,42 @@ impl Session {
     }
 
     fn go_on(&mut self, mut exchange: Exchange, response: Option<Vec<u8>>) -> Step {
-        match exchange.next(response) {
+        let next = exchange.next(response, self.channel());
+        self.follow(exchange, next)
+    }
+
+    fn follow(&mut self, exchange: Exchange, next: Next) -> Step {
+        match next {
             Next::Challenge(text) => {
-                self.reply(&auth::challenge(text));
+                self.reply(&auth::challenge(&text));
                 self.state = State::Authenticating(exchange);
                 Step::Again
             }
+            Next::Salt(name) => {
+                self.state = State::Salting(exchange);
+                Step::Act(Action::FindSalt(name))
+            }
             Next::Ask(attempt) => {
-                self.state = State::LoggingIn;
+                self.state = State::LoggingIn(exchange);
                 Step::Act(Action::LogIn(attempt))
             }
+            Next::Done(account) => {
+                self.welcome(account);
+                Step::Again
+            }
             Next::Refuse(reply) => self.exchange_ended(&reply),
+        }
+    }
+
+    pub(super) fn salted(&mut self, mut exchange: Exchange, salt: Result<Salt, Refusal>) {
+        match salt {
+            Ok(salt) => {
+                let next = exchange.salted(&salt, &self.settings.host);
+                self.follow(exchange, next);
+            }
+            Err(refusal) => {
+                self.exchange_ended(&refusal.reply);
+            }
         }
     }
 
@@ -88,13 +129,27 @@ impl Session {
         Step::Again
     }
 
-    pub(super) fn logged_in(&mut self, login: Login) {
+    fn welcome(&mut self, account: String) {
+        self.state = State::Ready;
+        self.client.account = Some(account);
+        self.client.may_relay = true;
+        self.reply(&Reply::new(235, (2, 7, 0), "welcome"));
+    }
+
+    pub(super) fn logged_in(&mut self, mut exchange: Exchange, login: Login) {
         match login {
-            Login::As(account) => {
-                self.state = State::Ready;
-                self.client.account = Some(account);
-                self.client.may_relay = true;
-                self.reply(&Reply::new(235, (2, 7, 0), "welcome"));
+            Login::As {
+                account,
+                signature: None,
+            } => self.welcome(account),
+            // SMTP's 235 carries no data: RFC 4954 §4 has the server's last
+            // message in a challenge, which the client answers with nothing.
+            Login::As {
+                account,
+                signature: Some(signature),
+            } => {
+                let next = exchange.proved(account, &signature);
+                self.follow(exchange, next);
             }
             Login::Refused(refusal) => {
                 self.failed_logins += 1;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 
+use super::super::auth::Proof;
 use super::*;
-use crate::handover::Refusal;
 
 /// What a session did, however its input was cut.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,7 +21,7 @@ struct Seen {
 fn run<'a>(settings: &Arc<Settings>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
     let now = Instant::now();
     let mut session = Session::new(Arc::clone(settings), None, false, now);
-    if settings.submission && !settings.starttls {
+    if settings.is_submission() && !settings.starttls {
         session = session.within(tls());
     }
     let (mut seen, mut message) = (Seen::default(), Vec::new());
@@ -44,6 +46,7 @@ fn run<'a>(settings: &Arc<Settings>, pieces: impl IntoIterator<Item = &'a [u8]>)
                     continue;
                 }
                 Action::StartTls => Outcome::TlsStarted(tls()),
+                Action::FindSalt(name) => Outcome::Salted(salt(&name)),
                 Action::LogIn(attempt) => Outcome::LoggedIn(login(&attempt)),
                 Action::CheckSender(path) => Outcome::Sender(sender(&path)),
                 Action::CheckRecipient(recipient) => Outcome::Recipient(decision(&recipient)),
@@ -63,12 +66,35 @@ fn tls() -> Tls {
     Tls {
         version: "TLSv1.3",
         cipher: "x",
+        exporter: Some([7; 32]),
     }
 }
 
+/// Nonce 7, and no salt for `none`.
+fn salt(name: &str) -> Result<Salt, Refusal> {
+    if name == "none" {
+        return Err(Refusal {
+            reply: Reply::new(454, (4, 7, 0), "not now"),
+            reason: String::new(),
+        });
+    }
+    Ok(Salt {
+        nonce: "7".into(),
+        salt: b"salt".into(),
+        iterations: 9,
+    })
+}
+
 fn login(attempt: &Attempt) -> Login {
-    if (&*attempt.name, &*attempt.password) == ("anna", b"secret".as_slice()) {
-        return Login::As("anna@example.org".into());
+    let signature = match &attempt.proof {
+        Proof::Password(password) if password == b"secret" => Some(None),
+        Proof::Digest { digest, .. } if digest == "0a" => Some(None),
+        Proof::Scram { proof, .. } if proof == b"a" => Some(Some([0; 32])),
+        _ => None,
+    };
+    if let ("anna", Some(signature)) = (&*attempt.name, signature) {
+        let account = "anna@example.org".into();
+        return Login::As { account, signature };
     }
     Login::Refused(Refusal {
         reply: super::super::auth::wrong(),
@@ -320,8 +346,105 @@ fn limits_send_the_client_away() {
 /// A listener for submission, within TLS unless the client is to start it.
 fn submission(starttls: bool) -> Arc<Settings> {
     let mut settings = Settings::clone(&Settings::new("mx"));
-    (settings.submission, settings.starttls) = (true, starttls);
+    settings.mechanisms = vec![Mechanism::Plain, Mechanism::Login];
+    settings.starttls = starttls;
     Arc::new(settings)
+}
+
+#[test]
+fn logging_in_without_telling_the_password() {
+    let mut settings = Settings::clone(&submission(false));
+    settings.mechanisms = vec![
+        Mechanism::ScramSha256Plus,
+        Mechanism::ScramSha256,
+        Mechanism::CramMd5,
+    ];
+    let settings = Arc::new(settings);
+    let base64 = |text: &str| BASE64_STANDARD.encode(text);
+    let channel = "\x07".repeat(32);
+    let binding = base64(&format!("p=tls-exporter,,{channel}"));
+    let salted = base64("r=17,s=c2FsdA==,i=9");
+    let signature = base64(&format!("v={}", base64(&"\0".repeat(32))));
+    let (welcome, no) = (
+        "235 2.7.0 welcome",
+        "535 5.7.8 the name or the password is wrong",
+    );
+    for (mechanism, lines, replies) in [
+        (
+            "SCRAM-SHA-256-PLUS",
+            vec![
+                "p=tls-exporter,,n=anna,r=1".into(),
+                format!("c={binding},r=17,p=YQ=="),
+                String::new(),
+            ],
+            format!("334 |334 {salted}|334 {signature}|{welcome}"),
+        ),
+        (
+            "SCRAM-SHA-256",
+            vec![
+                "n,,n=anna,r=1".into(),
+                "c=biws,r=17,p=YQ==".into(),
+                String::new(),
+            ],
+            format!("334 |334 {salted}|334 {signature}|{welcome}"),
+        ),
+        (
+            "SCRAM-SHA-256",
+            vec!["n,,n=anna,r=1".into(), "c=biws,r=17,p=Yg==".into()],
+            format!("334 |334 {salted}|{no}"),
+        ),
+        (
+            "SCRAM-SHA-256",
+            vec!["y,,n=anna,r=1".into()],
+            format!("334 |{no}"),
+        ),
+        (
+            "SCRAM-SHA-256",
+            vec!["n,,n=none,r=1".into()],
+            "334 |454 4.7.0 not now".into(),
+        ),
+        // Who does not answer our proof has not logged in.
+        (
+            "SCRAM-SHA-256",
+            vec![
+                "n,,n=anna,r=1".into(),
+                "c=biws,r=17,p=YQ==".into(),
+                "x".into(),
+            ],
+            format!("334 |334 {salted}|334 {signature}|501 5.5.2 the response is malformed"),
+        ),
+        (
+            "CRAM-MD5",
+            vec!["anna 0a".into()],
+            format!("334 {}|{welcome}", base64("<7@mx>")),
+        ),
+        (
+            "CRAM-MD5",
+            vec!["anna 0b".into()],
+            format!("334 {}|{no}", base64("<7@mx>")),
+        ),
+        (
+            "PLAIN",
+            vec![],
+            "504 5.5.4 this mechanism is not known".into(),
+        ),
+    ] {
+        let lines: String = lines.iter().map(|line| base64(line) + "\r\n").collect();
+        let input = format!("EHLO c\r\nAUTH {mechanism}\r\n{lines}");
+        let replies = format!("250 DSN|{replies}");
+        check(&settings, &input, &replies, &[]);
+    }
+    // A channel that is not known cannot be bound to.
+    let now = Instant::now();
+    let mut tls = tls();
+    tls.exporter = None;
+    let mut session = Session::new(settings, None, false, now).within(tls);
+    session.receive(now, b"EHLO c\r\nAUTH SCRAM-SHA-256-PLUS\r\n");
+    let output = drain(&mut session);
+    assert!(
+        output.contains("250-AUTH SCRAM-SHA-256 CRAM-MD5\r\n250 DSN\r\n504 "),
+        "{output}"
+    );
 }
 
 #[test]
@@ -416,7 +539,7 @@ fn logging_in() {
         check(
             &settings,
             &format!("EHLO c\r\n{input}"),
-            &format!("250 AUTH PLAIN LOGIN|{replies}"),
+            &format!("250 DSN|{replies}"),
             &[],
         );
     }
@@ -428,7 +551,7 @@ fn logging_in() {
     );
     let input = format!("EHLO c\r\n{}", format!("AUTH PLAIN {wrong}\r\n").repeat(6));
     let replies = format!(
-        "250 AUTH PLAIN LOGIN|{}421 4.7.0 too many failed logins",
+        "250 DSN|{}421 4.7.0 too many failed logins",
         format!("{no}|").repeat(5)
     );
     check(&settings, &input, &replies, &[]);
@@ -439,7 +562,7 @@ fn logging_in_needs_tls_and_a_listener_for_it() {
     check(
         &submission(true),
         "EHLO c\r\nAUTH PLAIN AGFubmEAc2VjcmV0\r\nMAIL FROM:<>\r\nSTARTTLS\r\n",
-        "250 STARTTLS|538 5.7.11 say STARTTLS first|530 5.7.0 log in first|220 2.0.0 begin TLS",
+        "250 DSN|538 5.7.11 say STARTTLS first|530 5.7.0 log in first|220 2.0.0 begin TLS",
         &[],
     );
     check(
@@ -460,7 +583,8 @@ fn who_has_logged_in_is_in_the_envelope() {
     session.receive(now, b"EHLO c\r\nAUTH PLAIN AGFubmEAc2VjcmV0\r\n");
     assert_eq!(drain(&mut session), "LogIn(Attempt(PLAIN))\n");
     assert_eq!(session.deadline(), None);
-    session.resume(now, Outcome::LoggedIn(Login::As("anna@example.org".into())));
+    let (account, signature) = ("anna@example.org".into(), None);
+    session.resume(now, Outcome::LoggedIn(Login::As { account, signature }));
     // A new EHLO forgets no login, and there is no other.
     session.receive(now, b"EHLO d\r\nMAIL FROM:<>\r\n");
     assert_eq!(drain(&mut session), "CheckSender(Null)\n");
@@ -470,7 +594,7 @@ fn who_has_logged_in_is_in_the_envelope() {
     assert!(envelope.client.may_relay);
     let output = drain(&mut session);
     assert!(
-        output.contains("250 AUTH PLAIN LOGIN\r\n235 2.7.0 welcome\r\n250-mx"),
+        output.contains("250-AUTH PLAIN LOGIN\r\n250 DSN\r\n235 2.7.0 welcome\r\n250-mx"),
         "{output}"
     );
     assert!(output.ends_with("250 DSN\r\n250 2.1.0 ok\r\n"), "{output}");
@@ -495,13 +619,15 @@ fn nothing_passes_from_before_tls() {
     let now = Instant::now();
     let mut session = Session::new(Arc::clone(&settings), None, false, now);
     session.receive(now, b"EHLO c\r\nSTARTTLS\r\n");
-    assert!(drain(&mut session).ends_with("250 STARTTLS\r\n220 2.0.0 begin TLS\r\nStartTls\n"));
+    assert!(
+        drain(&mut session)
+            .ends_with("250-STARTTLS\r\n250 DSN\r\n220 2.0.0 begin TLS\r\nStartTls\n")
+    );
     assert_eq!(session.client().protocol, Protocol::Esmtp);
     // Said in clear by whoever stands in between.
     session.receive(now, b"EHLO x\r\n");
     assert_eq!(drain(&mut session), "");
-    let (version, cipher) = ("TLSv1.3", "x");
-    session.resume(now, Outcome::TlsStarted(Tls { version, cipher }));
+    session.resume(now, Outcome::TlsStarted(tls()));
     assert_eq!(session.client().helo, None);
     assert_eq!(session.client().protocol, Protocol::Smtp);
     session.receive(now, b"MAIL FROM:<>\r\nEHLO c\r\nSTARTTLS\r\n");
