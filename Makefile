@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 SECONDS ?= 1800
+MESSAGES ?= 10000
 prefix = $(DESTDIR)$(PREFIX)
 
 # cargo as rustup installs it, also where no login shell set the path.
@@ -17,7 +18,7 @@ CARGO_BUILD = cargo build --release --workspace --bins
 
 BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
 
-.PHONY: help accuracy attacks demo test check fuzz faults bench bench-quick bench-instructions bench-watch bench-asking soak build manual package install packages rocksdb peers corpora
+.PHONY: help accuracy attacks demo test check fuzz faults bench bench-quick bench-instructions bench-watch bench-asking bench-host soak build manual package install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -71,6 +72,10 @@ bench-watch: build ## bmfd serve with 10,000 mailboxes of 100 messages: start, m
 
 bench-asking: build peers ## answers of bmfd serve a second, and whole processes beside Debian's bmf
 	POSTERN_PEERS="$$(scripts/peers)" cargo bench -p trainer --bench asking
+
+# As root, on a quiet machine; a quarter of an hour.
+bench-host: build peers ## postern beside Postfix and OpenSMTPD, kept as docs/runs/DATE-host.md; MESSAGES, by default 10000
+	$(BENCHES) --host $(MESSAGES) --keep docs/runs
 
 soak: build peers ## random moves by IMAP while bmfd learns, for SECONDS, by default 30 minutes
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_SOAK=$(SECONDS) \

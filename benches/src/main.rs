@@ -26,6 +26,7 @@ use crate::record::{Record, first_line};
 
 mod bulk;
 mod filters;
+mod host;
 mod in_process;
 mod instructions;
 mod mail;
@@ -46,6 +47,10 @@ struct Arguments {
     /// Count instructions with callgrind and nothing else
     #[arg(long)]
     instructions: bool,
+    /// Race the mail host against other ones and nothing else, with so many
+    /// messages in each turn
+    #[arg(long, value_name = "MESSAGES", num_args = 0..=1, default_missing_value = "10000")]
+    host: Option<usize>,
     /// Only workloads whose name holds this
     #[arg(long, default_value = "")]
     filter: String,
@@ -67,12 +72,19 @@ fn main() -> anyhow::Result<()> {
     if let (Some(pass), Some(database)) = (arguments.pass, &arguments.database) {
         return pass.carry_out(database, &arguments.samples);
     }
-    let n_bulk = if arguments.quick { 400 } else { 4_000 };
+    let mut record = Record::default();
     let folder = programs::repository().join("target/bench");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    if let Some(messages) = arguments.host {
+        let rounds = if arguments.quick { 1 } else { 3 };
+        host::measure(&mut record, &folder, host::Scale { messages, rounds })?;
+        state_facts(&mut record);
+        host::state_facts(&mut record);
+        return publish(&record, "host", arguments.keep.as_deref());
+    }
+    let n_bulk = if arguments.quick { 400 } else { 4_000 };
     let mail = Mail::prepare(&folder, n_bulk)?;
     let databases = Databases::prepare(&folder, &mail)?;
-    let mut record = Record::default();
     let name = if arguments.instructions {
         instructions::count(&mut record, &databases, &mail)?;
         "instructions"
@@ -91,9 +103,15 @@ fn main() -> anyhow::Result<()> {
         );
         "bench"
     };
-    state_facts(&mut record, &mail);
+    state_facts(&mut record);
+    state_mail(&mut record, &mail);
+    publish(&record, name, arguments.keep.as_deref())
+}
+
+/// Prints the tables, and keeps them in the folder `keep`.
+fn publish(record: &Record, name: &str, keep: Option<&Path>) -> anyhow::Result<()> {
     println!("{}", record.markdown());
-    if let Some(keep) = arguments.keep {
+    if let Some(keep) = keep {
         let date = first_line(Command::new("date").args(["-u", "+%F"]));
         let stem = keep.join(format!("{date}-{name}"));
         record.save(&stem)?;
@@ -171,7 +189,7 @@ fn measure(
 }
 
 /// What the numbers depend on.
-fn state_facts(record: &mut Record, mail: &Mail) {
+fn state_facts(record: &mut Record) {
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
         command
@@ -204,6 +222,10 @@ fn state_facts(record: &mut Record, mail: &Mail) {
     record.fact("system", first_line(Command::new("uname").arg("-sr")));
     record.fact("load at the end", load.trim());
     record.fact("compiler", first_line(Command::new("rustc").arg("-V")));
+}
+
+/// With what, and against whom.
+fn state_mail(record: &mut Record, mail: &Mail) {
     record.fact("original", first_line(filters::peer("bmf").arg("-V")));
     record.fact(
         "bogofilter",

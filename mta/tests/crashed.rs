@@ -14,7 +14,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Host, Server, wait_for};
+use common::{Host, Server, Talk, wait_for};
 use fastrand::Rng;
 use tests::programs::peer;
 
@@ -116,60 +116,34 @@ fn body(number: u64) -> String {
 
 /// A client that says which messages were answered 250, for whom.
 struct Client<S> {
-    stream: BufReader<S>,
+    talk: Talk<S>,
     kept: Vec<(u64, &'static str)>,
 }
 
 impl<S: Read + Write> Client<S> {
     fn new(stream: S) -> Self {
-        let stream = BufReader::new(stream);
         Self {
-            stream,
+            talk: Talk::new(stream),
             kept: Vec::new(),
         }
     }
 
-    /// The code of the next reply.
-    fn reply(&mut self) -> io::Result<u16> {
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line)?;
-            if !line.ends_with("\r\n") {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if line.as_bytes()[3] == b' ' {
-                return Ok(line[..3].parse().unwrap());
-            }
-        }
-    }
-
-    fn ask(&mut self, line: &str, code: u16) -> io::Result<()> {
-        self.stream.get_mut().write_all(line.as_bytes())?;
-        let said = self.reply()?;
-        assert_eq!(said, code, "{line:?}");
-        Ok(())
-    }
-
-    fn greet(&mut self, hello: &str) -> io::Result<()> {
-        assert_eq!(self.reply()?, 220);
-        self.ask(&format!("{hello} client.example.net\r\n"), 250)
-    }
-
     /// Sends one message; `by_recipient` as LMTP answers.
     fn send(&mut self, n: u64, to: &[&'static str], by_recipient: bool) -> io::Result<()> {
-        self.ask("MAIL FROM:<x@example.net>\r\n", 250)?;
+        self.talk.ask("MAIL FROM:<x@example.net>\r\n", 250)?;
         for user in to {
-            self.ask(&format!("RCPT TO:<{user}@example.org>\r\n"), 250)?;
+            self.talk
+                .ask(&format!("RCPT TO:<{user}@example.org>\r\n"), 250)?;
         }
-        self.ask("DATA\r\n", 354)?;
+        self.talk.ask("DATA\r\n", 354)?;
         let text = format!("Subject: {n}\n\n{}.\n", body(n)).replace('\n', "\r\n");
-        self.stream.get_mut().write_all(text.as_bytes())?;
+        self.talk.say(text.as_bytes())?;
         let groups: Vec<&[&'static str]> = match by_recipient {
             true => to.chunks(1).collect(),
             false => vec![to],
         };
         for users in groups {
-            if self.reply()? == 250 {
+            if self.talk.reply()? == 250 {
                 self.kept.extend(users.iter().map(|user| (n, *user)));
             }
         }
@@ -187,7 +161,7 @@ fn by_smtp(
         return (Vec::new(), false);
     };
     let mut client = Client::new(stream);
-    let mut done = client.greet("EHLO");
+    let mut done = client.talk.greet("EHLO");
     for n in 0..limit {
         let to: &[_] = match n % 3 {
             0 => &["anna"],
@@ -207,7 +181,7 @@ fn by_lmtp(path: &Path, numbers: &AtomicU64, limit: usize) -> (Vec<(u64, &'stati
         return (Vec::new(), false);
     };
     let mut client = Client::new(stream);
-    let mut done = client.greet("LHLO");
+    let mut done = client.talk.greet("LHLO");
     for _ in 0..limit {
         let number = numbers.fetch_add(1, Ordering::Relaxed);
         done = done.and_then(|()| client.send(number, &["anna", "bob"], true));

@@ -1,8 +1,7 @@
 //! A real Postfix sends to the host and receives from it, each finding the
 //! other by the MX of a zone on loopback; every message arrives byte for byte.
 //!
-//! Postfix runs from the unpacked package, which is laid over the system in a
-//! mount namespace of its own, with a resolver of its own. That needs root.
+//! Postfix has a resolver of its own. That needs root.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,138 +9,31 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Host, Process, peer_in_sbin, wait_for};
-use tests::programs::peer;
+use tests::overlaid::{self, Overlaid};
 
 /// Where the name server listens, on port 53: `resolv.conf` knows no other.
 const NAME_SERVER: &str = "127.0.0.99";
 
-/// Owns the mail that Postfix delivers.
-const UID: u32 = 12_345;
-
+/// Which sends mail for example.org to PORT of its MX.
 const MAIN: &str = "\
-compatibility_level = 3.6
-queue_directory = DIR/queue
-data_directory = DIR/data
-mail_owner = games
-setgid_group = news
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 myhostname = mail.example.net
-mydestination =
-mynetworks = 127.0.0.0/8
 virtual_mailbox_domains = example.net
-virtual_mailbox_base = DIR/mail
 virtual_mailbox_maps = static:bob/
-virtual_uid_maps = static:12345
-virtual_gid_maps = static:12345
 transport_maps = inline:{ example.org=smtp:example.org:PORT }
 smtp_tls_security_level = may
-alias_maps =
-alias_database =
-maillog_file = DIR/log
-maillog_file_prefixes = /
 ";
 
-const MASTER: &str = "\
-127.0.0.1:PORT inet n - n - - smtpd
-pickup unix n - n 1 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-smtp unix - - n - - smtp
-virtual unix - n n - - virtual
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
-";
-
-/// $DIR holds its configuration and its mail; SIGTERM ends it.
-const SCRIPT: &str = "\
-for top in usr etc; do mkdir -p $DIR/upper/$top $DIR/scratch/$top && mount -t overlay overlay \
-    -o lowerdir=$ROOT/$top:/$top,upperdir=$DIR/upper/$top,workdir=$DIR/scratch/$top /$top || exit; done
-rm -f /etc/resolv.conf && cp $DIR/resolv.conf /etc/resolv.conf && \
-mkdir $DIR/data $DIR/queue && chown games $DIR/data && \
-chgrp news /usr/sbin/postdrop && chmod 2755 /usr/sbin/postdrop && \
-cp $DIR/main.cf $DIR/master.cf /etc/postfix && \
-postfix start && trap 'postfix stop; exit' TERM && while :; do sleep 0.1; done";
-
-/// Ends with its namespace.
-struct Postfix {
-    process: Process,
-    dir: tempfile::TempDir,
-    port: u16,
-}
-
-impl Postfix {
-    /// Which sends mail for example.org to `our_port` of its MX.
-    fn start(our_port: u16, port: u16) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let mail = dir.path().join("mail");
-        fs::create_dir(&mail).unwrap();
-        chown(&mail, Some(UID), Some(UID)).unwrap();
-        let here = dir.path().display().to_string();
-        let main = MAIN.replace("DIR", &here);
-        for (name, text) in [
-            ("main.cf", main.replace("PORT", &our_port.to_string())),
-            ("master.cf", MASTER.replace("PORT", &port.to_string())),
-            ("resolv.conf", format!("nameserver {NAME_SERVER}\n")),
-        ] {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        let program = PathBuf::from(peer("strace").get_program());
-        let log = fs::File::create(dir.path().join("said")).unwrap();
-        let process = Command::new("unshare")
-            .args(["-m", "sh", "-c", SCRIPT])
-            .env("DIR", dir.path())
-            .env("ROOT", program.ancestors().nth(3).unwrap())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut postfix = Self {
-            process: Process(process),
-            dir,
-            port,
-        };
-        wait_for("Postfix", || {
-            let ended = postfix.process.0.try_wait().unwrap().is_some();
-            assert!(!ended, "{}", postfix.log());
-            TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        postfix
-    }
-
-    fn log(&self) -> String {
-        let read = |name| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
-        read("said") + &read("log")
-    }
-
-    fn mail(&self) -> Vec<Vec<u8>> {
-        read_all(&self.dir.path().join("mail/bob/new"))
-    }
-}
-
-impl Drop for Postfix {
-    fn drop(&mut self) {
-        // What it runs ends it in its own way on SIGTERM.
-        let id = self.process.0.id().to_string();
-        let _ = Command::new("kill").arg(id).status();
-        let _ = self.process.0.wait();
-    }
+fn postfix(our_port: u16, port: u16) -> Overlaid {
+    let dir = tempfile::tempdir().unwrap();
+    let resolver = format!("nameserver {NAME_SERVER}\n");
+    fs::write(dir.path().join("resolv.conf"), resolver).unwrap();
+    let main = MAIN.replace("PORT", &our_port.to_string());
+    tests::postfix::start(dir, port, &main)
 }
 
 fn read_all(folder: &Path) -> Vec<Vec<u8>> {
@@ -243,7 +135,7 @@ with smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=60) as client:
 
 #[test]
 fn mail_from_and_to_postfix_arrives_byte_for_byte() {
-    if !rustix::process::geteuid().is_root() {
+    if !overlaid::is_possible() {
         eprintln!("skipped: only root can lay Postfix over the system");
         return;
     }
@@ -255,11 +147,12 @@ fn mail_from_and_to_postfix_arrives_byte_for_byte() {
         "[remote]\ndns = [\"{NAME_SERVER}:53\"]\nport = {port}\n"
     ));
     let server = host.serve();
-    let postfix = Postfix::start(server.smtp[0].port(), port);
+    let postfix = postfix(server.smtp[0].port(), port);
+    let at_postfix = || read_all(&postfix.path("mail/bob/new"));
 
     for message in messages() {
         let mut python = Command::new("python3");
-        python.args(["-c", BY_SMTP, &postfix.port.to_string()]);
+        python.args(["-c", BY_SMTP, &port.to_string()]);
         give(python, &with_crlf(&message));
         let mut sendmail = host.command();
         sendmail.args(["sendmail", "-i", "-f", "anna@example.org", "--"]);
@@ -268,9 +161,9 @@ fn mail_from_and_to_postfix_arrives_byte_for_byte() {
     }
     let n = messages().len();
     wait_for("mail at Postfix", || {
-        (postfix.mail().len() >= n).then_some(())
+        (at_postfix().len() >= n).then_some(())
     });
-    assert_arrived(&postfix.mail(), &postfix.log());
+    assert_arrived(&at_postfix(), &postfix.log());
     let mail = host.wait_for_mail("anna", "", n);
     assert_arrived(&mail, &postfix.log());
     for mail in mail {

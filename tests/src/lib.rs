@@ -5,6 +5,7 @@
 //!
 //! - [`programs`] finds the programs that were built and those to compare with
 //! - [`run`] runs one of them with an input under a time bound
+//! - [`overlaid`] runs servers of others, [`postfix`] is one of them
 //! - [`messages`] makes awkward mail, deterministic by seed
 //! - [`differential`] runs the same steps with bmf and with ours and compares
 //!
@@ -14,5 +15,7 @@
 
 pub mod differential;
 pub mod messages;
+pub mod overlaid;
+pub mod postfix;
 pub mod programs;
 pub mod run;

@@ -23,11 +23,20 @@ pub fn built(name: &str) -> PathBuf {
 
 /// A command for the peer program of this name, which finds its libraries.
 pub fn peer(name: &str) -> Command {
+    peer_in("usr/bin", name)
+}
+
+/// A command for the peer program of this name that administrators call.
+pub fn peer_in_sbin(name: &str) -> Command {
+    peer_in("usr/sbin", name)
+}
+
+fn peer_in(folder: &str, name: &str) -> Command {
     let root = peers_root();
-    let program = root.join("usr/bin").join(name);
+    let program = root.join(folder).join(name);
     assert!(
         program.is_file(),
-        "no {name} in {}; run `make peers`, or set POSTERN_PEERS to a folder with usr/bin/{name}",
+        "no {name} in {}; run `make peers`, or set POSTERN_PEERS to a folder with {folder}/{name}",
         root.display()
     );
     let mut command = Command::new(program);
@@ -56,7 +65,8 @@ pub fn corpus(name: &str) -> Option<PathBuf> {
     None
 }
 
-fn peers_root() -> PathBuf {
+/// The folder that stands for `/` of the peers.
+pub(crate) fn peers_root() -> PathBuf {
     match env::var_os("POSTERN_PEERS") {
         Some(root) => root.into(),
         None => repository().join("target/peers/root"),

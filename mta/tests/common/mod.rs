@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, ReversePath};
 use tests::programs::peer;
+pub use tests::programs::peer_in_sbin;
 
 /// The harmless file that every scanner calls a virus, in two parts, so that
 /// no scanner finds it here.
@@ -56,9 +57,67 @@ impl Drop for Process {
     }
 }
 
+/// Sends a signal.
+pub fn signal(process: u32, name: &str) {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(process.to_string())
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// A client that waits for each reply.
+pub struct Talk<S>(pub BufReader<S>);
+
+impl<S: Read + Write> Talk<S> {
+    /// Over a connection that was just made.
+    pub fn new(stream: S) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    /// The last line of the next reply.
+    pub fn line(&mut self) -> io::Result<String> {
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line)?;
+            if !line.ends_with("\r\n") {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if line.as_bytes()[3] == b' ' {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// The code of the next reply.
+    pub fn reply(&mut self) -> io::Result<u16> {
+        Ok(self.line()?[..3].parse().unwrap())
+    }
+
+    /// Says something that must be answered so.
+    pub fn ask(&mut self, line: &str, code: u16) -> io::Result<()> {
+        self.say(line.as_bytes())?;
+        let said = self.line()?;
+        assert!(said.starts_with(&code.to_string()), "{line:?}: {said}");
+        Ok(())
+    }
+
+    /// Waits to be greeted, and greets.
+    pub fn greet(&mut self, hello: &str) -> io::Result<()> {
+        assert_eq!(self.reply()?, 220);
+        self.ask(&format!("{hello} client.example.net\r\n"), 250)
+    }
+
+    /// Writes, and waits for nothing.
+    pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.get_mut().write_all(bytes)
+    }
+}
+
 /// clamd with a database of one signature; ends with the test.
 pub struct Clamd {
-    _process: Process,
+    /// What runs.
+    pub process: Process,
     /// Its configuration, for clamdscan.
     pub config: PathBuf,
     /// Where it listens.
@@ -103,24 +162,11 @@ impl Clamd {
         );
         thread::spawn(move || said.count());
         Self {
-            _process: Process(process),
+            process: Process(process),
             config,
             socket,
         }
     }
-}
-
-/// A peer that administrators call.
-pub fn peer_in_sbin(name: &str) -> Command {
-    let like = peer("clamdscan");
-    let root = Path::new(like.get_program()).ancestors().nth(2).unwrap();
-    let program = root.join("sbin").join(name);
-    assert!(program.is_file(), "no {name}; run `make peers`");
-    let mut command = Command::new(program);
-    for (name, value) in like.get_envs() {
-        command.env(name, value.unwrap());
-    }
-    command
 }
 
 /// swaks, which speaks to `address`.
@@ -337,11 +383,7 @@ impl Server {
 
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.id().to_string())
-            .status();
-        assert!(status.unwrap().success());
+        signal(self.id(), name);
     }
 
     /// Waits for its end, and gives what it has logged and was not read.
