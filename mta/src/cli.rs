@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod alias;
 pub mod check;
 pub mod domain;
+pub mod gate;
 pub mod init;
 pub mod inject;
 mod password;
@@ -70,6 +71,9 @@ enum Command {
     /// What waits to be delivered
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Who may bring mail
+    #[command(subcommand)]
+    Gate(gate::Command),
     /// The story of a message: where it went, and why
     Why(why::Question),
     /// Send mail, as programs call sendmail
@@ -125,6 +129,7 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
         // These run for whoever calls, or ask the configuration themselves.
         Command::Init(_)
         | Command::Check
+        | Command::Gate(_)
         | Command::Serve
         | Command::Sendmail { .. }
         | Command::QmailQueue
@@ -136,6 +141,7 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
     match args.command {
         Command::Init(init) => init::run(&init, &args.config, places.data(), out)?,
         Command::Check => return check::run(&args.config, out),
+        Command::Gate(command) => return gate::run(&command, &args.config, out),
         Command::Serve => serve(&Config::read(&args.config)?)?,
         Command::Domain(command) => domain::run(command, &places, out)?,
         Command::User(command) => user::run(command, &places, out)?,

@@ -31,6 +31,7 @@ use crate::remote::{self, Credentials, Route};
 use crate::server::tls::Pair;
 use crate::smtp::{Domain, Limits};
 
+mod gate;
 pub mod network;
 mod raw;
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may send to other people's domains.
     pub relay_networks: Vec<Network>,
+    /// Who may speak.
+    pub gate: crate::gate::Settings,
     /// The certificates with their keys.
     pub tls: Tls,
     /// How mail is dealt with.
@@ -228,6 +231,7 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         listening: listening(&file.listen)?,
         limits: limits(&file.smtp),
         relay_networks: relay_networks(&file.smtp)?,
+        gate: gate::settings(&file.gate)?,
         tls: tls(&file.tls, &data)?,
         pipeline,
         remote: remote(&file, name)?,

@@ -40,6 +40,11 @@ pub trait Host: Send + Sync + 'static {
         forward_path: &ForwardPath,
     ) -> impl Future<Output = Decision> + Send;
 
+    /// Notes a recipient who was refused, without making the client wait.
+    fn turned_away(&self, whom: TurnedAway) {
+        drop(whom);
+    }
+
     /// Takes a message over. A positive reply is the promise that it is on
     /// disk, data and name, and will reach its recipients or come back; when
     /// anything else is answered nothing of it may be left.
@@ -87,6 +92,21 @@ pub struct Refusal {
     pub reply: Reply,
     /// What the log and `postern why` say; not for the client.
     pub reason: String,
+}
+
+/// A recipient who gets nothing from a client, for its story.
+#[derive(Clone, Debug)]
+pub struct TurnedAway {
+    /// Who came.
+    pub client: Client,
+    /// With mail from whom.
+    pub from: String,
+    /// For whom.
+    pub to: String,
+    /// What it was told, and why.
+    pub refusal: Refusal,
+    /// What the gate found.
+    pub seen: Vec<String>,
 }
 
 /// What is answered to the end of data.

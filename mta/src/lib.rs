@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 mod error;
+pub mod gate;
 pub mod handover;
 pub mod journal;
 pub mod message;

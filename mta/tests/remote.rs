@@ -7,72 +7,12 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::dns::{Dns, free_port};
 use common::{Host, Process, peer_in_sbin, wait_for};
-
-/// dnsmasq with these records; other names under example.net do not exist, and
-/// about everything else it will not speak.
-struct Dns {
-    _process: Process,
-    port: u16,
-}
-
-impl Dns {
-    fn start(records: &[&str]) -> Self {
-        let port = free_port();
-        let mut command = peer_in_sbin("dnsmasq");
-        command
-            .args([
-                "--keep-in-foreground",
-                "--no-resolv",
-                "--no-hosts",
-                "--conf-file=/dev/null",
-            ])
-            .args([
-                "--bind-interfaces",
-                "--listen-address=127.0.0.1",
-                "--pid-file=",
-            ])
-            .args([
-                "--local=/example.net/",
-                "--local=/example.com/",
-                "--log-facility=-",
-            ])
-            .arg(format!("--port={port}"))
-            .args(records)
-            .stderr(Stdio::piped());
-        if rustix::process::geteuid().is_root() {
-            command.arg("--user=root");
-        }
-        let mut process = command.spawn().unwrap();
-        let said = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut said = said.map(Result::unwrap);
-        let started = said.any(|line| line.contains("started"));
-        assert!(started, "dnsmasq does not start");
-        std::thread::spawn(move || said.count());
-        Self {
-            _process: Process(process),
-            port,
-        }
-    }
-}
-
-/// A port that is free for both protocols just now.
-fn free_port() -> u16 {
-    loop {
-        let port = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// A message from anna by the socket for programs.
 fn send(host: &Host, to: &str, text: &str) {

@@ -95,6 +95,25 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
                 login.unwrap_or_default()
             )?;
         }
+        Event::TurnedAway {
+            from,
+            to,
+            client,
+            reply,
+            reason,
+            seen,
+        } => {
+            writeln!(
+                out,
+                "turned away from <{from}> for <{to}>, by {client}: {reply}\n    because {}",
+                reason.escape_debug()
+            )?;
+            write_all(seen, out)?;
+        }
+        Event::Passed { seen } => {
+            writeln!(out, "passed the gate")?;
+            write_all(seen, out)?;
+        }
         Event::Refused { to, reply, reason } => {
             writeln!(
                 out,
@@ -130,6 +149,14 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         Event::Failed { to, reason } => writeln!(out, "not delivered to {to}: {reason}")?,
         Event::Begot { what, child } => writeln!(out, "{what} queued as {child}")?,
+    }
+    Ok(())
+}
+
+/// What the gate found, which may hold anybody's words.
+fn write_all(seen: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
+    for line in seen {
+        writeln!(out, "    {}", line.escape_debug())?;
     }
     Ok(())
 }

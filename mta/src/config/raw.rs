@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::{Spanned, Table};
 
+use crate::gate::decision::Action;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -16,6 +18,7 @@ pub(super) struct File {
     pub(super) listen: Listen,
     pub(super) smtp: Smtp,
     pub(super) tls: Tls,
+    pub(super) gate: Gate,
     pub(super) scanner: Scanner,
     pub(super) queue: Queue,
     pub(super) remote: Remote,
@@ -51,6 +54,37 @@ pub(super) struct Smtp {
     pub(super) message_seconds: Option<NonZeroU64>,
     pub(super) max_errors: Option<NonZeroU64>,
     pub(super) relay_networks: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Gate {
+    pub(super) greeting_delay_seconds: Option<u64>,
+    pub(super) early_talker: Option<Action>,
+    pub(super) no_reverse_name: Option<Action>,
+    pub(super) unresolvable_reverse_name: Option<Action>,
+    pub(super) address_in_reverse_name: Option<Action>,
+    pub(super) odd_helo: Option<Action>,
+    pub(super) unresolvable_helo: Option<Action>,
+    pub(super) no_sender_domain: Option<Action>,
+    pub(super) dns_seconds: Option<NonZeroU64>,
+    pub(super) dns_list: Vec<DnsList>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DnsList {
+    pub(super) zone: Spanned<String>,
+    pub(super) about: About,
+    pub(super) weight: Option<Spanned<f64>>,
+    pub(super) answers: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum About {
+    Address,
+    Domain,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -37,7 +37,12 @@ fn every_key_stands_in_the_example_file() {
     });
     let mut n = 0;
     for key in keys {
-        let own = [format!("{key} = "), format!("[{key}"), format!("[[{key}]]")];
+        let own = [
+            format!("{key} = "),
+            format!("[{key}"),
+            format!("[[{key}]]"),
+            format!(".{key}]]"),
+        ];
         // An inline password is said in words.
         let is_there = own.iter().any(|text| example.contains(text));
         assert!(is_there || key == "password", "{key} is not explained");
@@ -69,6 +74,22 @@ fn what_is_wrong_is_named_with_its_line() {
         (
             "HOST\n[smtp]\n\nrelay_networks = ['all']",
             "x.toml:4: \"all\" is no network",
+        ),
+        (
+            "HOST\n[gate]\nodd_helo = 'drop'",
+            "x.toml:3: unknown variant `drop`, expected one of `pass`, `suspect`, `refuse`",
+        ),
+        (
+            "HOST\n[[gate.dns_list]]\nzone = 'a b'\nabout = 'address'",
+            "x.toml:3: \"a b\" is no name of a DNS list",
+        ),
+        (
+            "HOST\n[[gate.dns_list]]\nzone = 'x.org'\nabout = 'address'\nweight = 0.0",
+            "x.toml:5: a list counts more or less than 0",
+        ),
+        (
+            "HOST\n[[gate.dns_list]]\nzone = 'x.org'\nabout = 'domain'\nanswers = ['2']",
+            "x.toml:5: \"2\" is no network",
         ),
         (
             "HOST\n[tls]\nkey = '/k'",

@@ -60,6 +60,26 @@ pub enum Event {
         /// How large it is.
         bytes: u64,
     },
+    /// A recipient was refused to a client, before there was a message.
+    TurnedAway {
+        /// The reverse-path.
+        from: String,
+        /// The forward-path.
+        to: String,
+        /// Who came.
+        client: String,
+        /// What was answered.
+        reply: String,
+        /// Why.
+        reason: String,
+        /// What the gate found, in the order in which it counts.
+        seen: Vec<String>,
+    },
+    /// It passed the gate.
+    Passed {
+        /// What was found all the same.
+        seen: Vec<String>,
+    },
     /// A recipient was refused, or all of a message.
     Refused {
         /// Whom it was for.
@@ -231,6 +251,7 @@ impl Line {
             return true;
         }
         match &self.event {
+            Event::TurnedAway { from, to, .. } => is(from) || is(to),
             Event::Received {
                 from, to, account, ..
             } => is(from) || to.iter().chain(account).any(is),
@@ -239,7 +260,7 @@ impl Line {
             Event::Delivered { to, .. } | Event::Deferred { to, .. } | Event::Failed { to, .. } => {
                 is(to)
             }
-            Event::Scanned { .. } | Event::Begot { .. } => false,
+            Event::Passed { .. } | Event::Scanned { .. } | Event::Begot { .. } => false,
         }
     }
 }

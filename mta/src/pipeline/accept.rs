@@ -18,7 +18,7 @@ use crate::handover::{Answer, Refusal};
 use crate::journal::Event;
 use crate::message::Message;
 use crate::queue::{Entry, Recipient, State};
-use crate::smtp::{Envelope, Protocol, Reply, trace};
+use crate::smtp::{Client, Envelope, Protocol, Reply, trace};
 
 /// Up to so many Maildirs a message is delivered while the client waits; for
 /// more the queue's two syncs are sooner done.
@@ -55,11 +55,15 @@ impl Inner {
             Event::Received {
                 from: envelope.reverse_path.to_string(),
                 to: all_paths(envelope),
-                client: client(envelope),
+                client: client(&envelope.client),
                 account: envelope.client.account.clone(),
                 bytes: message.len(),
             },
         );
+        if !envelope.gate.is_empty() {
+            let seen = envelope.gate.clone();
+            self.note(&id, now, Event::Passed { seen });
+        }
         self.take(envelope, message, &id, now).unwrap_or_else(|refusal| {
             info!(queue_id = id, reply = %refusal.reply, reason = refusal.reason, "message refused");
             self.refused(&id, now, all_paths(envelope), &refusal);
@@ -434,7 +438,7 @@ fn entry(incoming: &Incoming<'_>, recipients: Vec<Recipient>) -> Entry {
     Entry {
         arrived: seconds(incoming.now),
         reverse_path: envelope.reverse_path.clone(),
-        client: client(envelope),
+        client: client(&envelope.client),
         body: envelope.body,
         smtputf8: envelope.smtputf8,
         ret: envelope.ret,
@@ -492,8 +496,7 @@ fn all_paths(envelope: &Envelope) -> Vec<String> {
         .collect()
 }
 
-fn client(envelope: &Envelope) -> String {
-    let client = &envelope.client;
+pub(super) fn client(client: &Client) -> String {
     let peer = client
         .peer
         .map_or("local".to_owned(), |peer| peer.to_string());

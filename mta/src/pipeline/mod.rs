@@ -42,7 +42,7 @@ use self::verdict::Models;
 use crate::accounts::{Accounts, Directory, Resolved, resolve};
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
-use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt};
+use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt, TurnedAway};
 use crate::journal::{Event, Journal, Line};
 use crate::message::Message;
 use crate::queue::disk::Folder;
@@ -217,6 +217,22 @@ impl Host for Postern {
         let (client, forward_path) = (client.clone(), forward_path.clone());
         let from = reverse_path.to_string();
         asked(move || inner.check(&client, &from, &forward_path)).await
+    }
+
+    fn turned_away(&self, whom: TurnedAway) {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || {
+            let now = SystemTime::now();
+            let event = Event::TurnedAway {
+                client: accept::client(&whom.client),
+                from: whom.from,
+                to: whom.to,
+                reply: whom.refusal.reply.to_string(),
+                reason: whom.refusal.reason,
+                seen: whom.seen,
+            };
+            inner.note(&inner.ids.next(now), now, event);
+        });
     }
 
     /// Puts the trace field on top: it names the message as the journal and

@@ -242,6 +242,7 @@ fn envelope(from: &str, to: &[&str]) -> Envelope {
         smtputf8: false,
         ret: None,
         envid: None,
+        gate: Vec::new(),
         client: client(false),
     }
 }

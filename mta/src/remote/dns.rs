@@ -1,26 +1,30 @@
-//! Which hosts take mail of a domain: RFC 5321 §5.
+//! Questions to the DNS, and which hosts take mail of a domain: RFC 5321 §5.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::Name;
+pub(crate) use hickory_resolver::proto::rr::{RData, RecordType};
 
 use crate::smtp::Reply;
 
+/// Answers that are kept, as long as they say.
+const CACHE: u64 = 32 * 1024;
+
 /// Asks the DNS.
 #[derive(Clone)]
-pub(super) struct Dns {
+pub(crate) struct Dns {
     resolver: TokioResolver,
 }
 
 /// What the DNS says of a name.
 #[derive(Debug, PartialEq, Eq)]
-enum Found<T> {
+pub(crate) enum Found<T> {
     Records(Vec<T>),
     /// The name is there, and has none of that kind.
     NoRecords,
@@ -29,7 +33,19 @@ enum Found<T> {
 
 impl Dns {
     /// With these servers, or those of the system.
-    pub(super) fn new(servers: Option<&[SocketAddr]>) -> Result<Self, String> {
+    pub(crate) fn new(servers: Option<&[SocketAddr]>) -> Result<Self, String> {
+        Self::with(servers, None)
+    }
+
+    /// For questions while a client waits: each is given up after `patience`.
+    pub(crate) fn hasty(
+        servers: Option<&[SocketAddr]>,
+        patience: Duration,
+    ) -> Result<Self, String> {
+        Self::with(servers, Some(patience))
+    }
+
+    fn with(servers: Option<&[SocketAddr]>, patience: Option<Duration>) -> Result<Self, String> {
         let mut builder = match servers {
             Some(servers) => {
                 let servers = servers.iter().map(name_server).collect();
@@ -39,7 +55,13 @@ impl Dns {
             None => TokioResolver::builder_tokio().map_err(|error| error.to_string())?,
         };
         // Many messages are on their way at once.
-        builder.options_mut().max_active_requests = 1024;
+        let options = builder.options_mut();
+        options.max_active_requests = 1024;
+        options.cache_size = CACHE;
+        if let Some(patience) = patience {
+            // Room for one more try, should a packet be lost.
+            (options.timeout, options.attempts) = (patience.mul_f32(0.45), 1);
+        }
         let resolver = builder.build().map_err(|error| error.to_string())?;
         Ok(Self { resolver })
     }
@@ -55,7 +77,7 @@ impl Dns {
             RData::MX(mx) => Some((mx.preference, text(&mx.exchange))),
             _ => None,
         });
-        match found.await? {
+        match found.await.map_err(unanswered)? {
             Found::NoName => Err(Reply::new(
                 550,
                 (5, 1, 2),
@@ -69,6 +91,17 @@ impl Dns {
 
     /// The addresses of a host.
     pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Reply> {
+        let addresses = self.known_addresses(host).await.map_err(unanswered)?;
+        if addresses.is_empty() {
+            // RFC 5321 §5.1, and RFC 7505 §5 on what to say.
+            return Err(Reply::new(550, (5, 1, 2), format!("{host} has no address")));
+        }
+        Ok(addresses)
+    }
+
+    /// The addresses of a host, perhaps none. An error only if there may be
+    /// some that nobody tells of.
+    pub(crate) async fn known_addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let six = self.ask(host, RecordType::AAAA, |data| match data {
             RData::AAAA(address) => Some(IpAddr::V6(address.0)),
             _ => None,
@@ -84,24 +117,22 @@ impl Dns {
             match found {
                 Ok(Found::Records(records)) => addresses.extend(records),
                 Ok(_) => {}
-                Err(reply) => trouble = Some(reply),
+                Err(reason) => trouble = Some(reason),
             }
         }
-        match (addresses.is_empty(), trouble) {
-            (false, _) => Ok(addresses),
-            (true, Some(reply)) => Err(reply),
-            // RFC 5321 §5.1, and RFC 7505 §5 on what to say.
-            (true, None) => Err(Reply::new(550, (5, 1, 2), format!("{host} has no address"))),
+        match trouble {
+            Some(reason) if addresses.is_empty() => Err(reason),
+            _ => Ok(addresses),
         }
     }
 
     /// RFC 5321 §5.1: whatever is no answer is an error that passes.
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         name: &str,
         kind: RecordType,
         wanted: impl Fn(&RData) -> Option<T>,
-    ) -> Result<Found<T>, Reply> {
+    ) -> Result<Found<T>, String> {
         // With the dot no search list is tried.
         let Ok(asked) = Name::from_utf8(format!("{name}.")) else {
             return Ok(Found::NoName);
@@ -121,12 +152,13 @@ impl Dns {
                     false => Found::NoRecords,
                 })
             }
-            Err(error) => {
-                let text = format!("the DNS does not tell about {name}: {error}");
-                Err(Reply::new(451, (4, 4, 3), text))
-            }
+            Err(error) => Err(format!("the DNS does not tell about {name}: {error}")),
         }
     }
+}
+
+fn unanswered(reason: String) -> Reply {
+    Reply::new(451, (4, 4, 3), reason)
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {
@@ -139,7 +171,7 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
 }
 
 /// Without the dot at its end; the root is empty.
-fn text(name: &Name) -> String {
+pub(crate) fn text(name: &Name) -> String {
     name.to_utf8().trim_end_matches('.').to_ascii_lowercase()
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 mod client;
 mod destination;
 pub(crate) mod dialogue;
-mod dns;
+pub(crate) mod dns;
 pub mod outbound;
 mod tls;
 

@@ -17,10 +17,11 @@ use tracing::{debug, info, warn};
 
 use super::stream::Stream;
 use super::tls::{self, Certificates};
+use crate::gate::visit::Visit;
 use crate::handover::{Decision, Host, Login};
 use crate::message::Message;
 use crate::smtp::session::{Action, Outcome, Session};
-use crate::smtp::{ReversePath, Tls};
+use crate::smtp::{Envelope, ForwardPath, Tls};
 
 /// What a driver needs besides its client.
 #[derive(Debug)]
@@ -54,11 +55,15 @@ const BUFFER: usize = 64 * 1024;
 pub async fn drive<H: Host>(
     mut stream: Stream,
     mut session: Session,
+    mut visit: Option<Visit>,
     around: &Surroundings<H>,
 ) -> io::Result<()> {
     let mut message = Message::new(&*around.spool);
     let mut stopping = around.stopping.clone();
     let mut cut_off: Option<Instant> = None;
+    if let (Some(visit), Stream::Tcp(stream)) = (&mut visit, &stream) {
+        visit.wait(stream).await;
+    }
     loop {
         let Some(action) = session.poll() else {
             if cut_off.is_none() && *stopping.borrow_and_update() {
@@ -134,26 +139,16 @@ pub async fn drive<H: Host>(
                 session.resume(Instant::now(), Outcome::Sender(decision));
             }
             Action::CheckRecipient(recipient) => {
-                let envelope = session.envelope();
-                let from = envelope.map_or(ReversePath::Null, |e| e.reverse_path.clone());
-                let client = session.client();
-                let decided = around
-                    .host
-                    .check_recipient(client, &from, &recipient.forward_path);
-                let decision = decided.await;
-                if let Decision::Refuse(refusal) = &decision {
-                    info!(
-                        reverse_path = %from,
-                        forward_path = %recipient.forward_path,
-                        peer = client.peer.map(tracing::field::display),
-                        reply = %refusal.reply,
-                        reason = refusal.reason,
-                        "recipient refused"
-                    );
-                }
+                let to = &recipient.forward_path;
+                let decision = match (&mut visit, session.envelope()) {
+                    (Some(visit), Some(envelope)) => visit.check(&*around.host, envelope, to).await,
+                    (None, Some(envelope)) => ungated(&*around.host, envelope, to).await,
+                    (_, None) => unreachable!("RCPT without MAIL"),
+                };
                 session.resume(Instant::now(), Outcome::Recipient(decision));
             }
-            Action::Commit(envelope) => {
+            Action::Commit(mut envelope) => {
+                envelope.gate = visit.as_mut().map(Visit::seen).unwrap_or_default();
                 let whole = mem::replace(&mut message, Message::new(&*around.spool));
                 let answer = around.host.commit(*envelope, whole).await;
                 session.resume(Instant::now(), Outcome::Committed(answer));
@@ -169,6 +164,24 @@ pub async fn drive<H: Host>(
             }
         }
     }
+}
+
+/// For those who pass the gate unseen.
+async fn ungated<H: Host>(host: &H, envelope: &Envelope, to: &ForwardPath) -> Decision {
+    let (client, from) = (&envelope.client, &envelope.reverse_path);
+    let decision = host.check_recipient(client, from, to).await;
+    if let Decision::Refuse(refusal) = &decision {
+        info!(
+            from = %from,
+            to = %to,
+            origin_ip = client.peer.map(|peer| tracing::field::display(peer.ip())),
+            auth = client.account,
+            reply = %refusal.reply,
+            reason = refusal.reason,
+            "recipient refused"
+        );
+    }
+    decision
 }
 
 /// Gives the session what has come; 0 when the client has gone.

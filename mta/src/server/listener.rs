@@ -16,6 +16,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 use super::driver::{Surroundings, drive, start_tls};
 use super::stream::Stream;
 use crate::config::network::Network;
+use crate::gate::Gate;
 use crate::handover::Host;
 use crate::smtp::session::{Session, Settings};
 
@@ -42,6 +43,8 @@ pub enum Listener {
 pub struct Shared<H> {
     /// What each driver needs.
     pub around: Surroundings<H>,
+    /// Who decides about clients of other hosts.
+    pub gate: Arc<Gate>,
     /// Who may send to other people's domains.
     pub relay_networks: Vec<Network>,
     /// The clients that are connected.
@@ -218,6 +221,8 @@ fn welcome<H: Host>(
         address,
     };
     let may_relay = shared.may_relay(peer, &manner.settings);
+    let asked = !manner.settings.lmtp && manner.settings.mechanisms.is_empty() && !may_relay;
+    let visit = address.filter(|_| asked).map(|ip| shared.gate.visit(ip));
     let manner = manner.clone();
     let alive = alive.clone();
     let span = debug_span!("session", peer = peer.map(tracing::field::display));
@@ -225,9 +230,9 @@ fn welcome<H: Host>(
         let session = || Session::new(manner.settings, peer, may_relay, Instant::now());
         let around = &seat.shared.around;
         let served = match manner.implicit_tls {
-            false => drive(stream, session(), around).await,
+            false => drive(stream, session(), visit, around).await,
             true => match start_tls(stream, around).await {
-                Ok((stream, tls)) => drive(stream, session().within(tls), around).await,
+                Ok((stream, tls)) => drive(stream, session().within(tls), visit, around).await,
                 Err(error) => Err(error),
             },
         };

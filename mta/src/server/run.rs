@@ -24,6 +24,7 @@ use super::listener::{self, Clients, Listener, Manner, Shared};
 use super::tls::{Certificates, LOOK_EVERY};
 use crate::accounts::{Accounts, Homes};
 use crate::config::{Config, Endpoint};
+use crate::gate::Gate;
 use crate::pipeline::Postern;
 use crate::pipeline::verdict::HostModels;
 use crate::queue::disk::Folder;
@@ -110,7 +111,12 @@ fn serve_at(
                 }
             })
         };
+        let servers = config.remote.dns.as_deref();
+        let gate = Gate::new(&config.pipeline.host, config.gate.clone(), servers)
+            .map_err(anyhow::Error::msg)
+            .context("the gate has no name servers")?;
         let shared = Arc::new(Shared {
+            gate: Arc::new(gate),
             around: Surroundings {
                 host: Arc::new(host),
                 spool: config.data.join("spool").into(),

@@ -22,6 +22,8 @@ pub struct Envelope {
     pub envid: Option<String>,
     /// Who sent it.
     pub client: Client,
+    /// What the gate found, a line each, for the story of the message.
+    pub gate: Vec<String>,
 }
 
 /// One recipient of an envelope.

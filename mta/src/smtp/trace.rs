@@ -130,6 +130,7 @@ mod tests {
             smtputf8: false,
             ret: None,
             envid: None,
+            gate: Vec::new(),
             client: Client {
                 peer: peer.parse().ok(),
                 helo: Some(helo.to_owned()),

@@ -214,6 +214,7 @@ impl Session {
             ret: mail.ret,
             envid: mail.envid,
             client: self.client.clone(),
+            gate: Vec::new(),
         });
         if self.client.account.is_none() {
             self.begin(envelope);

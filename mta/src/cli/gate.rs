@@ -1,0 +1,132 @@
+//! `postern gate`: what the gate would do, and why.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::gate::Gate;
+use crate::gate::decision::{Effect, Finding};
+use crate::gate::visit::Question;
+use crate::smtp::{ForwardPath, ReversePath};
+
+/// What is asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask what would become of a client, and change nothing
+    ///
+    /// Exit code 1: it would be refused.
+    Test(Test),
+}
+
+/// A client as it might come.
+#[derive(Args, Debug)]
+pub struct Test {
+    /// Its address
+    #[arg(long, value_name = "ADDRESS")]
+    ip: IpAddr,
+    /// What it calls itself
+    #[arg(long, value_name = "NAME")]
+    helo: String,
+    /// Its reverse-path; "" for reports
+    #[arg(long, value_name = "ADDRESS", value_parser = reverse_path)]
+    from: ReversePath,
+    /// Its recipient
+    #[arg(long, value_name = "ADDRESS", value_parser = forward_path)]
+    to: ForwardPath,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Answer<'a> {
+    r#type: &'static str,
+    version: u32,
+    verdict: &'static str,
+    reply: Option<String>,
+    findings: &'a [Finding],
+}
+
+/// Answers it; the exit code is 1 when the client would be refused.
+///
+/// # Errors
+/// With the reason why it cannot be known.
+pub fn run(command: &Command, config: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
+    let Command::Test(test) = command;
+    let config = Config::read(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut relays = config.relay_networks.iter();
+    if relays.any(|network| network.contains(test.ip)) {
+        return tell(test, "relays", &[], None, out);
+    }
+    let servers = config.remote.dns.as_deref();
+    let question = Question {
+        address: test.ip,
+        helo: &test.helo,
+        reverse_path: &test.from,
+        forward_path: &test.to,
+    };
+    let findings = runtime.block_on(async {
+        let gate = Gate::new(&config.pipeline.host, config.gate.clone(), servers)
+            .map_err(anyhow::Error::msg)
+            .context("the gate has no name servers")?;
+        anyhow::Ok(Arc::new(gate).try_out(question).await)
+    })?;
+    let verdict = match findings.deciding() {
+        None if findings.is_suspect() => "suspect",
+        None => "pass",
+        Some(finding) if finding.effect == Effect::Allow => "allow",
+        Some(finding) => finding.effect.name(),
+    };
+    let reply = findings
+        .refusal()
+        .map(|finding| finding.reply().to_string());
+    tell(test, verdict, &findings.0, reply, out)
+}
+
+fn tell(
+    test: &Test,
+    verdict: &'static str,
+    findings: &[Finding],
+    reply: Option<String>,
+    out: &mut dyn Write,
+) -> anyhow::Result<i32> {
+    let code = i32::from(reply.is_some());
+    if test.json {
+        let answer = Answer {
+            r#type: "gate",
+            version: 1,
+            verdict,
+            reply,
+            findings,
+        };
+        serde_json::to_writer(&mut *out, &answer)?;
+        writeln!(out)?;
+        return Ok(code);
+    }
+    writeln!(out, "{verdict}")?;
+    for finding in findings {
+        writeln!(out, "  {}", finding.to_string().escape_debug())?;
+    }
+    if let Some(reply) = reply {
+        writeln!(out, "{reply}")?;
+    }
+    Ok(code)
+}
+
+fn reverse_path(text: &str) -> Result<ReversePath, String> {
+    ReversePath::parse(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn forward_path(text: &str) -> Result<ForwardPath, String> {
+    ForwardPath::parse(text.as_bytes()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,70 @@
+//! A name server on loopback.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
+use std::process::Stdio;
+
+use super::{Process, peer_in_sbin};
+
+/// dnsmasq with these records; other names under example.net do not exist, and
+/// about everything else it will not speak.
+pub struct Dns {
+    _process: Process,
+    /// On 127.0.0.1.
+    pub port: u16,
+}
+
+impl Dns {
+    /// Starts it.
+    pub fn start(records: &[&str]) -> Self {
+        let port = free_port();
+        let mut command = peer_in_sbin("dnsmasq");
+        command
+            .args([
+                "--keep-in-foreground",
+                "--no-resolv",
+                "--no-hosts",
+                "--conf-file=/dev/null",
+            ])
+            .args([
+                "--bind-interfaces",
+                "--listen-address=127.0.0.1",
+                "--pid-file=",
+            ])
+            .args([
+                "--local=/example.net/",
+                "--local=/example.com/",
+                "--log-facility=-",
+            ])
+            .arg(format!("--port={port}"))
+            .args(records)
+            .stderr(Stdio::piped());
+        if rustix::process::geteuid().is_root() {
+            command.arg("--user=root");
+        }
+        let mut process = command.spawn().unwrap();
+        let said = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut said = said.map(Result::unwrap);
+        let started = said.any(|line| line.contains("started"));
+        assert!(started, "dnsmasq does not start");
+        std::thread::spawn(move || said.count());
+        Self {
+            _process: Process(process),
+            port,
+        }
+    }
+}
+
+/// A port that is free for both protocols just now.
+pub fn free_port() -> u16 {
+    loop {
+        let port = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
