@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::canonical::{Canonical, Digest};
 use super::changing::Changing;
 use super::encode::Entry;
-use super::model::{Learner, Record, Weights as _};
+use super::model::{Learner, Record, Weights as _, again};
 use super::stored::damaged;
 use super::{Class, Features, Params, Verdict, features, score};
 use crate::store::Durability;
@@ -74,6 +74,13 @@ impl Default for Keep {
             seconds: 60 * 24 * 60 * 60,
             bytes: 16 << 20,
         }
+    }
+}
+
+impl Keep {
+    /// Whether an entry of `time` is to leave.
+    fn is_over(&self, time: u64, now: u64) -> bool {
+        time.saturating_add(self.seconds) < now
     }
 }
 
@@ -141,12 +148,12 @@ pub fn learn(
 ) -> Result<Vec<Option<Verdict>>, Error> {
     let mut verdicts = Vec::new();
     store.change(durability, &mut |view| {
-        let mut learning = Learning::begin(view, now)?;
+        let mut learning = Learning::begin(view, now, *keep)?;
         verdicts = lessons
             .iter()
             .map(|lesson| learning.take(lesson))
             .collect::<Result<_, _>>()?;
-        learning.end(keep)
+        learning.end()
     })?;
     Ok(verdicts)
 }
@@ -155,9 +162,13 @@ pub fn learn(
 struct Learning<'v> {
     view: &'v dyn ModelView,
     now: u64,
+    keep: Keep,
     model: Changing<'v>,
     /// What becomes of the entries of messages that were worked on.
     touched: BTreeMap<Digest, Touched>,
+    /// Messages of which something was learned before, the oldest first; `None`
+    /// until they are asked for.
+    earlier: Option<Vec<Digest>>,
 }
 
 struct Touched {
@@ -169,12 +180,14 @@ struct Touched {
 }
 
 impl<'v> Learning<'v> {
-    fn begin(view: &'v dyn ModelView, now: u64) -> Result<Self, Error> {
+    fn begin(view: &'v dyn ModelView, now: u64, keep: Keep) -> Result<Self, Error> {
         Ok(Self {
             view,
             now,
+            keep,
             model: Changing::begin(view)?,
             touched: BTreeMap::new(),
+            earlier: None,
         })
     }
 
@@ -236,6 +249,7 @@ impl<'v> Learning<'v> {
                 self.enter(digest, Some(entry));
                 if !waits {
                     self.learn_waiting()?;
+                    self.learn_again(digest)?;
                 }
             }
         }
@@ -274,10 +288,56 @@ impl<'v> Learning<'v> {
             && record.is_waiting()
         {
             self.take_back(&entry);
-            let entry = self.add(record.clone().awaited(&self.model));
+            let entry = self.add(record.clone().again(&self.model));
             self.enter(&digest, Some(entry));
         }
         Ok(())
+    }
+
+    /// Learns some earlier messages again while few are known: what the first
+    /// ones taught was reckoned against next to nothing, and so were the scores
+    /// by which the middle and the cutoffs are set.
+    fn learn_again(&mut self, new: &Digest) -> Result<(), Error> {
+        let trained = self.model.trained();
+        if again(trained, usize::MAX).next().is_none() {
+            return Ok(());
+        }
+        let mut earlier = match self.earlier.take() {
+            Some(earlier) => earlier,
+            None => self.by_age()?,
+        };
+        for at in again(trained, earlier.len()) {
+            let digest = earlier[at];
+            let Some(entry) = self.known(&digest)?.filter(|_| digest != *new) else {
+                continue;
+            };
+            if let [record] = &entry.records[..]
+                && record.may_come_again()
+            {
+                self.take_back(&entry);
+                let again = self.add(record.clone().again(&self.model));
+                let time = entry.time;
+                self.enter(&digest, Some(Entry { time, ..again }));
+            }
+        }
+        if !earlier.contains(new) {
+            earlier.push(*new);
+        }
+        self.earlier = Some(earlier);
+        Ok(())
+    }
+
+    /// All messages that something was learned of, the oldest first, without
+    /// those whose time is over.
+    fn by_age(&self) -> Result<Vec<Digest>, Error> {
+        let mut all = Vec::new();
+        self.view.entries_by_age(&mut |time, digest, len| {
+            if len > Entry::EMPTY_LEN && !self.keep.is_over(time, self.now) {
+                all.push(*digest);
+            }
+            true
+        })?;
+        Ok(all)
     }
 
     /// The entry of a message, as it is by now.
@@ -336,7 +396,7 @@ impl<'v> Learning<'v> {
     }
 
     /// What the store is to do.
-    fn end(mut self, keep: &Keep) -> Result<ModelChanges, Error> {
+    fn end(mut self) -> Result<ModelChanges, Error> {
         let mut changes = ModelChanges::default();
         self.touched.retain(|_, touched| touched.is_changed);
         if self.touched.is_empty() {
@@ -354,23 +414,25 @@ impl<'v> Learning<'v> {
                 changes.enter.push((entry.time, *digest, bytes));
             }
         }
-        self.expire(keep, &mut changes)?;
+        self.expire(&mut changes)?;
         self.model.note(&mut changes)?;
         Ok(changes)
     }
 
     /// Lets go of entries that are too old, and of the oldest ones where
     /// there are too many.
-    fn expire(&mut self, keep: &Keep, changes: &mut ModelChanges) -> Result<(), Error> {
+    fn expire(&mut self, changes: &mut ModelChanges) -> Result<(), Error> {
         let Self {
             view,
             now,
+            keep,
             model,
             touched,
+            ..
         } = self;
         let state = model.state_mut();
         view.entries_by_age(&mut |time, digest, len| {
-            let is_old = time.saturating_add(keep.seconds) < *now;
+            let is_old = keep.is_over(time, *now);
             if !is_old && state.entry_bytes <= keep.bytes {
                 return false;
             }

@@ -57,7 +57,7 @@ pub use export::{Exported, export};
 pub use features::{Features, View, features};
 pub use header::header_fields;
 pub use ledger::{Act, Keep, Learned, Lesson, is_filed, learn, learned};
-pub use model::{Bucket, Model, N_BUCKETS, Record, Weights};
+pub use model::{Bucket, Model, N_BUCKETS, Record, Weights, again};
 pub use near::Near;
 pub use page::{N_PAGES, PAGE_BUCKETS};
 pub use stored::Stored;

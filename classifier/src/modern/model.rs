@@ -86,9 +86,39 @@ const SQUARE_UNIT: f64 = 128.0;
 /// steps out of table and ledger.
 const MIN_GRADIENT: i16 = 8;
 
+/// While so few messages are known, each new one is followed by some earlier
+/// ones that are learned again: what they taught was reckoned against a model
+/// that knew next to nothing.
+const KNOWN_AT_FIRST: u32 = 200;
+/// Messages that are learned again with each new one.
+const AGAIN: usize = 8;
+/// The gradient of a view that is sure already, where the message may be learned
+/// again and its slots must be known; too small for a square.
+const LEAST_GRADIENT: i16 = 2;
+
+/// Which of `n_earlier` messages, in the order in which they came, are to be
+/// learned again with a new one, with which so many are known. As good as
+/// drawn by lot, so that each has its turns.
+pub fn again(trained: TrainedMessages, n_earlier: usize) -> impl Iterator<Item = usize> {
+    let n = match is_beginning(trained) {
+        true => AGAIN.min(n_earlier),
+        false => 0,
+    };
+    let lot = (trained.ham + trained.spam).wrapping_mul(0x9e37_79b9) as usize;
+    (lot..lot + n).map(move |at| at % n_earlier)
+}
+
+fn is_beginning(trained: TrainedMessages) -> bool {
+    trained.ham.saturating_add(trained.spam) < KNOWN_AT_FIRST
+}
+
 /// The gradient of a message that waits, of 256: too small for a square, so
 /// that it gives no weight to a bucket that nothing else was added to.
 fn waiting_gradient(label: Label) -> i16 {
+    sign(label)
+}
+
+fn sign(label: Label) -> i16 {
     match label {
         Label::Spam => 1,
         Label::Ham => -1,
@@ -384,16 +414,18 @@ impl Record {
         let said = views.map(|view| bounded(learned(view, sums[view], weights)));
         let together: f64 = believed(said, weights).iter().sum();
         let noise = weights.calibration().label_noise();
+        let may_come_again = is_beginning(weights.trained());
         let mut view = 0;
         let steps = slots.map(|slots| {
             let reached = (1.0 - SHARED) * said[view] + SHARED * together;
             view += 1;
             let gradient = tolerant_gradient(reached, label, noise);
             let gradient = (gradient * GRADIENT_UNIT).round() as i16;
-            if gradient.abs() < MIN_GRADIENT {
-                return (0, Vec::new());
+            match gradient.abs() < MIN_GRADIENT {
+                false => (gradient, slots),
+                true if may_come_again => (sign(label) * LEAST_GRADIENT, slots),
+                true => (0, Vec::new()),
             }
-            (gradient, slots)
         });
         Self {
             label,
@@ -406,7 +438,7 @@ impl Record {
     /// A message of which there is nothing to learn yet, since none of the
     /// other class is known: what all mail has in common would be taken for
     /// this class. It is noted with the least gradient there is, which weighs
-    /// nothing, and learned by [`Record::awaited`] when there is something to
+    /// nothing, and learned by [`Record::again`] when there is something to
     /// compare with.
     pub(super) fn waiting(features: &Features, label: Label) -> Self {
         let gradient = waiting_gradient(label);
@@ -425,8 +457,16 @@ impl Record {
         self.bin.is_some() && steps.all(|(gradient, _)| *gradient == waiting)
     }
 
-    /// What a waiting message has to teach now that it has been taken back.
-    pub(super) fn awaited(self, weights: &impl Weights) -> Self {
+    /// Whether all is known that it takes to learn the message again: a person's
+    /// label, and the slots of each view.
+    pub fn may_come_again(&self) -> bool {
+        let is_known = |(gradient, _): &(i16, _)| *gradient != 0;
+        self.bin.is_some() && self.steps.iter().all(is_known) && !self.is_waiting()
+    }
+
+    /// What a message has to teach now that its record has been taken back.
+    #[must_use]
+    pub fn again(self, weights: &impl Weights) -> Self {
         let mut slots = self.steps.map(|(_, slots)| slots);
         for (slots, common) in slots.iter_mut().zip(COMMON) {
             slots.retain(|slot| *slot != common);

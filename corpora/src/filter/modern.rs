@@ -17,6 +17,8 @@ use crate::{Error, Message};
 pub(super) struct Modern {
     model: Model,
     records: HashMap<String, Record>,
+    /// Messages in the order in which they were learned, while few are known.
+    earlier: Vec<String>,
 }
 
 /// Pieces of evidence each way.
@@ -47,6 +49,25 @@ fn lines(explanation: Explanation) -> Vec<String> {
     all.iter().map(line).collect()
 }
 
+impl Modern {
+    /// As the ledger does while few messages are known.
+    fn learn_again(&mut self, new: &str) {
+        for at in modern::again(self.model.trained(), self.earlier.len()) {
+            let id = &self.earlier[at];
+            let record = self.records.get_mut(id).filter(|_| id != new);
+            let Some(record) = record.filter(|record| record.may_come_again()) else {
+                continue;
+            };
+            self.model.take_back(record);
+            *record = record.clone().again(&self.model);
+            self.model.add(record);
+        }
+        if !self.earlier.iter().any(|id| id == new) {
+            self.earlier.push(new.to_owned());
+        }
+    }
+}
+
 impl Filter for Modern {
     fn classify(&mut self, message: &Message) -> Result<Answer, Error> {
         let features = modern::features(&message.bytes);
@@ -57,7 +78,8 @@ impl Filter for Modern {
         let features = modern::features(&message.bytes);
         let mut record = Record::new(&features, label, &self.model);
         self.model.add(&mut record);
-        self.records.insert(message.id.to_string(), record);
+        self.records.insert(message.id.clone(), record);
+        self.learn_again(&message.id);
         Ok(())
     }
 
