@@ -3,12 +3,14 @@
 pub mod accounts;
 pub mod alias;
 pub mod check;
+pub mod checkpassword;
 pub mod domain;
 pub mod gate;
 pub mod init;
 pub mod inject;
 mod password;
 pub mod preline;
+pub mod publish;
 pub mod qmail_queue;
 pub mod queue;
 pub mod sendmail;
@@ -68,6 +70,15 @@ enum Command {
     /// Names that lead to others
     #[command(subcommand)]
     Alias(alias::Command),
+    /// Write the accounts into the files of qmail, Dovecot, Courier, cmd5checkpw
+    ///
+    /// [publish] in the configuration says which. Exit code 1: a password is of a
+    /// kind that a program cannot check.
+    Publish {
+        /// Print what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// What waits to be delivered
     #[command(subcommand)]
     Queue(queue::Command),
@@ -92,6 +103,22 @@ enum Command {
     },
     /// Take a message from descriptor 0 and its envelope from descriptor 1, as qmail-queue does
     QmailQueue,
+    /// Check a login as checkpassword does, for qmail-smtpd, qmail-popup and others
+    ///
+    /// Descriptor 3 holds name, password and timestamp, each with a NUL behind it;
+    /// or name, digest and challenge of CRAM-MD5, for users who keep their
+    /// password. The program is run in the user's folder, with USER, HOME and
+    /// SHELL. Exit codes: 1 wrong, 2 misuse, 111 later. Dovecot's auth service must run
+    /// as the owner of the host's folder.
+    Checkpassword {
+        /// A program and its arguments
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "PROGRAM"
+        )]
+        program: Vec<String>,
+    },
     /// For .qmail files: give a program the message as mailboxes have it
     Preline(preline::Preline),
 }
@@ -125,7 +152,15 @@ pub fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// # Errors
 /// With the reason why it was not done.
 pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i32> {
-    let places = match &args.command {
+    // Before anything is opened.
+    let request = match &args.command {
+        Command::Checkpassword { .. } => match checkpassword::Request::read() {
+            Ok(request) => Some(request),
+            Err(code) => return Ok(code),
+        },
+        _ => None,
+    };
+    let (places, config) = match &args.command {
         // These run for whoever calls, or ask the configuration themselves.
         Command::Init(_)
         | Command::Check
@@ -134,18 +169,44 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
         | Command::Sendmail { .. }
         | Command::QmailQueue
         | Command::Preline(_) => {
-            Places::new(args.data.as_deref().unwrap_or(Path::new(config::DATA)))
+            let data = args.data.as_deref().unwrap_or(Path::new(config::DATA));
+            (Places::new(data), None)
         }
-        _ => Places::new(data(&args)?),
+        _ => {
+            let (data, config) = data(&args)?;
+            (Places::new(data), config)
+        }
     };
     match args.command {
         Command::Init(init) => init::run(&init, &args.config, places.data(), out)?,
         Command::Check => return check::run(&args.config, out),
         Command::Gate(command) => return gate::run(&command, &args.config, out),
         Command::Serve => serve(&Config::read(&args.config)?)?,
-        Command::Domain(command) => domain::run(command, &places, out)?,
-        Command::User(command) => user::run(command, &places, out)?,
-        Command::Alias(command) => alias::run(command, &places, out)?,
+        Command::Domain(command) => {
+            let changes = command.changes();
+            domain::run(command, &places, out)?;
+            if let (true, Some(config)) = (changes, &config) {
+                publish::after_change(config)?;
+            }
+        }
+        Command::User(command) => {
+            let changes = command.changes();
+            user::run(command, &places, out)?;
+            if let (true, Some(config)) = (changes, &config) {
+                publish::after_change(config)?;
+            }
+        }
+        Command::Alias(command) => {
+            let changes = command.changes();
+            alias::run(command, &places, out)?;
+            if let (true, Some(config)) = (changes, &config) {
+                publish::after_change(config)?;
+            }
+        }
+        Command::Publish { dry_run } => {
+            let config = config.context("[publish] stands in the configuration: no --data")?;
+            return publish::run(&config, dry_run, out);
+        }
         Command::Queue(command) => queue::run(command, &places, now, out)?,
         Command::Why(question) => why::run(&question, &places, out)?,
         Command::Sendmail { arguments } => {
@@ -158,6 +219,12 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
             };
             let input = io::stdin().lock();
             return Ok(sendmail::run(&arguments, caller, input, io::stderr()));
+        }
+        Command::Checkpassword { program } => {
+            let Some(request) = request else {
+                anyhow::bail!("descriptor 3 was not read");
+            };
+            return Ok(checkpassword::run(&request, places.data(), &program));
         }
         Command::QmailQueue => {
             let ForPrograms { socket, domain } = ForPrograms::read(&args.config)?;
@@ -190,16 +257,18 @@ fn who_calls() -> String {
     name.unwrap_or_else(|| "postmaster".into())
 }
 
-/// The host's folder. Root works on it with the rights of its owner, so that
+/// The host's folder, and its configuration unless `--data` names another. Root works on it with the rights of its owner, so that
 /// the server can use what was made.
-fn data(args: &Args) -> anyhow::Result<PathBuf> {
-    let data = match &args.data {
-        Some(data) => data.clone(),
+fn data(args: &Args) -> anyhow::Result<(PathBuf, Option<Config>)> {
+    let config = match &args.data {
         None if args.config.exists() || args.config != Path::new(config::PATH) => {
-            Config::read(&args.config)?.data
+            Some(Config::read(&args.config)?)
         }
-        None => config::DATA.into(),
+        _ => None,
     };
+    let configured = config.as_ref().map(|config| &config.data);
+    let data = args.data.as_ref().or(configured);
+    let data = data.cloned().unwrap_or_else(|| config::DATA.into());
     if let Ok(found) = fs::metadata(&data)
         && Uid::effective().is_root()
         && found.uid() != 0
@@ -207,7 +276,7 @@ fn data(args: &Args) -> anyhow::Result<PathBuf> {
         become_owner(Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))
             .with_context(|| format!("cannot become the owner of {}", data.display()))?;
     }
-    Ok(data)
+    Ok((data, config))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod handover;
 pub mod journal;
 pub mod message;
 pub mod pipeline;
+pub mod publish;
 pub mod queue;
 pub mod remote;
 pub mod server;

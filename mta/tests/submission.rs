@@ -73,7 +73,10 @@ fn everything(host: &Host, server: Server) -> Vec<u8> {
 #[test]
 fn swaks_submits_by_each_mechanism_over_both_kinds_of_tls() {
     let host = host();
-    let server = host.serve();
+    // Also what is logged when all is.
+    let mut command = host.command();
+    command.arg("--verbose");
+    let server = host.try_serve(command).unwrap();
     let [starttls, implicit] = server.submission[..] else {
         panic!("{:?}", server.submission);
     };

@@ -41,7 +41,7 @@ pub use homes::Homes;
 pub use password::Password;
 pub use record::{Domain, OverQuota, SpamPolicy, User, UserSettings, parse_bytes, print_bytes};
 pub use resolve::{Delivery, Directory, Extension, Plan, Resolved, local, resolve};
-pub use scram::{ScramKeys, ScramSalt, is_cram_md5};
+pub use scram::{ScramKeys, ScramSalt, is_cram_md5, keyed_text};
 #[cfg(test)]
 pub(crate) use secret::computed_hashes;
 pub use secret::{MAX_PASSWORD_OCTETS, PasswordHash, Scheme, is_right};

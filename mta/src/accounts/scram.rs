@@ -92,6 +92,12 @@ impl ScramKeys {
     }
 }
 
+/// Text that nobody else can compute and that is always the same, in hex.
+pub fn keyed_text(secret: &[u8], text: &str) -> String {
+    let octets = hmac(secret, text.as_bytes());
+    octets.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// Whether `digest` is the HMAC-MD5 of `challenge` with the password: CRAM-MD5
 /// (RFC 2195).
 pub fn is_cram_md5(password: &str, challenge: &str, digest: &str) -> bool {

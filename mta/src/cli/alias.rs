@@ -37,6 +37,13 @@ pub enum Command {
     Export(Export),
 }
 
+impl Command {
+    /// Whether the accounts are others afterwards.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::Export(_))
+    }
+}
+
 /// An alias and where it leads.
 #[derive(Args, Debug)]
 pub struct Target {

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::accounts::{Accounts, Homes};
 use crate::config::{Config, Endpoint};
 use crate::message::Message;
+use crate::publish;
 use crate::queue::Queue;
 use crate::queue::disk::Folder;
 use crate::server::tls::Certificates;
@@ -51,6 +52,7 @@ pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
     report.line("certificate", certificate(&config))?;
     report.line("virus scanner", scanner(&config))?;
     report.line("routes", routes(&config))?;
+    report.line("publishes", publishes(&config))?;
     Ok(i32::from(report.is_wrong))
 }
 
@@ -94,6 +96,28 @@ fn accounts(config: &Config) -> Result<String, String> {
         (domains, users, can) => Ok(format!(
             "{domains} domains, {users} users, {can} of them with a password to log in with"
         )),
+    }
+}
+
+fn publishes(config: &Config) -> Result<String, String> {
+    if config.publish.is_empty() {
+        return Ok("nothing".into());
+    }
+    let path = config.data.join("accounts.db");
+    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")));
+    let accounts = accounts.map_err(|error| error.to_string())?;
+    let plan = publish::plan(
+        &config.publish,
+        &accounts,
+        &config.remote.routes,
+        &config.data,
+    );
+    let plan = plan.map_err(|error| error.to_string())?;
+    let changes = plan.differences().map_err(|error| error.to_string())?;
+    match (plan.problems.as_slice(), changes.is_empty()) {
+        ([], true) => Ok("all is up to date".into()),
+        ([], false) => Ok("some files are not up to date; see `postern publish --dry-run`".into()),
+        (problems, _) => Err(problems.join("; ")),
     }
 }
 

@@ -34,6 +34,13 @@ pub enum Command {
     Export(Export),
 }
 
+impl Command {
+    /// Whether the accounts are others afterwards.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::Export(_))
+    }
+}
+
 /// A domain and what may be said of it.
 #[derive(Args, Debug)]
 pub struct Settings {

@@ -70,6 +70,13 @@ pub enum Command {
     Export(Export),
 }
 
+impl Command {
+    /// Whether the accounts are others afterwards.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::Export(_))
+    }
+}
+
 /// What becomes of the mail of somebody who is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MailOfRemoved {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use trainer::config::wrong::Wrong;
 
-use super::{raw, seconds};
+use super::check::seconds;
+use super::raw;
 use crate::gate::{About, DnsList, Policy, Settings};
 use crate::smtp::Domain;
 

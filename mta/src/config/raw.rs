@@ -19,12 +19,14 @@ pub(super) struct File {
     pub(super) smtp: Smtp,
     pub(super) tls: Tls,
     pub(super) gate: Gate,
+    pub(super) login: Login,
     pub(super) scanner: Scanner,
     pub(super) queue: Queue,
     pub(super) remote: Remote,
     pub(super) route: Vec<Spanned<Route>>,
     pub(super) filter: Filter,
     pub(super) programs: Programs,
+    pub(super) publish: Publish,
     pub(super) journal: Journal,
     // bmfd's own; it says itself what is wrong with them.
     pub(super) folders: Option<Spanned<Table>>,
@@ -104,6 +106,13 @@ pub(super) struct TlsPair {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Login {
+    pub(super) checkpassword: Option<Spanned<Vec<String>>>,
+    pub(super) checkpassword_cram_md5: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Scanner {
     pub(super) clamd: Option<Spanned<String>>,
     pub(super) virus: Virus,
@@ -172,6 +181,17 @@ pub(super) struct Programs {
     pub(super) memory_bytes: Option<NonZeroU64>,
     pub(super) file_bytes: Option<NonZeroU64>,
     pub(super) path: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Publish {
+    pub(super) qmail_users: Option<Spanned<PathBuf>>,
+    pub(super) qmail_control: Option<Spanned<PathBuf>>,
+    pub(super) cmd5checkpw: Option<Spanned<PathBuf>>,
+    pub(super) dovecot: Option<Spanned<PathBuf>>,
+    pub(super) courier: Option<Spanned<PathBuf>>,
+    pub(super) run: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

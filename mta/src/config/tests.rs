@@ -96,6 +96,14 @@ fn what_is_wrong_is_named_with_its_line() {
             "x.toml:3: certificate and key belong together",
         ),
         (
+            "HOST\n[login]\ncheckpassword = ['/bin/checkpassword']",
+            "x.toml:3: a program and what it runs",
+        ),
+        (
+            "HOST\n[login]\ncheckpassword = ['checkpassword', 'true']",
+            "x.toml:3: \"checkpassword\" is no path",
+        ),
+        (
             "HOST\n[scanner]\nvirus = 'eat'",
             "x.toml:3: unknown variant `eat`, expected one of `refuse`",
         ),

@@ -9,12 +9,14 @@ use std::time::Instant;
 use argon2::password_hash::SaltString;
 use argon2::password_hash::rand_core::OsRng;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
+use super::checkpassword::Checkpassword;
 use super::{Inner, refusal};
 use crate::Error;
 use crate::accounts::{
-    Accounts, Address, Directory, Guesses, Password, ScramKeys, ScramSalt, TooMany, User,
-    is_cram_md5, is_right,
+    Accounts, Address, Directory, Guesses, ScramKeys, ScramSalt, TooMany, User, is_cram_md5,
+    is_right,
 };
 use crate::handover::{Login, Refusal, Salt};
 use crate::smtp::auth::wrong;
@@ -64,12 +66,13 @@ pub(super) async fn log_in(inner: &Arc<Inner>, address: Option<IpAddr>, attempt:
     let found = {
         let _turn = logins.hashing.acquire().await;
         let (inner, account) = (Arc::clone(inner), account.clone());
-        let checked = tokio::task::spawn_blocking(move || {
-            check(inner.accounts(), account.as_ref(), &attempt.proof)
+        let checked = tokio::task::spawn_blocking(move || match &inner.settings.checkpassword {
+            Some(program) => ask(program, inner.accounts(), account.as_ref(), &attempt),
+            None => check_here(&inner, account.as_ref(), &attempt.proof)
+                .map_err(|error| error.to_string()),
         });
-        checked.await.map_err(|error| error.to_string())
+        checked.await.unwrap_or_else(|error| Err(error.to_string()))
     };
-    let found = found.and_then(|found| found.map_err(|error| error.to_string()));
     if !matches!(found, Ok(Found::Wrong(_))) {
         let was_right = matches!(found, Ok(Found::Right(..)));
         let now = Instant::now();
@@ -146,6 +149,19 @@ enum Found {
     Impossible(String),
 }
 
+/// As [`check`]. Whoever has told the right password is kept by a better hash.
+fn check_here(inner: &Inner, account: Option<&Address>, proof: &Proof) -> Result<Found, Error> {
+    let accounts = inner.accounts();
+    let found = check(accounts, account, proof)?;
+    if let (Found::Right(address, _), Proof::Password(password)) = (&found, proof)
+        && !inner.settings.keep_hashes
+        && let Err(error) = improve(accounts, address, password)
+    {
+        warn!(account = %address, %error, "the hash stays as it was");
+    }
+    Ok(found)
+}
+
 /// Whether this is the account's password, or comes from it. Whoever the
 /// account is, and whether it is there, the same is computed.
 fn check(accounts: &Accounts, account: Option<&Address>, proof: &Proof) -> Result<Found, Error> {
@@ -180,13 +196,10 @@ fn check(accounts: &Accounts, account: Option<&Address>, proof: &Proof) -> Resul
         return Ok(no("there is no such account".into()));
     };
     let address = user.address;
-    let Some(stored) = user.settings.password else {
+    if user.settings.password.is_none() {
         return Ok(no(format!("{address} has no password")));
-    };
+    }
     if is_right {
-        if let Proof::Password(password) = proof {
-            improve(accounts, &address, &stored, password)?;
-        }
         return Ok(Found::Right(address, signature));
     }
     Ok(no(match proof {
@@ -198,25 +211,37 @@ fn check(accounts: &Accounts, account: Option<&Address>, proof: &Proof) -> Resul
     }))
 }
 
+/// As [`check`], by a program. Who may send as what is for our accounts to say,
+/// so that the name must be one of them.
+fn ask(
+    program: &Checkpassword,
+    accounts: &Accounts,
+    account: Option<&Address>,
+    attempt: &Attempt,
+) -> Result<Found, String> {
+    let name = account.map_or(attempt.name.clone(), ToString::to_string);
+    let is_right = program.check(&name, &attempt.proof)?;
+    let user = user(accounts, account).map_err(|error| error.to_string())?;
+    Ok(match user {
+        Some(user) if is_right => Found::Right(user.address, None),
+        Some(user) => Found::Wrong(format!("not the password of {}", user.address)),
+        None => Found::Wrong("there is no such account".into()),
+    })
+}
+
 /// Puts a better hash in the place of a cheap one, now that the password is
 /// known.
-fn improve(
-    accounts: &Accounts,
-    address: &Address,
-    stored: &Password,
-    password: &[u8],
-) -> Result<(), Error> {
-    let Some(better) = stored.better(password) else {
+fn improve(accounts: &Accounts, address: &Address, password: &[u8]) -> Result<(), Error> {
+    let stored = |user: Option<User>| user.and_then(|user| user.settings.password);
+    let before = stored(accounts.user(address)?);
+    let Some(better) = before.as_ref().and_then(|before| before.better(password)) else {
         return Ok(());
     };
     accounts.change(|change| {
         // Somebody may have set another meanwhile.
-        match change
-            .user(address)?
-            .and_then(|user| user.settings.password)
-        {
-            Some(now) if now == *stored => change.set_password(address, Some(&better)),
-            _ => Ok(()),
+        match stored(change.user(address)?) == before {
+            true => change.set_password(address, Some(&better)),
+            false => Ok(()),
         }
     })
 }
@@ -224,7 +249,7 @@ fn improve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::{Domain, Homes, Scheme, UserSettings, computed_hashes};
+    use crate::accounts::{Domain, Homes, Password, Scheme, UserSettings, computed_hashes};
 
     #[test]
     fn whoever_asks_costs_one_hash_of_the_same_kind() {
@@ -307,7 +332,11 @@ mod tests {
         entered.unwrap();
         let log_in = |password: &str| {
             let proof = Proof::Password(password.into());
-            check(&accounts, Some(&anna), &proof).unwrap()
+            let found = check(&accounts, Some(&anna), &proof).unwrap();
+            if matches!(found, Found::Right(..)) {
+                improve(&accounts, &anna, password.as_bytes()).unwrap();
+            }
+            found
         };
         let stored = || {
             accounts

@@ -9,6 +9,7 @@
 //! | `login` | who may be taken for an account |
 //! | `sender` | as whom an account may send |
 //! | `rotation` | what goes when a folder is full |
+//! | [`checkpassword`] | whether a program knows a password |
 //! | [`clamd`] | whether it is harmful |
 //! | [`verdict`] | whether a user's model calls it spam |
 //!
@@ -19,6 +20,7 @@
 
 mod accept;
 mod attempt;
+pub mod checkpassword;
 pub mod clamd;
 mod login;
 mod rotation;
@@ -35,6 +37,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
+use self::checkpassword::Checkpassword;
 use self::clamd::Clamd;
 use self::login::Logins;
 use self::runner::Agenda;
@@ -50,7 +53,8 @@ use crate::queue::schedule::Schedule;
 use crate::queue::{Ids, Queue};
 use crate::remote::WayOut;
 use crate::smtp::{
-    Attempt, Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Reply, ReversePath,
+    Attempt, Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Mechanism, Reply,
+    ReversePath,
 };
 
 /// What can be said of the host's dealings with mail.
@@ -60,6 +64,11 @@ pub struct Settings {
     pub host: String,
     /// Whose virus scanner is asked; without, none.
     pub clamd: Option<Clamd>,
+    /// Who checks passwords in place of the accounts.
+    pub checkpassword: Option<Checkpassword>,
+    /// Whether hashes of other hosts stay as they are, since other programs
+    /// check them too.
+    pub keep_hashes: bool,
     /// What becomes of what it finds.
     pub virus: VirusPolicy,
     /// What happens while it does not answer.
@@ -104,6 +113,8 @@ impl Settings {
         Self {
             host: host.into(),
             clamd: None,
+            checkpassword: None,
+            keep_hashes: false,
             virus: VirusPolicy::default(),
             scanner_down: ScannerDown::default(),
             schedule: Schedule::default(),
@@ -170,18 +181,27 @@ impl Postern {
         })
     }
 
-    /// Whether somebody keeps a password for CRAM-MD5.
+    /// How users may log in, the best first. CRAM-MD5 only where somebody keeps
+    /// the password that it needs: some clients try it before all others.
     ///
     /// # Errors
     /// When the accounts cannot be read.
-    pub fn has_clear_passwords(&self) -> Result<bool, crate::Error> {
-        let users = self.inner.accounts().users(None)?;
-        let passwords = users
-            .iter()
-            .filter_map(|user| user.settings.password.as_ref());
-        Ok(passwords
-            .into_iter()
-            .any(|password| password.clear.is_some()))
+    pub fn mechanisms(&self) -> Result<Vec<Mechanism>, crate::Error> {
+        let told = [Mechanism::Plain, Mechanism::Login];
+        let (mut mechanisms, cram_md5) = match &self.inner.settings.checkpassword {
+            Some(program) => (told.to_vec(), program.cram_md5),
+            None => {
+                let scram = [Mechanism::ScramSha256Plus, Mechanism::ScramSha256];
+                let users = self.inner.accounts().users(None)?;
+                let mut passwords = users
+                    .iter()
+                    .filter_map(|user| user.settings.password.as_ref());
+                let has_clear = passwords.any(|password| password.clear.is_some());
+                ([scram, told].concat(), has_clear)
+            }
+        };
+        mechanisms.extend(cram_md5.then_some(Mechanism::CramMd5));
+        Ok(mechanisms)
     }
 
     /// The queue.

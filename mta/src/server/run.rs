@@ -27,20 +27,12 @@ use crate::config::{Config, Endpoint};
 use crate::gate::Gate;
 use crate::pipeline::Postern;
 use crate::pipeline::verdict::HostModels;
+use crate::publish;
 use crate::queue::disk::Folder;
 use crate::remote::WayOut;
 use crate::remote::outbound::Outbound;
 use crate::smtp::Mechanism;
 use crate::smtp::session::Settings;
-
-/// How users log in, the best first.
-const MECHANISMS: [Mechanism; 5] = [
-    Mechanism::ScramSha256Plus,
-    Mechanism::ScramSha256,
-    Mechanism::Plain,
-    Mechanism::Login,
-    Mechanism::CramMd5,
-];
 
 /// Runs until a signal says to end.
 ///
@@ -89,12 +81,13 @@ pub fn open(config: &Config) -> anyhow::Result<Postern> {
 fn serve_at(
     runtime: &Runtime,
     config: &Config,
-    listeners: Vec<(Listener, Manner)>,
+    listeners: Vec<(Listener, Kind)>,
     certificates: Option<Arc<Certificates>>,
 ) -> anyhow::Result<()> {
     runtime.block_on(async {
         let host = open(config)?;
-        let has_clear = host.has_clear_passwords()?;
+        let mechanisms = host.mechanisms()?;
+        publish_accounts(config);
         let mut signals = Signals::new()?;
         let (stop, stopping) = watch::channel(false);
         let (alive, mut ended) = mpsc::channel(1);
@@ -129,11 +122,8 @@ fn serve_at(
                 config.listening.max_sessions_per_client,
             ),
         });
-        for (listener, mut manner) in listeners {
-            if !has_clear {
-                let settings = Arc::make_mut(&mut manner.settings);
-                settings.mechanisms.retain(|one| *one != Mechanism::CramMd5);
-            }
+        for (listener, kind) in listeners {
+            let manner = kind.manner(config, &mechanisms);
             let (shared, alive) = (Arc::clone(&shared), alive.clone());
             tokio::spawn(listener::accept(listener, manner, shared, alive));
         }
@@ -173,64 +163,64 @@ fn serve_at(
     })
 }
 
-fn listeners(config: &Config) -> anyhow::Result<Vec<(Listener, Manner)>> {
+/// Who comes by a listener.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Other hosts.
+    Smtp,
+    /// Users of ours, with STARTTLS.
+    Submission,
+    /// Users of ours, within TLS.
+    Submissions,
+    /// A mail server of ours, over the network or not.
+    Lmtp { tcp: bool },
+    /// Programs of this machine.
+    Local,
+}
+
+impl Kind {
+    fn manner(self, config: &Config, mechanisms: &[Mechanism]) -> Manner {
+        let has_certificate = config.tls.is_there();
+        let (starttls, mechanisms) = match self {
+            Self::Submission | Self::Submissions => (true, mechanisms.to_vec()),
+            Self::Smtp | Self::Lmtp { tcp: true } => (has_certificate, Vec::new()),
+            Self::Local | Self::Lmtp { tcp: false } => (false, Vec::new()),
+        };
+        Manner {
+            settings: Arc::new(Settings {
+                host: config.pipeline.host.as_str().into(),
+                lmtp: matches!(self, Self::Lmtp { .. }),
+                local: matches!(self, Self::Local),
+                starttls,
+                mechanisms,
+                limits: config.limits.clone(),
+            }),
+            implicit_tls: matches!(self, Self::Submissions),
+        }
+    }
+}
+
+fn listeners(config: &Config) -> anyhow::Result<Vec<(Listener, Kind)>> {
     let listening = &config.listening;
-    let has_certificate = config.tls.is_there();
     config.must_have_certificate().map_err(anyhow::Error::msg)?;
-    let common = Settings {
-        host: config.pipeline.host.as_str().into(),
-        lmtp: false,
-        local: false,
-        starttls: false,
-        mechanisms: Vec::new(),
-        limits: config.limits.clone(),
-    };
-    let manner = |settings| Manner {
-        settings: Arc::new(settings),
-        implicit_tls: false,
-    };
-    let smtp = manner(Settings {
-        starttls: has_certificate,
-        ..common.clone()
-    });
-    let submission = manner(Settings {
-        mechanisms: MECHANISMS.to_vec(),
-        starttls: true,
-        ..common.clone()
-    });
-    let submissions = Manner {
-        implicit_tls: true,
-        ..submission.clone()
-    };
-    let lmtp = |starttls| {
-        manner(Settings {
-            lmtp: true,
-            starttls,
-            ..common.clone()
-        })
-    };
     let mut all = Vec::new();
-    for (addresses, name, manner) in [
-        (&listening.smtp, "SMTP", smtp),
-        (&listening.submission, "submission", submission),
-        (&listening.submissions, "submissions", submissions),
+    for (addresses, name, kind) in [
+        (&listening.smtp, "SMTP", Kind::Smtp),
+        (&listening.submission, "submission", Kind::Submission),
+        (&listening.submissions, "submissions", Kind::Submissions),
     ] {
         for address in addresses {
-            all.push((tcp(*address, name)?, manner.clone()));
+            all.push((tcp(*address, name)?, kind));
         }
     }
     for endpoint in &listening.lmtp {
         all.push(match endpoint {
-            Endpoint::Tcp(address) => (tcp(*address, "LMTP")?, lmtp(has_certificate)),
-            Endpoint::Unix(path) => (unix(path, 0o660, "LMTP")?, lmtp(false)),
+            Endpoint::Tcp(address) => (tcp(*address, "LMTP")?, Kind::Lmtp { tcp: true }),
+            Endpoint::Unix(path) => (unix(path, 0o660, "LMTP")?, Kind::Lmtp { tcp: false }),
         });
     }
     if let Some(path) = &listening.local {
-        let local = manner(Settings {
-            local: true,
-            ..common.clone()
-        });
-        all.push((unix(path, 0o666, "local")?, local));
+        all.push((unix(path, 0o666, "local")?, Kind::Local));
     }
     ensure!(
         !all.is_empty(),
@@ -260,6 +250,23 @@ fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
         return Ok(None);
     }
     Ok(Some(Arc::new(Certificates::read(&config.tls.pairs)?)))
+}
+
+/// What cannot be published stops no mail.
+fn publish_accounts(config: &Config) {
+    let path = config.data.join("accounts.db");
+    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")));
+    match accounts.and_then(|accounts| publish::publish(config, &accounts)) {
+        Err(error) => error!(%error, "the accounts are not published"),
+        Ok(published) => {
+            for path in published.changed {
+                info!(path = %path.display(), "accounts published");
+            }
+            for problem in published.problems {
+                warn!(problem, "not published");
+            }
+        }
+    }
 }
 
 /// Programs of users would run as root, and a fault of ours would be root's.

@@ -18,6 +18,8 @@ use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, Revers
 use tests::programs::peer;
 pub use tests::programs::peer_in_sbin;
 
+pub mod dovecot;
+
 /// The harmless file that every scanner calls a virus, in two parts, so that
 /// no scanner finds it here.
 pub const EICAR: [&str; 2] = [

@@ -6,8 +6,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 
-use super::super::auth::Proof;
+use super::super::address::ReversePath;
+use super::super::auth::{Attempt, Mechanism, Proof};
 use super::*;
+use crate::handover::{Answer, Login, Refusal, Salt};
 
 /// What a session did, however its input was cut.
 #[derive(Debug, Default, PartialEq, Eq)]

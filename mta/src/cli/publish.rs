@@ -1,0 +1,64 @@
+//! `postern publish`: the accounts as files of other programs.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, ensure};
+
+use crate::accounts::{Accounts, Homes};
+use crate::config::Config;
+use crate::publish;
+
+/// Writes them, or prints what would change; the exit code is 1 when something
+/// cannot be published.
+///
+/// # Errors
+/// With the reason.
+pub fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> anyhow::Result<i32> {
+    ensure!(
+        !config.publish.is_empty(),
+        "nothing is published; [publish] in the configuration says what could be"
+    );
+    let accounts = open(config)?;
+    let problems = if dry_run {
+        let routes = &config.remote.routes;
+        let plan = publish::plan(&config.publish, &accounts, routes, &config.data)?;
+        for line in plan.differences()? {
+            writeln!(out, "{line}")?;
+        }
+        plan.problems
+    } else {
+        let published = publish::publish(config, &accounts)?;
+        for path in published.changed {
+            writeln!(out, "{}", path.display())?;
+        }
+        published.problems
+    };
+    tell(&problems);
+    Ok(i32::from(!problems.is_empty()))
+}
+
+/// After a change of the accounts.
+///
+/// # Errors
+/// With the reason; the change stands.
+pub(super) fn after_change(config: &Config) -> anyhow::Result<()> {
+    if config.publish.is_empty() {
+        return Ok(());
+    }
+    let published = open(config)
+        .and_then(|accounts| Ok(publish::publish(config, &accounts)?))
+        .context("it is done, but could not be published (`postern publish` tries again)")?;
+    tell(&published.problems);
+    Ok(())
+}
+
+fn open(config: &Config) -> anyhow::Result<Accounts> {
+    let path = config.data.join("accounts.db");
+    Ok(Accounts::open(&path, Homes::new(config.data.join("mail")))?)
+}
+
+fn tell(problems: &[String]) {
+    for problem in problems {
+        let _ = writeln!(io::stderr(), "postern: {problem}");
+    }
+}

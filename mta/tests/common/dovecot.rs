@@ -1,0 +1,168 @@
+//! A whole Dovecot. That needs root.
+
+#![allow(clippy::print_stderr)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use tests::overlaid::{self, Overlaid};
+
+use super::Host;
+use super::dns::free_port;
+
+/// Serves IMAP and POP3 within TLS.
+pub struct Dovecot {
+    running: Overlaid,
+    imaps: u16,
+    pop3s: u16,
+}
+
+/// Whose mail it is: Debian has this user everywhere. Dovecot serves no root.
+pub const OWNER: &str = "mail";
+
+fn owner() -> (u32, u32) {
+    let owner = nix::unistd::User::from_name(OWNER).unwrap().unwrap();
+    (owner.uid.as_raw(), owner.gid.as_raw())
+}
+
+fn give(path: &Path) {
+    let (uid, gid) = owner();
+    chown(path, Some(uid), Some(gid)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path());
+        }
+    }
+}
+
+impl Host {
+    /// Gives the host's mail, and `folder`, to somebody whom Dovecot serves.
+    /// False, and a note, without root.
+    pub fn give_to_owner(&self, folder: &Path) -> bool {
+        for path in [folder, self.dir.path()] {
+            fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let (uid, gid) = owner();
+        if !overlaid::is_possible() || chown(folder, Some(uid), Some(gid)).is_err() {
+            eprintln!("skipped: only root can lay Dovecot over /usr");
+            return false;
+        }
+        give(folder);
+        give(&self.data());
+        true
+    }
+}
+
+impl Dovecot {
+    /// With the certificate of `host`, and these passdb and userdb.
+    pub fn start(host: &Host, databases: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (imaps, pop3s) = (free_port(), free_port());
+        let config = DOVECOT
+            .replace("FOLDER", &dir.path().display().to_string())
+            .replace("DATA", &host.data().display().to_string())
+            .replace("IMAPS", &imaps.to_string())
+            .replace("POP3S", &pop3s.to_string());
+        let path = dir.path().join("dovecot.conf");
+        fs::write(&path, config + databases).unwrap();
+        fs::create_dir(dir.path().join("run")).unwrap();
+        let script = format!("exec /usr/sbin/dovecot -F -c {}", path.display());
+        Self {
+            running: Overlaid::start(dir, &script, pop3s),
+            imaps,
+            pop3s,
+        }
+    }
+
+    /// Moves the first message, by IMAP.
+    pub fn move_to_junk(&self, name: &str, password: &str) {
+        let output = Command::new("python3")
+            .args(["-c", MOVE, &self.imaps.to_string(), name, password])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// How many messages there are by IMAP and by POP3, or that it refuses.
+    pub fn login(&self, name: &str, password: &str) -> String {
+        let output = Command::new("python3")
+            .args(["-c", CLIENT, &self.imaps.to_string()])
+            .args([&self.pop3s.to_string(), name, password])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?} {}", self.running.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+const MOVE: &str = "\
+import imaplib, ssl, sys
+port, name, password = sys.argv[1:]
+context = ssl._create_unverified_context()
+imap = imaplib.IMAP4_SSL('127.0.0.1', int(port), ssl_context=context)
+imap.authenticate('PLAIN', lambda _: f'\\0{name}\\0{password}'.encode())
+imap.select()
+status, said = imap._simple_command('MOVE', '1', 'Junk')
+assert status == 'OK', said
+imap.logout()
+";
+
+const CLIENT: &str = "\
+import imaplib, poplib, ssl, sys
+imaps, pop3s, name, password = sys.argv[1:]
+context = ssl._create_unverified_context()
+imap = imaplib.IMAP4_SSL('127.0.0.1', int(imaps), ssl_context=context)
+try:
+    imap.authenticate('PLAIN', lambda _: f'\\0{name}\\0{password}'.encode())
+    print('imap', *[imap.select()[0], imap.select()[1][0].decode()])
+except imaplib.IMAP4.error:
+    print('imap refused')
+pop3 = poplib.POP3_SSL('127.0.0.1', int(pop3s), context=context)
+pop3.encoding = 'utf-8'
+try:
+    pop3.user(name)
+    pop3.pass_(password)
+    print('pop3', pop3.stat()[0])
+except poplib.error_proto:
+    print('pop3 refused')
+";
+
+const DOVECOT: &str = "\
+base_dir = FOLDER/run
+state_dir = FOLDER/run
+log_path = FOLDER/log
+protocols = imap pop3
+ssl = required
+ssl_cert = <DATA/tls/cert.pem
+ssl_key = <DATA/tls/key.pem
+default_internal_user = daemon
+default_internal_group = daemon
+default_login_user = nobody
+auth_failure_delay = 0
+first_valid_uid = 1
+service imap-login {
+  chroot =
+  inet_listener imap {
+    port = 0
+  }
+  inet_listener imaps {
+    address = 127.0.0.1
+    port = IMAPS
+  }
+}
+service pop3-login {
+  chroot =
+  inet_listener pop3 {
+    port = 0
+  }
+  inet_listener pop3s {
+    address = 127.0.0.1
+    port = POP3S
+  }
+}
+service anvil {
+  chroot =
+}
+";
