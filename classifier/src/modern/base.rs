@@ -16,9 +16,10 @@ use std::fs;
 use std::path::Path;
 
 use super::encode::VERSION;
-use super::model::{Bucket, Model, N_BUCKETS};
+use super::model::Model;
 use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode};
 use super::stored::damaged;
+use super::weights::{Bucket, N_BUCKETS};
 use crate::{Error, TrainedMessages};
 
 const MAGIC: &[u8] = b"postern base\n";

@@ -10,7 +10,7 @@
 //! bits a byte takes a quarter more, and a general compressor finds nothing.
 
 use super::encode::{number, push_number};
-use super::model::{N_BUCKETS, Slot};
+use super::weights::{N_BUCKETS, Slot};
 
 /// Bits of a gap that are written as they are, where `n` slots are spread
 /// over the table.

@@ -2,10 +2,12 @@
 
 use super::calibration::Calibration;
 use super::encode::{Group, Logged, N_GROUPS, State, push_move};
-use super::model::{Bucket, Learner, Move, Weights};
+use super::model::Learner;
 use super::page::{PAGE_BUCKETS, Sums, encode};
 use super::recent::{GROUP_PAGES, Recent};
+use super::record::Move;
 use super::stored::{LOG_FIRST, Stored};
+use super::weights::{Bucket, Weights};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, TrainedMessages};
 

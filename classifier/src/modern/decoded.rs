@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::base::Base;
 use super::calibration::Calibration;
-use super::model::{Bucket, Model, Weights};
+use super::model::Model;
 use super::stored::Stored;
+use super::weights::{Bucket, Weights};
 use crate::TrainedMessages;
 
 /// A copy of a store's model that judges as [`Stored`] does. To make it costs

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use super::bits::{push_slots, slots};
 use super::calibration::{Calibration, N_BINS};
-use super::model::{Move, Record, Steps};
+use super::record::{Move, Record, Steps};
 use super::stored::damaged;
 use crate::{Error, Label, TrainedMessages};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::features::{Origin, visit};
-use super::model::{Slot, Weights, common, worth};
+use super::weights::{Slot, Weights, common, worth};
 use super::{Features, View};
 
 /// Something that stood in the message and spoke for one class.

@@ -24,8 +24,10 @@ use super::calibration::Calibration;
 use super::canonical::Digest;
 use super::encode::{Entry, MAX_GRADIENT, State, VERSION};
 use super::ledger::cost;
-use super::model::{Model, N_BUCKETS, Record, Slot};
+use super::model::Model;
+use super::record::Record;
 use super::stored::{Stored, damaged, note_model};
+use super::weights::{N_BUCKETS, Slot};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, Label, TrainedMessages};
 

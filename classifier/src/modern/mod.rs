@@ -44,9 +44,11 @@ mod model;
 mod near;
 mod page;
 mod recent;
+mod record;
 mod relations;
 mod stored;
 mod text;
+mod weights;
 
 pub use base::Base;
 pub use calibration::{Calibration, Cutoffs, Params};
@@ -57,10 +59,12 @@ pub use export::{Exported, export};
 pub use features::{Features, View, features};
 pub use header::header_fields;
 pub use ledger::{Act, Keep, Learned, Lesson, is_filed, learn, learned};
-pub use model::{Bucket, Model, N_BUCKETS, Record, Weights, again};
+pub use model::Model;
 pub use near::Near;
 pub use page::{N_PAGES, PAGE_BUCKETS};
+pub use record::{Record, again};
 pub use stored::Stored;
+pub use weights::{Bucket, N_BUCKETS, Weights};
 
 /// The filter's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +137,7 @@ impl<'a, W: Weights> Judge<'a, W> {
 
     /// The verdict, as [`score`] gives it.
     pub fn score(&self, features: &Features) -> Verdict {
-        let views = model::believed(model::log_odds(features, self.weights), self.weights);
+        let views = weights::believed(weights::log_odds(features, self.weights), self.weights);
         let middle = match views {
             [0.0, 0.0, 0.0] => 0.0,
             _ => self.middle,

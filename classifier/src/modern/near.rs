@@ -5,7 +5,7 @@
 
 use super::Features;
 use super::calibration::Calibration;
-use super::model::{Bucket, Slot, Weights};
+use super::weights::{Bucket, Slot, Weights};
 use crate::TrainedMessages;
 
 /// What `weights` hold of a message's features.

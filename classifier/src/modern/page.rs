@@ -23,7 +23,8 @@
 //! page, of which there are too many.
 
 use super::encode::{number, push_number};
-use super::model::{Bucket, N_BUCKETS, square};
+use super::record::square;
+use super::weights::{Bucket, N_BUCKETS};
 
 /// Buckets of a page. Whole, it fills an LMDB page of its own to 98 %; with
 /// half as many, splits would leave a quarter of a full file empty.

@@ -5,9 +5,11 @@ use std::ops::Deref;
 use std::path::Path;
 
 use super::encode::{LogState, N_GROUPS, parse_moves};
-use super::model::{Bucket, Delta, Move, aged_gradient, aged_squares, saturate};
+use super::model::{aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS};
+use super::record::{Delta, Move};
 use super::stored::{LOG_FIRST, damaged};
+use super::weights::Bucket;
 use crate::Error;
 
 /// Pages of a group.

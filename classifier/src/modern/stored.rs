@@ -17,9 +17,10 @@ use super::base::Base;
 use super::calibration::Calibration;
 use super::decoded::{trained_with_base, with_base};
 use super::encode::{Group, LogState, N_GROUPS, State};
-use super::model::{Bucket, Model, Weights, aged_gradient, aged_squares, saturate};
+use super::model::{Model, aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode};
 use super::recent::{GROUP_PAGES, Recent, group_of};
+use super::weights::{Bucket, Weights};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, TrainedMessages};
 
