@@ -13,7 +13,8 @@ use super::canonical::Canonical;
 use super::charset;
 use super::distinct::sort_distinct;
 use super::relations;
-use super::text::{self, Text};
+use super::text::Text;
+use super::words::{fold, words};
 
 /// What a feature was made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +140,9 @@ pub(super) fn visit(raw: &[u8], sink: &mut impl Sink) {
         let bytes = canonical.as_bytes();
         match message.subject() {
             Some(decoded) if decoded.contains('\u{fffd}') => {
-                text::fold(&raw_subject(&canonical), &mut subject);
+                fold(&raw_subject(&canonical), &mut subject);
             }
-            decoded => text::fold(decoded.unwrap_or_default(), &mut subject),
+            decoded => fold(decoded.unwrap_or_default(), &mut subject),
         }
         for part in &message.parts {
             match &part.body {
@@ -153,7 +154,7 @@ pub(super) fn visit(raw: &[u8], sink: &mut impl Sink) {
         }
         let mut from = String::new();
         let name = message.header(HeaderName::From).and_then(|h| h.as_text());
-        text::fold(name.unwrap_or_default(), &mut from);
+        fold(name.unwrap_or_default(), &mut from);
         words_at("from", &from, sink);
     }
     header_words(&canonical, sink);
@@ -161,7 +162,7 @@ pub(super) fn visit(raw: &[u8], sink: &mut impl Sink) {
     let mut read = subject;
     read.push('\n');
     let body_at = read.len();
-    text::fold(&text.visible, &mut read);
+    fold(&text.visible, &mut read);
     let (subject, body) = read.split_at(body_at);
     let mut pairs = Pairs::default();
     let mut add = |word, sink: &mut _| pairs.add(word, sink);
@@ -171,7 +172,7 @@ pub(super) fn visit(raw: &[u8], sink: &mut impl Sink) {
     words_and("text", body, sink, &mut add);
 
     let mut hidden = String::new();
-    text::fold(&text.hidden, &mut hidden);
+    fold(&text.hidden, &mut hidden);
     words_at("hidden", &hidden, sink);
     let links: Vec<&str> = text
         .urls
@@ -273,7 +274,7 @@ fn words_and<'a, S: Sink>(
 ) {
     let seed = hash(0, place.as_bytes());
     let mut n = 0;
-    text::words(folded, |word, latin| {
+    words(folded, |word, latin| {
         also(word, sink);
         n += 1;
         if n > MAX_WORDS {
@@ -434,7 +435,7 @@ fn mime(part: &mail_parser::MessagePart<'_>, sink: &mut impl Sink) {
     }
     if let Some(name) = part.attachment_name() {
         let mut folded = String::new();
-        text::fold(name, &mut folded);
+        fold(name, &mut folded);
         if let Some((_, extension)) = folded.rsplit_once('.') {
             say(&format!(".{extension}"));
         }

@@ -49,6 +49,7 @@ mod relations;
 mod stored;
 mod text;
 mod weights;
+mod words;
 
 pub use base::Base;
 pub use calibration::{Calibration, Cutoffs, Params};

@@ -142,7 +142,7 @@ pub struct Record {
 
 impl Record {
     /// The step that `label` asks for, against what `weights` say now.
-    /// Nothing is written yet: [`Model::add`] does that.
+    /// Nothing is written yet: [`Model::add`](super::Model::add) does that.
     pub fn new(features: &Features, label: Label, weights: &impl Weights) -> Self {
         Self::of_slots(slots(features), label, weights)
     }

@@ -1,0 +1,288 @@
+use super::*;
+use crate::modern::{Stored, export};
+use crate::store::MemoryModel;
+
+fn mail(n: u32, words: &str) -> Vec<u8> {
+    format!("From: a{n}@example.org\nSubject: {words} {n}\n\n{words} number {n}\n").into_bytes()
+}
+
+fn teach(store: &mut MemoryModel, raw: &[u8], act: Act, now: u64, keep: &Keep) {
+    let lesson = Lesson::new(raw, act);
+    learn(store, &[lesson], now, keep, Durability::Relaxed).unwrap();
+}
+
+fn log_odds(store: &MemoryModel, raw: &[u8]) -> f64 {
+    let stored = Stored::open(store).unwrap();
+    score(&features(raw), &stored, &Params::default()).log_odds
+}
+
+/// All that is known, wherever it lies.
+fn text(store: &MemoryModel) -> String {
+    let mut text = Vec::new();
+    export(store, &mut text, "text".as_ref()).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn learning_twice_changes_nothing_and_relearning_takes_back() {
+    let keep = Keep::default();
+    let mut store = MemoryModel::default();
+    let mut right = MemoryModel::default();
+    for store in [&mut store, &mut right] {
+        teach(store, &mail(1, "lunch"), Act::Learn(Label::Ham), 1, &keep);
+    }
+    let raw = mail(2, "watches");
+    teach(&mut store, &raw, Act::Learn(Label::Ham), 2, &keep);
+    for act in [
+        Act::Learn(Label::Spam),
+        Act::Learn(Label::Spam),
+        Act::Correct(Label::Spam),
+    ] {
+        teach(&mut store, &raw, act, 3, &keep);
+    }
+    teach(&mut right, &raw, Act::Learn(Label::Spam), 3, &keep);
+    assert!(text(&store) == text(&right));
+    teach(&mut store, &raw, Act::Forget, 4, &keep);
+    teach(&mut store, &mail(1, "lunch"), Act::Forget, 4, &keep);
+    assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+    assert_eq!(log_odds(&store, &raw), 0.0);
+}
+
+#[test]
+fn one_folder_after_the_other_teaches_as_much_as_mixed_mail() {
+    let lesson = |n: u32, label| {
+        let words = match label {
+            Label::Spam => "cheap watches and pills",
+            Label::Ham => "lunch and a meeting",
+        };
+        Lesson::new(&mail(n, words), Act::Learn(label))
+    };
+    for (first, second) in [(Label::Spam, Label::Ham), (Label::Ham, Label::Spam)] {
+        let mut store = MemoryModel::default();
+        for label in [first, second] {
+            for n in 0..40 {
+                let lessons = [lesson(n, label)];
+                let keep = Keep::default();
+                learn(&mut store, &lessons, 100_000, &keep, Durability::Relaxed).unwrap();
+            }
+        }
+        let (spam, ham) = (mail(50, "cheap pills"), mail(51, "a meeting"));
+        assert!(log_odds(&store, &spam) > 1.0, "{first:?} first");
+        assert!(log_odds(&store, &ham) < -1.0, "{first:?} first");
+    }
+}
+
+#[test]
+fn a_note_teaches_nothing_and_gives_way_to_what_people_say() {
+    let keep = Keep::default();
+    let raw = mail(1, "watches");
+    let digest = Canonical::new(&raw).digest();
+    let mut store = MemoryModel::default();
+    teach(&mut store, &raw, Act::NoteFiled, 1, &keep);
+    assert!(is_filed(&store, &digest).unwrap());
+    assert_eq!(learned(&store, &digest).unwrap(), None);
+    assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+
+    let mut right = MemoryModel::default();
+    for store in [&mut store, &mut right] {
+        teach(store, &raw, Act::Correct(Label::Ham), 2, &keep);
+    }
+    assert!(text(&store) == text(&right));
+    teach(&mut store, &raw, Act::NoteFiled, 3, &keep);
+    assert!(!is_filed(&store, &digest).unwrap());
+    assert!(text(&store) == text(&right));
+
+    // Gone by age, and not counted among what can no longer be undone.
+    teach(&mut store, &mail(2, "x"), Act::NoteFiled, 4, &keep);
+    let later = 5 + keep.seconds;
+    teach(
+        &mut store,
+        &mail(3, "y"),
+        Act::Learn(Label::Ham),
+        later,
+        &keep,
+    );
+    assert_eq!(Stored::open(&store).unwrap().state().n_expired, 1);
+}
+
+#[test]
+fn delivery_does_not_make_another_message() {
+    let keep = Keep::default();
+    let mut store = MemoryModel::default();
+    let raw = mail(1, "lunch");
+    teach(&mut store, &raw, Act::Learn(Label::Ham), 1, &keep);
+    let before = text(&store);
+    let arrived = [b"Received: from x\nX-Spam-Status: No\n", &raw[..]].concat();
+    teach(&mut store, &arrived, Act::Learn(Label::Ham), 2, &keep);
+    assert!(text(&store) == before);
+    teach(&mut store, &arrived, Act::Forget, 3, &keep);
+    assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+}
+
+#[test]
+fn what_has_expired_is_outweighed() {
+    let keep = Keep {
+        seconds: 10,
+        bytes: 1 << 20,
+    };
+    let mut store = MemoryModel::default();
+    for n in 0..20 {
+        let ham = mail(n, "watches for lunch");
+        teach(&mut store, &ham, Act::Learn(Label::Ham), 1, &keep);
+        teach(
+            &mut store,
+            &mail(n, "cheap pills"),
+            Act::Learn(Label::Spam),
+            1,
+            &keep,
+        );
+    }
+    let wrong = mail(3, "watches for lunch");
+    assert!(log_odds(&store, &wrong) < -1.0);
+    teach(
+        &mut store,
+        &mail(99, "other"),
+        Act::Learn(Label::Ham),
+        100,
+        &keep,
+    );
+    assert_eq!(Stored::open(&store).unwrap().state().n_expired, 40);
+    teach(&mut store, &wrong, Act::Correct(Label::Spam), 101, &keep);
+    let after = log_odds(&store, &wrong);
+    assert!(after > 1.0, "{after}");
+}
+
+#[test]
+fn a_full_ledger_lets_the_oldest_go() {
+    let keep = Keep {
+        seconds: 1_000,
+        bytes: 5_000,
+    };
+    let mut store = MemoryModel::default();
+    for n in 0..30 {
+        let label = [Label::Ham, Label::Spam][n as usize % 2];
+        teach(
+            &mut store,
+            &mail(n, label.name()),
+            Act::Learn(label),
+            n.into(),
+            &keep,
+        );
+        let mut times = Vec::new();
+        let mut bytes = 0;
+        store
+            .entries_by_age(&mut |time, _, len| {
+                times.push(time);
+                bytes += cost(len.into());
+                true
+            })
+            .unwrap();
+        let state = Stored::open(&store).unwrap().state().clone();
+        assert_eq!(state.entry_bytes, bytes);
+        assert!(bytes <= keep.bytes, "{bytes}");
+        assert_eq!(times.last(), Some(&u64::from(n)));
+    }
+    assert!(Stored::open(&store).unwrap().state().n_expired > 10);
+}
+
+#[test]
+fn what_was_learned_and_who_said_so() {
+    let keep = Keep::default();
+    let mut store = MemoryModel::default();
+    let asked = |store: &MemoryModel, raw: &[u8]| {
+        let digest = Canonical::new(raw).digest();
+        let learned = learned(store, &digest).unwrap();
+        learned.map(|learned| (learned.label, learned.own_verdict))
+    };
+    for n in 0..20 {
+        for (words, label) in [("lunch", Label::Ham), ("pills", Label::Spam)] {
+            teach(&mut store, &mail(n, words), Act::Learn(label), 1, &keep);
+        }
+    }
+    let raw = mail(50, "pills");
+    assert_eq!(asked(&store, &raw), None);
+    teach(&mut store, &raw, Act::OwnVerdict, 2, &keep);
+    assert_eq!(asked(&store, &raw), Some((Label::Spam, true)));
+    teach(&mut store, &raw, Act::Correct(Label::Ham), 3, &keep);
+    assert_eq!(asked(&store, &raw), Some((Label::Ham, false)));
+}
+
+#[test]
+fn own_verdict_teaches_only_when_sure_and_is_taken_back() {
+    let keep = Keep::default();
+    let mut store = MemoryModel::default();
+    let raw = mail(1, "lunch");
+    teach(&mut store, &raw, Act::OwnVerdict, 1, &keep);
+    assert!(store.state().unwrap().is_none());
+    for n in 0..20 {
+        teach(
+            &mut store,
+            &mail(n, "lunch"),
+            Act::Learn(Label::Ham),
+            1,
+            &keep,
+        );
+        teach(
+            &mut store,
+            &mail(n, "pills"),
+            Act::Learn(Label::Spam),
+            1,
+            &keep,
+        );
+    }
+    let before = text(&store);
+    let new = mail(50, "lunch");
+    teach(&mut store, &new, Act::OwnVerdict, 2, &keep);
+    let after = text(&store);
+    assert!(after != before);
+    teach(&mut store, &new, Act::Forget, 2, &keep);
+    assert!(text(&store) == before);
+}
+
+/// Sums age where all that a message would change is full; what is forgotten
+/// leaves nothing all the same, in whichever order, under whichever label.
+#[test]
+fn a_model_that_forgot_all_is_as_new_though_its_sums_aged() {
+    const MESSAGES: u32 = 2_800;
+    let keep = Keep::default();
+    let mut store = MemoryModel::default();
+    let label = |n: u32| [Label::Ham, Label::Spam][(n * n / 3 % 2) as usize];
+    // The same to a reader, since only the width of blanks differs.
+    let raw = |n: u32| {
+        let blanks = (0..12).map(|bit| [" word", "  word"][(n >> bit & 1) as usize]);
+        format!(
+            "Subject: the same\n\nin all{}\n",
+            blanks.collect::<String>()
+        )
+        .into_bytes()
+    };
+    let mut teach_all = |act: &dyn Fn(u32) -> Act, factor: u32| {
+        let lessons = (0..MESSAGES).map(|n| n * factor % MESSAGES);
+        let lessons: Vec<_> = lessons.map(|n| Lesson::new(&raw(n), act(n))).collect();
+        for (now, lessons) in (1..).zip(lessons.chunks(7)) {
+            learn(&mut store, lessons, now, &keep, Durability::Relaxed).unwrap();
+        }
+        Stored::open(&store).unwrap().state().clone()
+    };
+    let state = teach_all(&|n| Act::Learn(label(n)), 1);
+    assert!(state.age > 0, "no sum was full");
+    teach_all(
+        &|n| {
+            if n % 3 == 0 {
+                Act::Correct(label(n).other())
+            } else {
+                Act::OwnVerdict
+            }
+        },
+        11,
+    );
+    let state = teach_all(&|_| Act::Forget, 13);
+    assert_eq!((state.entry_bytes, state.n_expired), (0, 0));
+    assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+    let probe = [features(&raw(3)), features(&raw(MESSAGES + 1))];
+    let judged = store.judge(&probe, &Params::default()).unwrap();
+    let new = MemoryModel::default()
+        .judge(&probe, &Params::default())
+        .unwrap();
+    assert_eq!(judged, new);
+}
