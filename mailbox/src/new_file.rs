@@ -15,6 +15,7 @@ pub(crate) struct NewFile {
     folder: OwnedFd,
     name: OsString,
     file: File,
+    has_its_name: bool,
 }
 
 impl NewFile {
@@ -25,6 +26,7 @@ impl NewFile {
             folder,
             name: name.to_owned(),
             file,
+            has_its_name: false,
         };
         owner.take(&new.file)?;
         Ok(new)
@@ -32,15 +34,19 @@ impl NewFile {
 
     /// Syncs the file and renames it, replacing nothing. Whoever wants the new
     /// name to survive a power cut syncs `to`.
-    pub(crate) fn publish(self, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn publish(mut self, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         sys::sync(&self.file)?;
-        sys::rename_new(self.folder.as_fd(), &self.name, to, name)
+        sys::rename_new(self.folder.as_fd(), &self.name, to, name)?;
+        self.has_its_name = true;
+        Ok(())
     }
 
     /// As [`NewFile::publish`], over whatever is there.
-    pub(crate) fn replace(self, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn replace(mut self, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         sys::sync(&self.file)?;
-        sys::rename_over(self.folder.as_fd(), &self.name, to, name)
+        sys::rename_over(self.folder.as_fd(), &self.name, to, name)?;
+        self.has_its_name = true;
+        Ok(())
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -60,9 +66,10 @@ impl Write for NewFile {
 }
 
 impl Drop for NewFile {
-    /// After a rename the name is free, and there is nothing to remove.
     /// What cannot be removed lies in `tmp`, which mail readers clean.
     fn drop(&mut self) {
-        let _ = sys::unlink(self.folder.as_fd(), &self.name);
+        if !self.has_its_name {
+            let _ = sys::unlink(self.folder.as_fd(), &self.name);
+        }
     }
 }
