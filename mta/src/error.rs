@@ -42,6 +42,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the operating system said, if it was the one to refuse.
+    pub fn system(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } | Self::Mailbox(mailbox::Error::Io { source, .. }) => {
+                Some(source)
+            }
+            _ => None,
+        }
+    }
+
     /// For `map_err` on a system call.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

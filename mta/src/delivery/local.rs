@@ -328,7 +328,8 @@ fn to_mbox(job: &Job<'_>, home: &Path, path: &Path) -> Result<String, Reply> {
         Ok(()) => Ok(format!("mbox {}", path.display())),
         Err(error) => {
             error!(user = %job.user.address, mbox = %path.display(), %error, "cannot append");
-            Err(Reply::new(451, (4, 2, 0), "the mbox cannot be written"))
+            let unusable = || Reply::new(451, (4, 2, 0), "the mbox cannot be written");
+            Err(Reply::for_full_disk(&error).unwrap_or_else(unusable))
         }
     }
 }
@@ -431,7 +432,10 @@ fn verp(owner: &LocalPart, domain: &crate::smtp::Domain, recipient: &Mailbox) ->
 /// What failed is for the log, not for the sender.
 fn failed(error: &Error) -> Reply {
     error!(%error, "delivery failed");
-    trouble()
+    error
+        .system()
+        .and_then(Reply::for_full_disk)
+        .unwrap_or_else(trouble)
 }
 
 fn trouble() -> Reply {

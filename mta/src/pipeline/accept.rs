@@ -478,14 +478,8 @@ fn kept(id: &str) -> Answer {
     Answer::All(positive(id))
 }
 
-/// RFC 5321 §4.2.3: 452 for a full disk.
 fn disk_reply(error: &std::io::Error) -> Reply {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Reply::new(452, (4, 3, 1), "the disk is full, try again later")
-        }
-        _ => trouble(),
-    }
+    Reply::for_full_disk(error).unwrap_or_else(trouble)
 }
 
 fn all_paths(envelope: &Envelope) -> Vec<String> {

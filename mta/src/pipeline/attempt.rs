@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::future::{Future, poll_fn};
-use std::io::{self, Read};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
 use classifier::modern::Features;
+use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use super::accept::file_by;
@@ -22,16 +23,21 @@ use crate::queue::dsn::{self, About, Reporter};
 use crate::queue::schedule::Channel;
 use crate::queue::{Entry, Event, Locked, Recipient, Record, State};
 use crate::remote::Parcel;
+use crate::remote::letter::Letter;
 use crate::smtp::{Domain, Mailbox, Reply, ReversePath};
 
 /// A message that is being worked on.
 struct Work {
     taken: Locked<File>,
-    bytes: Vec<u8>,
     now: SystemTime,
+    /// Recipients here.
+    local: Vec<usize>,
     /// Recipients elsewhere, by domain.
     remote: Vec<(Domain, Vec<usize>)>,
 }
+
+/// A message goes to so many domains at once.
+const MAX_PARCELS: usize = 50;
 
 /// Marks what tells the postmaster of a report that could not be delivered;
 /// should that fail too, it ends there.
@@ -55,6 +61,11 @@ pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Next> {
     let Some(mut work) = begun else {
         return Ok(Next { due: None, room });
     };
+    if !work.local.is_empty() {
+        let _memory = inner.memory.for_message(work.taken.size()).await;
+        let host = Arc::clone(inner);
+        work = blocking(move || host.deliver_local(work)).await?;
+    }
     let mut parcels = std::mem::take(&mut work.remote);
     if let Some(way_out) = &inner.way_out {
         parcels.retain(|(domain, _)| match way_out.room(domain) {
@@ -65,17 +76,42 @@ pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Next> {
             }
         });
     }
-    // Side by side, so that no destination waits for another.
+    let results = match parcels.is_empty() {
+        true => Vec::new(),
+        false => {
+            let (taken, letter) = blocking(move || {
+                let letter = work.taken.letter();
+                letter.map(|letter| (work, letter))
+            })
+            .await?;
+            work = taken;
+            send(inner, &work.taken.entry, &letter, &parcels).await
+        }
+    };
+    let host = Arc::clone(inner);
+    let due = blocking(move || host.end(work, results)).await?;
+    Ok(Next { due, room })
+}
+
+/// What became of each recipient of the parcels.
+async fn send(
+    inner: &Inner,
+    entry: &Entry,
+    letter: &Letter,
+    parcels: &[(Domain, Vec<usize>)],
+) -> Vec<(usize, Result<String, Reply>)> {
+    let turns = Semaphore::new(MAX_PARCELS);
+    // Side by side, so that few destinations wait for another.
     let sent = parcels.iter().map(|(domain, numbers)| {
-        let entry = &work.taken.entry;
         let recipients: Vec<&Recipient> = numbers.iter().map(|n| &entry.recipients[*n]).collect();
-        let bytes = &work.bytes;
+        let turns = &turns;
         async move {
+            let _turn = turns.acquire().await;
             let parcel = Parcel {
                 domain,
                 entry,
                 recipients: &recipients,
-                message: bytes,
+                message: letter,
             };
             let replies = match &inner.way_out {
                 Some(way_out) => way_out.deliver(parcel).await,
@@ -85,11 +121,8 @@ pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Next> {
         }
     });
     let sent = join_all(sent).await.into_iter();
-    let results = sent.flat_map(|(numbers, replies)| numbers.iter().copied().zip(replies));
-    let results = results.collect();
-    let host = Arc::clone(inner);
-    let due = blocking(move || host.end(work, results)).await?;
-    Ok(Next { due, room })
+    sent.flat_map(|(numbers, replies)| numbers.iter().copied().zip(replies))
+        .collect()
 }
 
 /// All results, in order, of futures that run side by side.
@@ -126,8 +159,8 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Inner {
-    /// Takes the message and delivers to our own users; `None` when it is not
-    /// due, held, gone, or somebody else works on it.
+    /// Takes the message and looks where it goes; `None` when it is not due,
+    /// held, gone, or somebody else works on it.
     fn begin(&self, id: &str, now: SystemTime) -> io::Result<Option<Work>> {
         let Some(taken) = self.queue.take(id)? else {
             return Ok(None);
@@ -135,40 +168,41 @@ impl Inner {
         if taken.entry.next_attempt().is_none() && !taken.entry.is_finished() {
             return Ok(None);
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(taken.size()).unwrap_or(0));
-        taken.message().read_to_end(&mut bytes)?;
         let mut work = Work {
             taken,
-            bytes,
             now,
+            local: Vec::new(),
             remote: Vec::new(),
         };
-        self.deliver_local(&mut work)?;
+        for n in due(&work.taken.entry, seconds(now)) {
+            let address = work.taken.entry.recipients[n].address.clone();
+            match self.is_remote(&address) {
+                Err(refusal) => self.conclude(&mut work, n, Channel::Local, Err(refusal.reply))?,
+                Ok(true) => add_remote(&mut work.remote, &address, n),
+                Ok(false) => work.local.push(n),
+            }
+        }
         Ok(Some(work))
     }
 
-    fn deliver_local(&self, work: &mut Work) -> io::Result<()> {
-        let content = Content::new(&work.bytes);
+    /// Delivers to our own users.
+    fn deliver_local(&self, mut work: Work) -> io::Result<Work> {
+        let bytes = work.taken.start(u64::MAX)?;
+        let content = Content::new(&bytes);
         let mut once = None;
-        let due = due(&work.taken.entry, seconds(work.now));
-        for n in due {
+        for n in std::mem::take(&mut work.local) {
             let address = work.taken.entry.recipients[n].address.clone();
-            match self.is_remote(&address) {
-                Err(refusal) => self.conclude(work, n, Channel::Local, Err(refusal.reply))?,
-                Ok(true) => add_remote(&mut work.remote, &address, n),
-                Ok(false) => {
-                    let result = self.deliver_to(work, &address, &content, &mut once);
-                    self.conclude(work, n, Channel::Local, result)?;
-                }
-            }
+            let result = self.deliver_to(&work, &address, &bytes, &content, &mut once);
+            self.conclude(&mut work, n, Channel::Local, result)?;
         }
-        Ok(())
+        Ok(work)
     }
 
     fn deliver_to(
         &self,
         work: &Work,
         address: &Mailbox,
+        bytes: &[u8],
         content: &Content,
         once: &mut Option<Features>,
     ) -> Result<String, Reply> {
@@ -204,13 +238,19 @@ impl Inner {
                 "forwarded to {}",
                 to.collect::<Vec<_>>().join(", ")
             ));
-            self.forward(work, address, forward)?;
+            self.forward(work, address, bytes, forward)?;
         }
         Ok(places.join(", "))
     }
 
     /// Queues what goes on to others, with the mark by which a loop is seen.
-    fn forward(&self, work: &Work, address: &Mailbox, forward: Forward) -> Result<(), Reply> {
+    fn forward(
+        &self,
+        work: &Work,
+        address: &Mailbox,
+        bytes: &[u8],
+        forward: Forward,
+    ) -> Result<(), Reply> {
         let arrived = seconds(work.now);
         let recipient = |address| Recipient {
             address,
@@ -230,7 +270,7 @@ impl Inner {
             ..work.taken.entry.clone()
         };
         let mark = delivered_to(address);
-        self.beget(work, "forward", &entry, &[mark.as_bytes(), &work.bytes])
+        self.beget(work, "forward", &entry, &[mark.as_bytes(), bytes])
             .map_err(|error| {
                 error!(queue_id = work.taken.id, %error, "cannot queue a forward");
                 trouble()
@@ -400,7 +440,8 @@ impl Inner {
             id: &work.taken.id,
             now: work.now,
         };
-        let text = dsn::report(about, entry, &recipients, &work.bytes, by);
+        let original = work.taken.start(dsn::MAX_READ)?;
+        let text = dsn::report(about, entry, &recipients, &original, by);
         let arrived = seconds(work.now);
         let report = Entry {
             arrived,

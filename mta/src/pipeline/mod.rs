@@ -8,6 +8,7 @@
 //! | `runner` | when it is done |
 //! | `login` | who may be taken for an account |
 //! | `sender` | as whom an account may send |
+//! | `memory` | how many messages are in memory at once |
 //! | `rotation` | what goes when a folder is full |
 //! | [`checkpassword`] | whether a program knows a password |
 //! | [`clamd`] | whether it is harmful |
@@ -23,6 +24,7 @@ mod attempt;
 pub mod checkpassword;
 pub mod clamd;
 mod login;
+mod memory;
 mod rotation;
 mod runner;
 mod sender;
@@ -40,6 +42,7 @@ use tracing::warn;
 use self::checkpassword::Checkpassword;
 use self::clamd::Clamd;
 use self::login::Logins;
+use self::memory::Memory;
 use self::runner::Agenda;
 use self::verdict::Models;
 use crate::accounts::{Accounts, Directory, Resolved, resolve};
@@ -143,6 +146,7 @@ struct Inner {
     way_out: Option<Box<dyn WayOut>>,
     journal: Journal,
     agenda: Agenda,
+    memory: Memory,
     logins: Logins,
 }
 
@@ -172,6 +176,7 @@ impl Postern {
             way_out,
             journal,
             agenda: Agenda::default(),
+            memory: Memory::new(),
             logins: Logins::default(),
             settings,
         };
@@ -236,7 +241,14 @@ impl Host for Postern {
         let inner = Arc::clone(&self.inner);
         let (client, forward_path) = (client.clone(), forward_path.clone());
         let from = reverse_path.to_string();
-        asked(move || inner.check(&client, &from, &forward_path)).await
+        asked(move || {
+            let checked = inner.check(&client, &from, &forward_path);
+            if let Err(refusal) = &checked {
+                inner.refused_recipient(&client, &from, &forward_path, refusal);
+            }
+            checked
+        })
+        .await
     }
 
     fn turned_away(&self, whom: TurnedAway) {
@@ -259,6 +271,7 @@ impl Host for Postern {
     /// the queue do.
     async fn commit(&self, envelope: Envelope, message: Message) -> Answer {
         let inner = Arc::clone(&self.inner);
+        let _memory = self.inner.memory.for_message(message.len()).await;
         let taken = tokio::task::spawn_blocking(move || inner.take_over(&envelope, &message));
         taken.await.unwrap_or_else(|error| {
             warn!(%error, "a message could not be taken over");
@@ -357,6 +370,26 @@ impl Inner {
             }
             Err(error) => Err(refusal(trouble(), error.to_string())),
         }
+    }
+
+    /// Notes what became of a recipient, so that `postern why` can tell. There
+    /// may never be a message, so it has an ID of its own.
+    fn refused_recipient(
+        &self,
+        client: &Client,
+        from: &str,
+        forward_path: &ForwardPath,
+        refusal: &Refusal,
+    ) {
+        let now = SystemTime::now();
+        let id = self.ids.next(now);
+        let peer = client.peer.map_or("local".into(), |peer| peer.to_string());
+        let event = Event::Refused {
+            to: vec![forward_path.to_string()],
+            reply: refusal.reply.to_string(),
+            reason: format!("{}; it was to come from <{from}> by {peer}", refusal.reason),
+        };
+        self.note(&id, now, event);
     }
 
     /// Notes an event; that it could not be noted is only logged.

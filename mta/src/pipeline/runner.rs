@@ -18,9 +18,9 @@ use tracing::{error, warn};
 use super::attempt::{Next, attempt};
 use super::{Inner, Postern, seconds};
 
-/// So many messages are worked on at once, each of them in memory. One
-/// destination takes no more than 40 of them.
-const MAX_ATTEMPTS: usize = 100;
+/// So many messages are worked on at once. One destination takes no more than
+/// 40 of them.
+const MAX_ATTEMPTS: usize = 200;
 /// How often it is looked whether another program changed the queue.
 const LOOK: Duration = Duration::from_secs(1);
 /// After trouble of our own with a message.

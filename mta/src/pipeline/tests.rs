@@ -93,7 +93,7 @@ impl WayOut for Elsewhere {
             self.0
                 .lock()
                 .unwrap()
-                .push((envelope, parcel.message.to_vec()));
+                .push((envelope, parcel.message.in_memory().unwrap().to_vec()));
             said
         };
         let results = parcel.recipients.iter().map(answer).collect();

@@ -126,6 +126,10 @@ pub fn report(
 /// The largest message that is given back whole: a report should arrive.
 const MAX_RETURNED: usize = 1 << 20;
 
+/// So much of the original is enough to write a report: header sections are
+/// shorter.
+pub const MAX_READ: u64 = MAX_RETURNED as u64 + 1;
+
 fn head(about: About, entry: &Entry, boundary: &str, by: Reporter<'_>) -> String {
     let Reporter { host, id, now } = by;
     let subject = match about {

@@ -28,13 +28,14 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use self::disk::{Disk, DiskFile, Part};
 pub use self::format::{Entry, Event, Recipient, Record, State};
 use self::group::Group;
+use crate::remote::letter::Letter;
 
 /// The names of messages of one process: the microsecond, and never twice.
 #[derive(Debug, Default)]
@@ -185,6 +186,16 @@ impl<D: Disk> Queue<D> {
     }
 }
 
+impl Locked<std::fs::File> {
+    /// The message, to be sent.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn letter(&self) -> io::Result<Letter> {
+        Letter::read(&self.file, self.start, self.size)
+    }
+}
+
 impl<F: DiskFile> Locked<F> {
     fn read(id: &str, file: F) -> io::Result<Self> {
         let damaged = || io::Error::new(ErrorKind::InvalidData, format!("{id} is no queue file"));
@@ -237,6 +248,17 @@ impl<F: DiskFile> Locked<F> {
         self.sound += lines.len() as u64;
         records.iter().for_each(|record| self.entry.apply(record));
         Ok(())
+    }
+
+    /// The first `n` bytes of the message, or all.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn start(&self, n: u64) -> io::Result<Vec<u8>> {
+        let n = n.min(self.size);
+        let mut bytes = Vec::with_capacity(usize::try_from(n).unwrap_or(0));
+        self.message().take(n).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// The message.

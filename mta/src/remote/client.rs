@@ -11,8 +11,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tracing::error;
 
-use super::dialogue::{Capabilities, Replies, data};
+use super::dialogue::{Capabilities, Replies, Wire};
+use super::letter::Letter;
 use super::{Credentials, Parcel, REPORTS, Results};
 use crate::smtp::Reply;
 
@@ -184,18 +186,17 @@ impl Connection {
     /// what is known of each recipient.
     pub(super) async fn send(&mut self, parcel: &Parcel<'_>) -> Result<Results, Results> {
         let n = parcel.recipients.len();
-        let wire = data(parcel.message);
-        let octets = wire.len() as u64;
+        let octets = parcel.message.octets();
         if let Some(reply) = self.capabilities.refuses(parcel, octets) {
             return Ok(vec![Err(reply); n]);
         }
-        self.transact(parcel, &wire)
+        self.transact(parcel)
             .await
             .map_err(|broken| vec![Err(broken.reply()); n])
     }
 
-    async fn transact(&mut self, parcel: &Parcel<'_>, wire: &[u8]) -> Result<Results, Broken> {
-        let octets = wire.len() as u64;
+    async fn transact(&mut self, parcel: &Parcel<'_>) -> Result<Results, Broken> {
+        let octets = parcel.message.octets();
         let mail = self.capabilities.mail(parcel, octets);
         let rcpts = parcel.recipients.iter();
         let rcpts: Vec<String> = rcpts.map(|one| self.capabilities.rcpt(one)).collect();
@@ -237,7 +238,7 @@ impl Connection {
         let go_on = self.reply().await?;
         let end = match (go_on.code.is_intermediate(), some) {
             (true, true) => {
-                self.write(wire).await?;
+                self.write_letter(parcel.message).await?;
                 self.reply().await?
             }
             // RFC 2920 §3.1: without recipients the message is empty.
@@ -280,6 +281,29 @@ impl Connection {
 
     async fn say(&mut self, text: &str) -> Result<(), Broken> {
         self.write(text.as_bytes()).await
+    }
+
+    /// An error leaves the message without its end, so that nobody takes it for
+    /// a whole one.
+    async fn write_letter(&mut self, letter: &Letter) -> Result<(), Broken> {
+        let (mut wire, mut at) = (Wire::default(), 0);
+        loop {
+            let piece = letter.piece(at).await.map_err(|error| {
+                error!(%error, "a queue file cannot be read");
+                let text = "this host cannot read the message";
+                Broken::Unreachable(Reply::new(451, (4, 3, 0), text))
+            })?;
+            at += piece.len() as u64;
+            let mut bytes = wire.push(&piece);
+            let is_last = at >= letter.size();
+            if is_last {
+                bytes.extend_from_slice(wire.end());
+            }
+            self.write(&bytes).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {

@@ -248,18 +248,42 @@ fn xtext(text: &str) -> String {
     encoded
 }
 
-/// The message as it goes over the wire, with the dot at its end: CRLF for
-/// LF, and transparency (RFC 5321 §4.5.2).
-pub(crate) fn data(message: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + message.len() / 32 + 8);
-    for line in message.split_inclusive(|b| *b == b'\n') {
-        if line.starts_with(b".") {
-            out.push(b'.');
+/// A message as it goes over the wire: CRLF for LF, and transparency
+/// (RFC 5321 §4.5.2).
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// Whether something stands in the present line.
+    in_line: bool,
+}
+
+impl Wire {
+    /// What goes over the wire for the next piece.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(piece.len() + piece.len() / 32 + 8);
+        for line in piece.split_inclusive(|b| *b == b'\n') {
+            if !self.in_line && line.starts_with(b".") {
+                out.push(b'.');
+            }
+            self.in_line = !line.ends_with(b"\n");
+            out.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+            if !self.in_line {
+                out.extend_from_slice(b"\r\n");
+            }
         }
-        out.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
-        out.extend_from_slice(b"\r\n");
+        out
     }
-    out.extend_from_slice(b".\r\n");
+
+    /// What ends it.
+    pub(crate) fn end(&self) -> &'static [u8] {
+        if self.in_line { b"\r\n.\r\n" } else { b".\r\n" }
+    }
+}
+
+/// A whole message, with the dot at its end.
+pub(crate) fn data(message: &[u8]) -> Vec<u8> {
+    let mut wire = Wire::default();
+    let mut out = wire.push(message);
+    out.extend_from_slice(wire.end());
     out
 }
 

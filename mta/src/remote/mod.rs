@@ -7,6 +7,7 @@
 //! | `destination` | how many connections there are, and which are free |
 //! | `client` | one connection |
 //! | `dialogue` | what is said over it, without a socket |
+//! | [`letter`] | the message, which need not be in memory |
 //! | `tls` | whom we believe |
 
 use std::fmt;
@@ -20,9 +21,11 @@ mod client;
 mod destination;
 pub(crate) mod dialogue;
 pub(crate) mod dns;
+pub mod letter;
 pub mod outbound;
 mod tls;
 
+use self::letter::Letter;
 use crate::queue::{Entry, Recipient};
 use crate::smtp::{Domain, Reply};
 
@@ -35,8 +38,8 @@ pub struct Parcel<'a> {
     pub entry: &'a Entry,
     /// Those that are.
     pub recipients: &'a [&'a Recipient],
-    /// The message, with LF line ends.
-    pub message: &'a [u8],
+    /// The message.
+    pub message: &'a Letter,
 }
 
 /// For each recipient of a parcel: who has it now, or what was answered.

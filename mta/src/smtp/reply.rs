@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 
 /// Three digits that say what happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +102,15 @@ impl Reply {
             enhanced: Some(enhanced),
             ..Self::plain(code, text)
         }
+    }
+
+    /// RFC 5321 §4.2.3: 452 when that is what is wrong.
+    pub fn for_full_disk(error: &io::Error) -> Option<Self> {
+        let is_full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        is_full.then(|| Self::new(452, (4, 3, 1), "the disk is full, try again later"))
     }
 
     /// A reply without one.
