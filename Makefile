@@ -48,6 +48,7 @@ faults: build peers ## 500 kills in the middle of training, for each kind of dat
 	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test killed -- --nocapture
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test crashed -- --nocapture
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test power_cut -- --nocapture
 
 attacks: build ## hostile mail against the modern engine; fails when it stands worse than before
 	target/release/bmfeval attack --expect corpora/attacks.toml

@@ -145,6 +145,15 @@ fn who_is_not_known_is_refused_and_others_are_not_reached() {
     assert!(host.mail("anna", "").is_empty());
     let story = host.run(&["queue", "list"]);
     assert_eq!(story, "");
+    let story = host.run(&["why", "nobody@example.org"]);
+    assert!(
+        story.contains("refused for nobody@example.org: 550 5.1.1"),
+        "{story}"
+    );
+    assert!(
+        story.contains("from <x@example.net> by 127.0.0.1:"),
+        "{story}"
+    );
 }
 
 #[test]

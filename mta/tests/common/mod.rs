@@ -1,7 +1,10 @@
 //! What the tests of the host share: envelopes, clamd with one signature, and
 //! the built program serving on loopback.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::print_stdout, clippy::unwrap_used)]
+
+pub mod journey;
+pub mod power;
 
 pub mod dns;
 

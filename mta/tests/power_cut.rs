@@ -1,0 +1,178 @@
+//! Power cuts: what was answered 250 is there after the next start, whole, at
+//! whatever call the power goes.
+//!
+//! The calls of a real run, with mail to mailboxes, through the queue and on
+//! by a forward, are recorded by strace. For each beginning of that list a
+//! small file system says what would lie on the disk: with nothing of what was
+//! not synced, with all of it, and with parts of it by seed. The host is
+//! opened on that, and works off its queue.
+//!
+//! The accounts are as they were: they are SQLite's, and nothing that is said
+//! here of mail depends on what became of them meanwhile.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::journey::{self, child_of, found, furnish};
+use common::power::{Call, FileSystem, Rest, calls};
+use fastrand::Rng;
+use tests::programs::peer;
+
+/// The process that is recorded.
+#[test]
+fn child() {
+    journey::child();
+}
+
+/// Calls that change files, or make changes last.
+const CHANGING: &str = "trace=open,openat,openat2,creat,write,writev,pwrite64,pwritev,pwritev2,ftruncate,\
+    truncate,fallocate,fsync,fdatasync,sync_file_range,link,linkat,symlink,symlinkat,rename,renameat,\
+    renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,fchmod,fchown,copy_file_range,sendfile,splice,close";
+
+const MESSAGES: usize = 8;
+
+/// A run, what the disk held before it, and a folder for what is tried.
+struct Recorded {
+    tried: tempfile::TempDir,
+    before: FileSystem,
+    calls: Vec<Call>,
+}
+
+impl Recorded {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        furnish_all(&data);
+        let before = FileSystem::read(&data);
+        let log = dir.path().join("log");
+        let mut strace = peer("strace");
+        strace
+            .args(["-f", "-y", "-qq", "-s", "1000000", "-e", CHANGING, "-o"])
+            .arg(&log)
+            .arg(env::current_exe().unwrap());
+        child_of(strace, &data, MESSAGES);
+        assert_eq!(found(&data, "carol").len(), MESSAGES / 2);
+        let calls = calls(&fs::read_to_string(log).unwrap());
+        // Syncs cost nothing there, and nothing is to last.
+        let memory = Path::new("/dev/shm");
+        let tried = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        Self {
+            tried: tried.unwrap(),
+            before,
+            calls,
+        }
+    }
+
+    /// What a host makes of a disk on which `cut` was left; what was lost of
+    /// what was answered.
+    fn restart(&self, now: &FileSystem, rest: Rest<'_>, promised: &[usize]) -> Vec<usize> {
+        let data = self.tried.path().join("data");
+        furnish_all(&data);
+        now.cut(&data, rest);
+        let host = journey::open(&data);
+        // None of them is damaged.
+        for id in host.queue().ids().unwrap() {
+            host.queue().look(&id).unwrap().unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(host.run_due());
+        assert_eq!(host.queue().ids().unwrap(), Vec::<String>::new());
+        let users = ["anna", "bob", "carol"];
+        let found: BTreeMap<&str, _> = users.map(|user| (user, found(&data, user))).into();
+        let is_there = |user: &str, number: &usize| found[user].contains_key(number);
+        let lost = |number: &&usize| match **number % 2 {
+            0 => !is_there("anna", number),
+            _ => !is_there("bob", number) || !is_there("carol", number),
+        };
+        let lost = promised.iter().filter(lost).copied().collect();
+        drop(host);
+        fs::remove_dir_all(&data).unwrap();
+        lost
+    }
+
+    /// Cuts the power after each call that `happens`; how many those were, and
+    /// what was lost after which of them.
+    fn cut_everywhere(&self, seeds: u64, happens: impl Fn(&Call) -> bool) -> (usize, Vec<String>) {
+        let mut now = self.before.clone();
+        let mut promised = Vec::new();
+        let (mut n_steps, mut losses) = (0, Vec::new());
+        for call in &self.calls {
+            promised.extend(promise(call));
+            if !happens(call) || !now.follow(call) {
+                continue;
+            }
+            n_steps += 1;
+            let mut lost = self.restart(&now, Rest::Nothing, &promised);
+            lost.extend(self.restart(&now, Rest::Everything, &promised));
+            for seed in 0..seeds {
+                let mut rng = Rng::with_seed(seed);
+                lost.extend(self.restart(&now, Rest::Some(&mut rng), &promised));
+            }
+            if !lost.is_empty() {
+                losses.push(format!("{lost:?} at step {n_steps}, {}", call.name));
+            }
+        }
+        let all: Vec<usize> = (0..MESSAGES).collect();
+        assert_eq!(promised, all, "the run was not whole");
+        (n_steps, losses)
+    }
+}
+
+/// With the folders that the host makes when it starts.
+fn furnish_all(data: &Path) {
+    furnish(data);
+    for folder in ["queue", "quarantine", "spool"] {
+        fs::create_dir(data.join(folder)).unwrap();
+    }
+}
+
+/// Which message this call says was kept.
+fn promise(call: &Call) -> Option<usize> {
+    let is_said = call.name == "write" && call.arguments[0].starts_with("1<");
+    let said = call.arguments.get(1).filter(|_| is_said)?;
+    let number = said.split("kept ").nth(1)?;
+    number
+        .trim_end_matches(|c: char| !c.is_ascii_digit())
+        .parse()
+        .ok()
+}
+
+fn is_folder(call: &Call) -> bool {
+    let path = call.arguments[0]
+        .split_once('<')
+        .map_or("", |(_, path)| path);
+    let path = PathBuf::from(path.trim_end_matches('>'));
+    ["new", "queue"]
+        .iter()
+        .any(|name| path.ends_with(Path::new(name)))
+}
+
+#[test]
+fn what_was_answered_250_survives_a_power_cut_at_any_step() {
+    let recorded = Recorded::new();
+    let seeds = env::var("POSTERN_FAULTS").map_or(3, |_| 20);
+    let (n_steps, losses) = recorded.cut_everywhere(seeds, |_| true);
+    assert_eq!(losses, Vec::<String>::new());
+    assert!((120..=200).contains(&n_steps), "{n_steps} steps");
+    println!("{n_steps} steps, each with {} power cuts", seeds + 2);
+}
+
+/// Without the syncs the same test finds losses: it can fail.
+#[test]
+fn without_syncs_of_names_mail_is_lost() {
+    let recorded = Recorded::new();
+    let (_, losses) = recorded.cut_everywhere(0, |call| call.name != "fsync" || !is_folder(call));
+    assert!(losses.len() > 10, "{losses:?}");
+}
