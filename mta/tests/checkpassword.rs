@@ -133,6 +133,8 @@ fn a_program_checks_logins_for_the_server() {
     let host = Host::new(&format!(
         "[login]\ncheckpassword = [{path:?}, \"true\"]\ncheckpassword_cram_md5 = true\n"
     ));
+    let said = host.run(&["check"]);
+    assert!(said.contains("ok     passwords: asked of "), "{said}");
     let server = host.serve();
     for (user, password, mechanism, expected) in [
         ("anna@example.org", "secret", "PLAIN", "235 2.7.0"),
@@ -167,6 +169,14 @@ fn a_program_checks_logins_for_the_server() {
         );
     }
     assert_eq!(host.mail("bob", "").len(), 3);
+    fs::remove_file(&path).unwrap();
+    let output = host.command().arg("check").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("wrong  passwords: ") && said.contains("checkpassword"),
+        "{said}"
+    );
     let line = server.wait_for_line("cannot tell now: exit code 111");
     assert!(line.contains("login refused"), "{line}");
 }

@@ -1,7 +1,7 @@
 //! The accounts as files of other programs, written by the built program and
-//! read by those others: Dovecot, tinycdb, and a reader of cdb in Python.
+//! read by those others: Dovecot, Courier, tinycdb, and a reader of cdb in Python.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
@@ -13,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::Host;
 use common::dovecot::{Dovecot, OWNER};
+use tests::overlaid;
 use tests::programs::peer;
 
 fn with_input(mut command: Command, input: &str) -> Output {
@@ -354,3 +355,42 @@ fn users_log_in_to_dovecot_over_tls() {
         "{line}"
     );
 }
+
+#[test]
+fn courier_takes_what_is_published() {
+    if !overlaid::is_possible() {
+        eprintln!("skipped: only root can lay Courier over the system");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let userdb = dir.path().join("userdb");
+    let host = Host::new(&format!("[publish]\ncourier = {userdb:?}\n"));
+    passwd(&host, "anna@example.org", &["--keep-clear"], "kept höher");
+    let output = overlaid::run(dir.path(), COURIER);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, "yes\nno\n", "{output:?}");
+}
+
+const COURIER: &str = r#"
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/courier/authdaemon
+sed -i 's/^authmodulelist=.*/authmodulelist="authuserdb"/' /etc/courier/authdaemonrc
+cp $DIR/userdb /etc/courier/userdb
+chmod 600 /etc/courier/userdb
+export LD_LIBRARY_PATH=/usr/lib/courier-authlib PATH=$PATH:/usr/sbin
+makeuserdb
+set -a
+. /etc/courier/authdaemonrc
+set +a
+/usr/lib/courier/courier-authlib/authdaemond >&2 &
+n=0
+until [ -S /run/courier/authdaemon/socket ]; do
+    n=$((n + 1)) && [ $n -lt 600 ]
+    sleep 0.1
+done
+for password in 'kept höher' guess; do
+    authtest -s imap anna@example.org "$password" >&2 && echo yes || echo no
+done
+kill $!
+"#;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,22 @@ pub fn is_possible() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// Runs `script` to its end over the system, with `$DIR` at `dir`; what it
+/// prints.
+pub fn run(dir: &Path, script: &str) -> Output {
+    let mut command = laid(dir, script);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn laid(dir: &Path, script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", &format!("{LAY}{script}")])
+        .env("DIR", dir)
+        .env("ROOT", peers_root());
+    command
+}
+
 impl Overlaid {
     /// Runs `script`, which must end on SIGTERM and end what it started, with
     /// files of its own in `dir`; returns when `port` answers on loopback.
@@ -42,10 +58,7 @@ impl Overlaid {
         // Servers give up their rights, and still look for their files.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let log = File::create(dir.path().join("said")).unwrap();
-        let process = Command::new("unshare")
-            .args(["-m", "sh", "-c", &format!("{LAY}{script}")])
-            .env("DIR", dir.path())
-            .env("ROOT", peers_root())
+        let process = laid(dir.path(), script)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

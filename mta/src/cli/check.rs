@@ -1,7 +1,9 @@
 //! `postern check`: whether everything fits, before the server is started.
 
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::accounts::{Accounts, Homes};
@@ -48,6 +50,7 @@ pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
     let networks: Vec<String> = networks.collect();
     report.line("relays for", Ok(networks.join(", ")))?;
     report.line("accounts", accounts(&config))?;
+    report.line("passwords", passwords(&config))?;
     report.line("queue", queue(&config))?;
     report.line("certificate", certificate(&config))?;
     report.line("virus scanner", scanner(&config))?;
@@ -96,6 +99,20 @@ fn accounts(config: &Config) -> Result<String, String> {
         (domains, users, can) => Ok(format!(
             "{domains} domains, {users} users, {can} of them with a password to log in with"
         )),
+    }
+}
+
+fn passwords(config: &Config) -> Result<String, String> {
+    let Some(program) = &config.pipeline.checkpassword else {
+        return Ok("in the accounts".into());
+    };
+    let path = program.command.first().map_or("", String::as_str);
+    let found = fs::metadata(path).map_err(|error| format!("{path}: {error}"))?;
+    match found.is_file() && found.permissions().mode() & 0o111 != 0 {
+        true => Ok(format!(
+            "asked of {path}; those in the accounts do not count"
+        )),
+        false => Err(format!("{path} is no program")),
     }
 }
 
