@@ -80,7 +80,8 @@ fn main() -> anyhow::Result<()> {
         host::measure(&mut record, &folder, host::Scale { messages, rounds })?;
         state_facts(&mut record);
         host::state_facts(&mut record);
-        return publish(&record, "host", arguments.keep.as_deref());
+        let title = "The mail host, beside Postfix and OpenSMTPD";
+        return publish(&record, "host", title, arguments.keep.as_deref());
     }
     let n_bulk = if arguments.quick { 400 } else { 4_000 };
     let mail = Mail::prepare(&folder, n_bulk)?;
@@ -105,16 +106,17 @@ fn main() -> anyhow::Result<()> {
     };
     state_facts(&mut record);
     state_mail(&mut record, &mail);
-    publish(&record, name, arguments.keep.as_deref())
+    let title = "Speed and memory, beside the originals";
+    publish(&record, name, title, arguments.keep.as_deref())
 }
 
 /// Prints the tables, and keeps them in the folder `keep`.
-fn publish(record: &Record, name: &str, keep: Option<&Path>) -> anyhow::Result<()> {
+fn publish(record: &Record, name: &str, title: &str, keep: Option<&Path>) -> anyhow::Result<()> {
     println!("{}", record.markdown());
     if let Some(keep) = keep {
         let date = first_line(Command::new("date").args(["-u", "+%F"]));
         let stem = keep.join(format!("{date}-{name}"));
-        record.save(&stem)?;
+        record.save(&stem, title)?;
         eprintln!("kept as {}.csv and .md", stem.display());
     }
     Ok(())

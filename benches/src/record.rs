@@ -203,12 +203,11 @@ impl Record {
     }
 
     /// Writes `STEM.csv` and `STEM.md`.
-    pub(crate) fn save(&self, stem: &Path) -> anyhow::Result<()> {
+    pub(crate) fn save(&self, stem: &Path, title: &str) -> anyhow::Result<()> {
         fs::write(stem.with_extension("csv"), self.csv())?;
-        let title = "# Speed and memory, beside the originals\n\n";
         fs::write(
             stem.with_extension("md"),
-            format!("{title}{}", self.markdown()),
+            format!("# {title}\n\n{}", self.markdown()),
         )?;
         Ok(())
     }
