@@ -164,7 +164,6 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
         // These run for whoever calls, or ask the configuration themselves.
         Command::Init(_)
         | Command::Check
-        | Command::Gate(_)
         | Command::Serve
         | Command::Sendmail { .. }
         | Command::QmailQueue
@@ -180,7 +179,10 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
     match args.command {
         Command::Init(init) => init::run(&init, &args.config, places.data(), out)?,
         Command::Check => return check::run(&args.config, out),
-        Command::Gate(command) => return gate::run(&command, &args.config, out),
+        Command::Gate(command) => {
+            let config = config.context("[gate] stands in the configuration: no --data")?;
+            return gate::run(&command, &config, out);
+        }
         Command::Serve => serve(&Config::read(&args.config)?)?,
         Command::Domain(command) => {
             let changes = command.changes();

@@ -36,6 +36,14 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// What greylisting remembers could not be read or changed.
+    #[error("cannot use the greylist in {path:?}: {source}")]
+    Greylist {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// A user's mailbox could not be used.
     #[error(transparent)]
     Mailbox(#[from] mailbox::Error),

@@ -40,7 +40,13 @@ pub trait Host: Send + Sync + 'static {
         forward_path: &ForwardPath,
     ) -> impl Future<Output = Decision> + Send;
 
-    /// Notes a recipient who was refused, without making the client wait.
+    /// What the gate should know of a recipient.
+    fn wishes(&self, forward_path: &ForwardPath) -> impl Future<Output = Wishes> + Send {
+        let _ = forward_path;
+        std::future::ready(Wishes::default())
+    }
+
+    /// Notes a recipient whom the gate refused, without making the client wait.
     fn turned_away(&self, whom: TurnedAway) {
         drop(whom);
     }
@@ -92,6 +98,27 @@ pub struct Refusal {
     pub reply: Reply,
     /// What the log and `postern why` say; not for the client.
     pub reason: String,
+}
+
+/// How the gate is kept for a recipient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GateLevel {
+    /// As for the host.
+    #[default]
+    On,
+    /// Nobody is told to come again.
+    NoGreylist,
+    /// Only the administrator's rules count.
+    Off,
+}
+
+/// What the gate should know of a recipient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Whether it is one of ours.
+    pub is_local: bool,
+    /// How the gate is kept.
+    pub gate: GateLevel,
 }
 
 /// A recipient who gets nothing from a client, for its story.

@@ -60,6 +60,17 @@ impl Message {
         self.file.insert(file).write_all(bytes)
     }
 
+    /// The same message behind `header`. Blocks on the disk once it is large.
+    ///
+    /// # Errors
+    /// As [`Message::write`] and [`Message::bytes`].
+    pub fn behind(&self, header: &[u8]) -> io::Result<Self> {
+        let mut message = Self::new(&self.spool);
+        message.write(header)?;
+        message.write(&self.bytes()?)?;
+        Ok(message)
+    }
+
     /// Whether [`Message::write`] of `n` more bytes would use the disk.
     pub fn leaves_memory(&self, n: usize) -> bool {
         self.file.is_some() || self.memory.len() + n > Self::MAX_IN_MEMORY
@@ -125,6 +136,13 @@ mod tests {
             assert_eq!(message.bytes().unwrap(), bytes);
             assert_eq!(message.bytes().unwrap(), bytes, "a second time");
             assert_eq!(message.in_memory().is_some(), n <= Message::MAX_IN_MEMORY);
+            let behind = message
+                .behind(b"X: y\n")
+                .unwrap()
+                .bytes()
+                .unwrap()
+                .into_owned();
+            assert_eq!(behind, [b"X: y\n", bytes.as_slice()].concat());
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }

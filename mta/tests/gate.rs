@@ -5,18 +5,19 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use common::Host;
-use common::dns::Dns;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use common::dns::{Dns, connect_from};
 
 /// Each client has an address of its own. 127.0.0.1 may relay. The reverse
 /// name of all is localhost, which the resolver knows by itself.
 const GOOD: &str = "127.0.0.10";
 const LISTED: &str = "127.0.0.12";
 const WELCOME: &str = "127.0.0.13";
+
+const NO_GREYLIST: &str = "greylist = \"nobody\"\n";
 
 fn zone() -> Dns {
     Dns::start(&[
@@ -72,19 +73,10 @@ except smtplib.SMTPRecipientsRefused as refused:
     }
 }
 
-/// A connection from an address of its own.
-fn connect_from(client: &str, server: SocketAddr) -> TcpStream {
-    let client = SocketAddrV4::new(client.parse::<Ipv4Addr>().unwrap(), 0);
-    let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&stream, &client).unwrap();
-    connect(&stream, &server).unwrap();
-    stream.into()
-}
-
 #[test]
 fn clients_are_judged_by_what_the_dns_says() {
     let dns = zone();
-    let host = host(&dns, "");
+    let host = host(&dns, NO_GREYLIST);
     let server = host.serve();
     let smtp = server.smtp[0];
     let (mx, from, anna) = ("mx.example.net", "x@example.net", "anna@example.org");
@@ -184,7 +176,7 @@ fn who_speaks_first_is_refused_at_rcpt() {
 #[test]
 fn the_gate_can_be_tried_without_a_client() {
     let dns = zone();
-    let host = host(&dns, "");
+    let host = host(&dns, NO_GREYLIST);
     let test = |ip: &str, more: &[&str]| {
         let mut command = host.command();
         command.args(["gate", "test", "--ip", ip, "--helo", "mx.example.net"]);
@@ -227,4 +219,240 @@ fn the_gate_can_be_tried_without_a_client() {
 fn refused(ip: &str) -> String {
     let why = format!("{ip} has no reverse name");
     format!("refuse for now\n  no-reverse-name: {why} (refuse for now)\n450 4.7.25 {why}\n")
+}
+
+/// A host with these lines in `[gate]`, rules and plugins of its own.
+fn host_with(dns: &Dns, more: &str, rules: &str) -> Host {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let path = folder.join("rules");
+    std::fs::write(&path, rules).unwrap();
+    host(
+        dns,
+        &format!("tarpit_seconds = 0\nrules = \"{}\"\n{more}", path.display()),
+    )
+}
+
+#[test]
+fn rules_decide_before_the_dns_and_are_read_again() {
+    let dns = zone();
+    let rules = "\
+allow address 127.0.0.12
+deny  address 127.0.0.10 sender @spam.test
+deny  recipient bob@example.org
+skip  odd-helo,no-sender-domain address 127.0.0.20
+set   address 127.0.0.21 RELAYCLIENT=\"\"
+deny  header \"subject: *lottery*\"
+";
+    let host = host_with(&dns, "", rules);
+    let server = host.serve();
+    let smtp = server.smtp[0];
+    let (mx, from) = ("mx.example.net", "x@example.net");
+    let (anna, bob) = ("anna@example.org", "bob@example.org");
+    let against = "554 5.7.1 a rule of this host is against it";
+    for (client, helo, from, to, expected) in [
+        // Listed in the DNS, and by no name.
+        (LISTED, "localhost", from, anna, ""),
+        (GOOD, mx, "x@a.spam.test", anna, against),
+        (GOOD, mx, from, bob, against),
+        ("127.0.0.20", "localhost", "x@gone.example.net", anna, ""),
+        (GOOD, mx, from, "x@example.net", "550 5.7.1 relaying denied"),
+        ("127.0.0.21", mx, from, "x@example.net", ""),
+    ] {
+        let found = send(smtp, client, helo, from, to).err().unwrap_or_default();
+        assert_eq!(found, expected, "{client} {from} {to}");
+    }
+    let subject = "Subject: x\r\nX: y\r\nSUBJECT: win\r\n the Lottery\r\n\r\nx";
+    let found = send_message(smtp, GOOD, subject).unwrap_err();
+    assert_eq!(found, against);
+    assert_eq!(send_message(smtp, LISTED, subject), Ok(()));
+    let story = host.run(&["why", "-n", "100", from]);
+    let why = "because rules: line 6 of the rules, about \"SUBJECT: win the Lottery\" (refuse)";
+    assert!(story.contains(why), "{story}");
+
+    let text = std::fs::read_to_string(host.config()).unwrap();
+    let path = text
+        .lines()
+        .find_map(|line| line.strip_prefix("rules = "))
+        .unwrap();
+    let path = path.trim_matches('"');
+    std::fs::write(path, "deny address 127.0.0.12\nallow all\n").unwrap();
+    server.signal("HUP");
+    let line = server.wait_for_line("the gate stays as it was");
+    assert!(line.contains("rules:2: all of what?"), "{line}");
+    assert_eq!(send(smtp, LISTED, mx, from, anna), Ok(()));
+    std::fs::write(path, "deny address 127.0.0.12\n").unwrap();
+    server.signal("HUP");
+    server.wait_for_line("the gate's rules are read again");
+    assert_eq!(send(smtp, LISTED, mx, from, anna), Err(against.to_owned()));
+    std::fs::remove_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
+}
+
+/// A whole message by smtplib.
+fn send_message(server: SocketAddr, client: &str, message: &str) -> Result<(), String> {
+    const SCRIPT: &str = "\
+import smtplib, sys
+host, port, client, message = sys.argv[1:]
+try:
+    with smtplib.SMTP(host, int(port), 'mx.example.net', 60, (client, 0)) as client:
+        client.sendmail('x@example.net', ['anna@example.org'], message.encode())
+except smtplib.SMTPDataError as refused:
+    sys.exit(f'{refused.smtp_code} {refused.smtp_error.decode()}')
+";
+    let mut python = Command::new("python3");
+    python.args(["-c", SCRIPT, &server.ip().to_string()]);
+    python.args([&server.port().to_string(), client, message]);
+    said(&mut python)
+}
+
+fn said(python: &mut Command) -> Result<(), String> {
+    let output = python.stdin(Stdio::null()).output().unwrap();
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+#[test]
+fn suspects_come_again_unless_a_user_wants_no_greylist() {
+    let dns = zone();
+    let host = host_with(&dns, "greylist_seconds = 1\n", "");
+    host.run(&["user", "set", "bob@example.org", "--gate", "no-greylist"]);
+    let server = host.serve();
+    let smtp = server.smtp[0];
+    let (odd, from) = ("gone.example.net", "x@example.net");
+    let (anna, bob) = ("anna@example.org", "bob@example.org");
+    let later = "450 4.7.1 this host does not know yours, try again in 1 seconds";
+    assert_eq!(send(smtp, GOOD, "mx.example.net", from, anna), Ok(()));
+    assert_eq!(send(smtp, GOOD, odd, from, anna), Err(later.to_owned()));
+    assert_eq!(send(smtp, GOOD, odd, from, bob), Ok(()));
+    assert_eq!(
+        send(smtp, GOOD, odd, from, "nobody@example.org").unwrap_err()[..3],
+        *"550"
+    );
+    // Also over a restart.
+    server.signal("TERM");
+    server.wait();
+    let server = host.serve();
+    let smtp = server.smtp[0];
+    common::wait_for("the end of the pause", || {
+        send(smtp, GOOD, odd, from, anna).ok()
+    });
+    // From now on its network is known.
+    assert_eq!(
+        send(smtp, "127.0.0.99", odd, "new@example.net", anna),
+        Ok(())
+    );
+    assert_eq!(host.mail("anna", "").len(), 3);
+    assert_eq!(host.mail("bob", "").len(), 1);
+    let story = host.run(&["why", anna]);
+    for part in [
+        "because greylist: this host does not know yours",
+        "greylist: the client has come again (pass)",
+        "greylist: mail has come from its network (pass)",
+    ] {
+        assert!(story.contains(part), "{part} is not in {story}");
+    }
+}
+
+#[test]
+fn plugins_see_the_session_and_have_their_say() {
+    let dns = zone();
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("policy");
+    // As one would write it for qmail-spp.
+    std::fs::write(
+        &plugin,
+        "#!/bin/sh\n\
+         echo \"$SMTPRCPTHOSTSOK $SMTPRCPTCOUNT $SMTPRCPTCOUNTALL $TCPREMOTEIP $WHO\" >>seen\n\
+         case $SMTPRCPTTO in\n\
+         old@*) echo Canna@example.org; echo \"HX-Original-To: $SMTPRCPTTO\"; echo N;;\n\
+         spam@*) echo 'P553-5.7.1 see the policy'; echo 'E553 5.7.1 not wanted';;\n\
+         out@*) echo O;;\n\
+         end@*) echo 'R550 5.7.1 enough';;\n\
+         gone@*) echo D;;\n\
+         esac\n",
+    )
+    .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&plugin, mode).unwrap();
+    let table = folder.path().join("plugins");
+    std::fs::write(
+        &table,
+        "[helo]\n:test \"$SMTPHELOHOST\" = mx.example.net || echo LR550 5.7.1 not by $SMTPHELOHOST\n\
+         [mail]\n:test \"$SMTPMAILFROM\" || echo LD554 5.7.1 no reports today\n[rcpt]\npolicy\n",
+    )
+    .unwrap();
+    let more = format!("plugins = \"{}\"\n", table.display());
+    let host = host_with(&dns, &more, "set address 127.0.0.10 WHO=\"good\"\n");
+    let server = host.serve();
+    let smtp = server.smtp[0];
+    let (mx, from) = ("mx.example.net", "x@example.net");
+    for (helo, from, to, expected) in [
+        (mx, from, "old@example.org", ""),
+        (
+            mx,
+            from,
+            "spam@example.org",
+            "553 5.7.1 see the policy\n5.7.1 not wanted",
+        ),
+        (mx, from, "out@example.net", ""),
+        (mx, from, "in@example.net", "550 5.7.1 relaying denied"),
+        (
+            "gone.example.net",
+            from,
+            "anna@example.org",
+            "550 5.7.1 not by gone.example.net",
+        ),
+        (mx, from, "end@example.org", "550 5.7.1 enough"),
+    ] {
+        let found = send(smtp, GOOD, helo, from, to).err().unwrap_or_default();
+        assert_eq!(found, expected, "{helo} {from} {to}");
+    }
+    let dropped = send(smtp, GOOD, mx, from, "gone@example.org").unwrap_err();
+    assert!(dropped.contains("SMTPServerDisconnected"), "{dropped}");
+    let report = send(smtp, GOOD, mx, "", "anna@example.org").unwrap_err();
+    assert!(report.contains("no reports today"), "{report}");
+    let mail = String::from_utf8(host.mail("anna", "").pop().unwrap()).unwrap();
+    assert!(mail.contains("Delivered-To: anna@example.org\n"), "{mail}");
+    let (trace, own) = mail.split_once("X-Original-To: old@example.org\n").unwrap();
+    assert!(trace.contains("Received: from mx.example.net"), "{mail}");
+    assert!(own.starts_with("Subject: x\n"), "{mail}");
+    let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
+    let lines: Vec<&str> = seen.lines().take(3).collect();
+    let expected = [
+        "1 0 1 127.0.0.10 good",
+        "1 0 1 127.0.0.10 good",
+        "0 0 1 127.0.0.10 good",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_network_that_comes_too_often_waits() {
+    let dns = zone();
+    let more = "connections_per_minute = 6\nrecipients_per_minute = 3\n";
+    let host = host_with(&dns, more, "");
+    let smtp = host.serve();
+    let smtp_at = smtp.smtp[0];
+    let (mx, from, anna) = ("mx.example.net", "x@example.net", "anna@example.org");
+    for n in 0..3 {
+        let client = format!("127.0.0.{}", 20 + n);
+        assert_eq!(send(smtp_at, &client, mx, from, anna), Ok(()));
+    }
+    let found = send(smtp_at, GOOD, mx, from, anna).unwrap_err();
+    assert_eq!(
+        found,
+        "450 4.7.1 127.0.0.0/24 sends to too many recipients a minute"
+    );
+    // Another network.
+    assert_eq!(send(smtp_at, "127.0.1.1", mx, from, anna), Ok(()));
+    let mut greetings = (0..4).map(|_| {
+        let mut line = String::new();
+        BufReader::new(connect_from(GOOD, smtp_at))
+            .read_line(&mut line)
+            .unwrap();
+        line
+    });
+    let refused = greetings.find(|line| line.starts_with("421 4.3.2 too many connections"));
+    assert!(refused.is_some());
 }

@@ -60,12 +60,17 @@ postfix start && trap 'postfix stop; exit' TERM && while :; do sleep 0.1; done";
 /// Starts it in `dir` at `port`, with `more` lines in main.cf, in which DIR is
 /// its folder. A `resolv.conf` in `dir` is the one that it sees.
 pub fn start(dir: TempDir, port: u16, more: &str) -> Overlaid {
+    start_with(dir, port, more, "")
+}
+
+/// The same with `services` in master.cf.
+pub fn start_with(dir: TempDir, port: u16, more: &str, services: &str) -> Overlaid {
     let mail = dir.path().join("mail");
     fs::create_dir_all(&mail).unwrap();
     chown(&mail, Some(UID), Some(UID)).unwrap();
     let here = dir.path().display().to_string();
     let main = (MAIN.to_owned() + more).replace("DIR", &here);
-    let master = MASTER.replace("PORT", &port.to_string());
+    let master = MASTER.replace("PORT", &port.to_string()) + services;
     for (name, text) in [("main.cf", main), ("master.cf", master)] {
         fs::write(dir.path().join(name), text).unwrap();
     }

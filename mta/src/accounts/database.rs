@@ -34,7 +34,7 @@ pub struct Accounts {
 /// What makes version n of version n - 1, kept as SQLite's `user_version`. All
 /// that is missing is done in one transaction when a file is opened; what is
 /// newer than this program is refused.
-const VERSIONS: [&str; 3] = [SCHEMA, PASSWORDS, SCRAM];
+const VERSIONS: [&str; 4] = [SCHEMA, PASSWORDS, SCRAM, GATE];
 const SCHEMA: &str = "
 CREATE TABLE domain (
     name TEXT PRIMARY KEY,
@@ -70,6 +70,12 @@ ALTER TABLE user ADD COLUMN scram TEXT;
 ALTER TABLE user ADD COLUMN clear TEXT;
 CREATE TABLE secret (value BLOB NOT NULL) STRICT;
 INSERT INTO secret VALUES (randomblob(32));
+";
+
+/// Version 4. How the gate is kept; a user without a word has the domain's.
+const GATE: &str = "
+ALTER TABLE domain ADD COLUMN gate TEXT NOT NULL DEFAULT 'on';
+ALTER TABLE user ADD COLUMN gate TEXT;
 ";
 
 /// For another program's change to end.
@@ -139,11 +145,7 @@ impl Accounts {
     /// # Errors
     /// When the file cannot be read; so the other questions.
     pub fn domains(&self) -> Result<Vec<Domain>, Error> {
-        self.all(
-            "SELECT name, postmaster, programs FROM domain ORDER BY name",
-            [],
-            domain,
-        )
+        self.all("SELECT * FROM domain ORDER BY name", [], domain)
     }
 
     /// All users, or those of one domain, by address.
@@ -205,7 +207,7 @@ impl Accounts {
 
 impl Directory for Accounts {
     fn domain(&self, name: &str) -> Result<Option<Domain>, Error> {
-        let sql = "SELECT name, postmaster, programs FROM domain WHERE name = ?1";
+        let sql = "SELECT * FROM domain WHERE name = ?1";
         Ok(self.all(sql, [name], domain)?.pop())
     }
 
@@ -248,9 +250,14 @@ impl Change<'_> {
     /// When the file cannot be written; so all that follow.
     pub fn put_domain(&self, domain: &Domain) -> Result<(), Error> {
         self.run(
-            "INSERT INTO domain VALUES (?1, ?2, ?3) ON CONFLICT (name) \
-             DO UPDATE SET postmaster = ?2, programs = ?3",
-            params![domain.name, domain.postmaster, domain.programs],
+            "INSERT INTO domain VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) \
+             DO UPDATE SET postmaster = ?2, programs = ?3, gate = ?4",
+            params![
+                domain.name,
+                domain.postmaster,
+                domain.programs,
+                domain.gate.to_string()
+            ],
         )?;
         Ok(())
     }
@@ -284,10 +291,11 @@ impl Change<'_> {
         let (address, settings) = (&user.address, &user.settings);
         self.run(
             "INSERT INTO user (domain, local_part, quota_bytes, quota_messages, over_quota, \
-             filter, threshold, spam, programs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             filter, threshold, spam, programs, gate) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
              ON CONFLICT (domain, local_part) DO UPDATE SET quota_bytes = ?3, \
              quota_messages = ?4, over_quota = ?5, filter = ?6, threshold = ?7, \
-             spam = ?8, programs = ?9",
+             spam = ?8, programs = ?9, gate = ?10",
             params![
                 address.domain,
                 address.local_part,
@@ -298,6 +306,7 @@ impl Change<'_> {
                 settings.threshold,
                 settings.spam.to_string(),
                 settings.programs,
+                settings.gate.map(|gate| gate.to_string()),
             ],
         )?;
         match &settings.password {
@@ -423,6 +432,7 @@ fn domain(row: &Row<'_>) -> rusqlite::Result<Domain> {
         name: row.get("name")?,
         postmaster: row.get("postmaster")?,
         programs: row.get("programs")?,
+        gate: row.get::<_, String>("gate")?.parse().unwrap_or_default(),
     })
 }
 
@@ -452,6 +462,9 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
             threshold: row.get("threshold")?,
             spam: word("spam")?.parse().unwrap_or_default(),
             programs: row.get("programs")?,
+            gate: row
+                .get::<_, Option<String>>("gate")?
+                .and_then(|word| word.parse().ok()),
             password: password(row)?,
         },
     })
@@ -486,6 +499,7 @@ mod tests {
 
     use super::*;
     use crate::accounts::{OverQuota, ScramKeys, SpamPolicy};
+    use crate::handover::GateLevel;
 
     fn domain_named(name: &str) -> Domain {
         Domain {
@@ -513,6 +527,7 @@ mod tests {
                 threshold: Some(0.99),
                 spam: SpamPolicy::Tag,
                 programs: true,
+                gate: Some(GateLevel::NoGreylist),
                 password: Some(Password {
                     hash: "$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.".parse().unwrap(),
                     scram: ScramKeys::of(b"secret-1").map(Box::new),
@@ -600,7 +615,7 @@ mod tests {
         let path = dir.path().join("accounts.db");
         Connection::open(&path)
             .unwrap()
-            .pragma_update(None, "user_version", 4)
+            .pragma_update(None, "user_version", 5)
             .unwrap();
         let error = Accounts::open(&path, Homes::new(dir.path())).unwrap_err();
         assert!(error.to_string().contains("newer program"), "{error}");

@@ -17,6 +17,7 @@
 //! | `scram` | what recognizes it without being told |
 //! | `guesses` | how long who guesses has to wait |
 //! | `transfer` | all of it as TOML and back |
+//! | `wishes` | how the gate is kept for a recipient |
 //! | `homes` | the folders of users on disk |
 //!
 //! Deliberately absent: the content of `.qmail` files, which [`crate::delivery`]
@@ -32,6 +33,7 @@ mod resolve;
 mod scram;
 mod secret;
 mod transfer;
+mod wishes;
 
 pub use address::Address;
 pub(crate) use address::domain_name;
@@ -46,3 +48,4 @@ pub use scram::{ScramKeys, ScramSalt, is_cram_md5, keyed_text};
 pub(crate) use secret::computed_hashes;
 pub use secret::{MAX_PASSWORD_OCTETS, PasswordHash, Scheme, is_right};
 pub use transfer::{Everything, Kind};
+pub use wishes::wishes;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use mailbox::Quota;
 
 use super::{Address, Password};
+use crate::handover::GateLevel;
 
 /// A domain whose mail is received here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Domain {
     pub postmaster: Option<String>,
     /// Whether its users may run programs by `.qmail`.
     pub programs: bool,
+    /// How the gate is kept for its users.
+    pub gate: GateLevel,
 }
 
 /// Somebody with a mailbox.
@@ -44,6 +47,8 @@ pub struct UserSettings {
     pub spam: SpamPolicy,
     /// Whether `.qmail` may run programs, also where the domain does not.
     pub programs: bool,
+    /// How the gate is kept; by default as for the domain.
+    pub gate: Option<GateLevel>,
     /// What the user proves to be the user with. Without one nobody can log in.
     pub password: Option<Password>,
 }
@@ -57,6 +62,7 @@ impl Default for UserSettings {
             threshold: None,
             spam: SpamPolicy::default(),
             programs: false,
+            gate: None,
             password: None,
         }
     }
@@ -107,6 +113,7 @@ macro_rules! words {
 }
 
 words!(OverQuota, "defer" => Defer, "refuse" => Refuse);
+words!(GateLevel, "on" => On, "no-greylist" => NoGreylist, "off" => Off);
 words!(SpamPolicy, "folder" => Folder, "tag" => Tag, "refuse" => Refuse);
 
 /// Reads a number of bytes: `1500`, `10k`, `500M`, `2G`, by 1024.

@@ -344,6 +344,7 @@ mod tests {
                 name: name.to_owned(),
                 postmaster: self.postmaster.clone(),
                 programs: false,
+                gate: crate::handover::GateLevel::On,
             }))
         }
 

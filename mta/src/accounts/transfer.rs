@@ -24,6 +24,7 @@ use super::address::domain_name;
 use super::database::Change;
 use super::{Accounts, Address, Domain, Password, User, UserSettings, parse_bytes, print_bytes};
 use crate::Error;
+use crate::handover::GateLevel;
 use crate::smtp;
 
 /// The accounts as they stand in a text.
@@ -48,6 +49,8 @@ struct RawDomain {
     postmaster: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     programs: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate: Option<String>,
 }
 
 /// One user, as text and `--json` show it.
@@ -68,6 +71,8 @@ struct RawUser {
     spam: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     programs: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate: Option<String>,
     /// Its hash; a password in clear is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<String>,
@@ -158,6 +163,10 @@ impl Everything {
                 name: domain_name(&name).map_err(|error| wrong(&error))?,
                 postmaster: postmaster.map_err(|error| wrong(&error))?,
                 programs: raw.programs.unwrap_or(false),
+                gate: raw
+                    .gate
+                    .map_or(Ok(GateLevel::default()), |word| word.parse())
+                    .map_err(|error: String| wrong(&error))?,
             });
         }
         for (name, raw) in self.users {
@@ -242,6 +251,7 @@ impl RawUser {
             threshold: self.threshold,
             spam: self.spam.map_or(Ok(default.spam), |word| word.parse())?,
             programs: self.programs.unwrap_or(default.programs),
+            gate: self.gate.map(|word| word.parse()).transpose()?,
             password,
         })
     }
@@ -256,6 +266,7 @@ fn raw_domain(domain: Domain) -> RawDomain {
     RawDomain {
         postmaster: domain.postmaster,
         programs: domain.programs.then_some(true),
+        gate: (domain.gate != GateLevel::On).then(|| domain.gate.to_string()),
     }
 }
 
@@ -274,6 +285,7 @@ fn raw_user(settings: &UserSettings) -> RawUser {
         threshold: settings.threshold,
         spam: word(settings.spam.to_string(), default.spam.to_string()),
         programs: (settings.programs != default.programs).then_some(settings.programs),
+        gate: settings.gate.map(|gate| gate.to_string()),
         password: password.map(|password| password.hash.as_str().to_owned()),
         scram: password.and_then(|password| Some(password.scram.as_ref()?.to_string())),
         clear_password: password.and_then(|password| password.clear.clone()),
@@ -289,6 +301,7 @@ mod tests {
 [domains.\"example.org\"]
 postmaster = \"anna@example.org\"
 programs = true
+gate = \"no-greylist\"
 
 [users.\"anna@example.org\"]
 quota = \"2G\"
@@ -301,6 +314,7 @@ clear-password = \"secret-1\"
 over-quota = \"refuse\"
 filter = false
 threshold = 0.99
+gate = \"off\"
 
 [aliases]
 \"@example.org\" = [\"anna@example.org\"]

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::accounts::{Accounts, Homes};
 use crate::config::{Config, Endpoint};
+use crate::gate::Gate;
 use crate::message::Message;
 use crate::publish;
 use crate::queue::Queue;
@@ -52,6 +53,7 @@ pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
     report.line("accounts", accounts(&config))?;
     report.line("passwords", passwords(&config))?;
     report.line("queue", queue(&config))?;
+    report.line("gate", gate(&config))?;
     report.line("certificate", certificate(&config))?;
     report.line("virus scanner", scanner(&config))?;
     report.line("routes", routes(&config))?;
@@ -136,6 +138,24 @@ fn publishes(config: &Config) -> Result<String, String> {
         ([], false) => Ok("some files are not up to date; see `postern publish --dry-run`".into()),
         (problems, _) => Err(problems.join("; ")),
     }
+}
+
+fn gate(config: &Config) -> Result<String, String> {
+    let gate = &config.gate;
+    let opened = Gate::open(
+        "",
+        gate.clone(),
+        config.remote.dns.as_deref(),
+        ":memory:".as_ref(),
+    );
+    opened.map_err(|error| format!("{error:#}"))?;
+    let n = gate.dns_lists.len();
+    let files = [("rules", &gate.rules), ("plugins", &gate.plugins)];
+    let files = files.map(|(what, path)| match path {
+        Some(path) => format!(", {what} in {}", path.display()),
+        None => String::new(),
+    });
+    Ok(format!("{n} DNS lists{}", files.concat()))
 }
 
 fn queue(config: &Config) -> Result<String, String> {

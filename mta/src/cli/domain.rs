@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::accounts::{self, Export, Import, Places};
 use crate::accounts::{Accounts, Directory, Domain, Kind};
+use crate::handover::GateLevel;
 
 /// What is done with domains.
 #[derive(Debug, Subcommand)]
@@ -53,6 +54,9 @@ pub struct Settings {
     /// Whether .qmail files of all its users may run programs
     #[arg(long, value_name = "on|off", value_parser = accounts::on_or_off)]
     programs: Option<bool>,
+    /// How the gate is kept for its users: on, no-greylist or off
+    #[arg(long, value_name = "on|no-greylist|off")]
+    gate: Option<GateLevel>,
 }
 
 /// A line of `list --json`.
@@ -63,6 +67,7 @@ struct Listed {
     domain: String,
     postmaster: Option<String>,
     programs: bool,
+    gate: String,
     users: usize,
 }
 
@@ -99,6 +104,7 @@ fn put(settings: Settings, mut domain: Domain, accounts: &Accounts) -> anyhow::R
     domain.name = settings.domain;
     domain.postmaster = settings.postmaster.or(domain.postmaster);
     domain.programs = settings.programs.unwrap_or(domain.programs);
+    domain.gate = settings.gate.unwrap_or(domain.gate);
     Ok(accounts.change(|change| change.put_domain(&domain))?)
 }
 
@@ -126,6 +132,7 @@ fn list(accounts: &Accounts, json: bool, out: &mut dyn Write) -> anyhow::Result<
         domain: domain.name,
         postmaster: domain.postmaster,
         programs: domain.programs,
+        gate: domain.gate.to_string(),
     });
     let listed: Vec<Listed> = listed.collect();
     accounts::print(
@@ -136,10 +143,14 @@ fn list(accounts: &Accounts, json: bool, out: &mut dyn Write) -> anyhow::Result<
                 .postmaster
                 .as_ref()
                 .map(|to| format!("  postmaster: {to}"));
+            let gate = match row.gate.as_str() {
+                "on" => String::new(),
+                gate => format!("  gate: {gate}"),
+            };
             let programs = if row.programs { "  programs" } else { "" };
             let postmaster = postmaster.unwrap_or_default();
             format!(
-                "{:<30} {:>5} users{postmaster}{programs}",
+                "{:<30} {:>5} users{postmaster}{programs}{gate}",
                 row.domain, row.users
             )
         },

@@ -2,17 +2,18 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::why::printable;
+use crate::accounts::{self, Accounts, Homes};
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::gate::decision::{Effect, Finding};
-use crate::gate::visit::Question;
+use crate::gate::gather::Question;
+use crate::handover::Wishes;
 use crate::smtp::{ForwardPath, ReversePath};
 
 /// What is asked.
@@ -58,9 +59,8 @@ struct Answer<'a> {
 ///
 /// # Errors
 /// With the reason why it cannot be known.
-pub fn run(command: &Command, config: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
+pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::Result<i32> {
     let Command::Test(test) = command;
-    let config = Config::read(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -75,11 +75,16 @@ pub fn run(command: &Command, config: &Path, out: &mut dyn Write) -> anyhow::Res
         reverse_path: &test.from,
         forward_path: &test.to,
     };
+    let wishes = wishes_of(&test.to, config)?;
+    let greylist = match config.data.join("greylist.db") {
+        path if path.exists() => path,
+        // It is the server that makes it.
+        _ => ":memory:".into(),
+    };
     let findings = runtime.block_on(async {
-        let gate = Gate::new(&config.pipeline.host, config.gate.clone(), servers)
-            .map_err(anyhow::Error::msg)
-            .context("the gate has no name servers")?;
-        anyhow::Ok(Arc::new(gate).try_out(question).await)
+        let host = &config.pipeline.host;
+        let gate = Gate::open(host, config.gate.clone(), servers, &greylist)?;
+        anyhow::Ok(Arc::new(gate).try_out(question, wishes).await)
     })?;
     let verdict = match findings.deciding() {
         None if findings.is_suspect() => "suspect",
@@ -91,6 +96,17 @@ pub fn run(command: &Command, config: &Path, out: &mut dyn Write) -> anyhow::Res
         .refusal()
         .map(|finding| finding.reply().to_string());
     tell(test, verdict, &findings.0, reply, out)
+}
+
+fn wishes_of(to: &ForwardPath, config: &Config) -> anyhow::Result<Wishes> {
+    let path = config.data.join("accounts.db");
+    match to.mailbox().filter(|_| path.exists()) {
+        Some(mailbox) => {
+            let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")))?;
+            Ok(accounts::wishes(mailbox, &accounts)?)
+        }
+        None => Ok(Wishes::default()),
+    }
 }
 
 fn tell(
@@ -115,7 +131,7 @@ fn tell(
     }
     writeln!(out, "{verdict}")?;
     for finding in findings {
-        writeln!(out, "  {}", finding.to_string().escape_debug())?;
+        writeln!(out, "  {}", printable(&finding.to_string()))?;
     }
     if let Some(reply) = reply {
         writeln!(out, "{reply}")?;

@@ -15,6 +15,7 @@ use crate::accounts::{
     Accounts, Address, Directory, Kind, OverQuota, SpamPolicy, User, UserSettings, parse_bytes,
     print_bytes,
 };
+use crate::handover::GateLevel;
 
 /// What is done with users.
 #[derive(Debug, Subcommand)]
@@ -113,10 +114,17 @@ pub struct Settings {
     /// Whether .qmail files may run programs, also where the domain does not say so
     #[arg(long, value_name = "on|off", value_parser = accounts::on_or_off)]
     programs: Option<bool>,
+    /// How the gate is kept: on, no-greylist, off, or as the domain says
+    #[arg(long, value_name = "on|no-greylist|off|default", value_parser = gate_or_default)]
+    gate: Option<Gate>,
     /// Read a password from the first line of standard input; a terminal is asked for it
     #[arg(long)]
     password_stdin: bool,
 }
+
+/// How the gate is kept, or what the domain says.
+#[derive(Clone, Copy, Debug)]
+struct Gate(Option<GateLevel>);
 
 /// A number or no limit.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +143,7 @@ struct Listed {
     threshold: Option<f64>,
     spam: String,
     programs: bool,
+    gate: Option<String>,
     /// How the password was hashed.
     password: Option<String>,
     /// Whether SCRAM recognizes it.
@@ -328,6 +337,7 @@ fn list(
         threshold: user.settings.threshold,
         spam: user.settings.spam.to_string(),
         programs: user.settings.programs,
+        gate: user.settings.gate.map(|gate| gate.to_string()),
         scram: user
             .settings
             .password
@@ -355,7 +365,9 @@ fn line(row: &Listed) -> String {
         (true, Some(threshold)) => format!("spam above {threshold}: {}", row.spam),
     };
     let programs = if row.programs { "  programs" } else { "" };
-    format!("{:<30} {quota:>9}  {filter}{programs}", row.user)
+    let gate = row.gate.as_ref().map(|gate| format!("  gate: {gate}"));
+    let gate = gate.unwrap_or_default();
+    format!("{:<30} {quota:>9}  {filter}{programs}{gate}", row.user)
 }
 
 impl Settings {
@@ -371,6 +383,7 @@ impl Settings {
         settings.threshold = self.threshold.or(settings.threshold);
         settings.spam = self.spam.unwrap_or(settings.spam);
         settings.programs = self.programs.unwrap_or(settings.programs);
+        settings.gate = self.gate.map_or(settings.gate, |Gate(gate)| gate);
         if self.password_stdin {
             settings.password = Some(password::read(false)?);
         }
@@ -383,6 +396,13 @@ fn bytes_or_none(text: &str) -> Result<Limit, String> {
         return Ok(Limit(None));
     }
     parse_bytes(text).map(|bytes| Limit(Some(bytes)))
+}
+
+fn gate_or_default(text: &str) -> Result<Gate, String> {
+    if text == "default" {
+        return Ok(Gate(None));
+    }
+    text.parse().map(|gate| Gate(Some(gate)))
 }
 
 fn number_or_none(text: &str) -> Result<Limit, String> {
@@ -444,6 +464,11 @@ mod tests {
                 Ok(""),
             ),
             ("domain add example.org", Err("there already")),
+            ("domain set example.org --gate no-greylist", Ok("")),
+            (
+                "domain set example.org --gate shut",
+                Err("on, no-greylist, off"),
+            ),
             (
                 "user add anna@example.org --quota 2G --threshold 0.99",
                 Ok(""),
@@ -462,6 +487,12 @@ mod tests {
                 "user list",
                 Ok("anna@example.org                no quota  spam above 0.99: tag\n"),
             ),
+            ("user set anna@example.org --gate off", Ok("")),
+            (
+                "user list",
+                Ok("anna@example.org                no quota  spam above 0.99: tag  gate: off\n"),
+            ),
+            ("user set anna@example.org --gate default", Ok("")),
             ("alias add info@example.org anna@example.org", Ok("")),
             (
                 "alias add info@example.org anna@example.org b@example.net",
@@ -488,7 +519,7 @@ mod tests {
                 "domain list --json",
                 Ok(
                     "{\"type\":\"domain\",\"version\":1,\"domain\":\"example.org\",\
-                 \"postmaster\":\"boss@example.net\",\"programs\":false,\"users\":1}\n",
+                 \"postmaster\":\"boss@example.net\",\"programs\":false,\"gate\":\"no-greylist\",\"users\":1}\n",
                 ),
             ),
             (

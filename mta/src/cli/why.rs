@@ -106,7 +106,7 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
             writeln!(
                 out,
                 "turned away from <{from}> for <{to}>, by {client}: {reply}\n    because {}",
-                reason.escape_debug()
+                printable(reason)
             )?;
             write_all(seen, out)?;
         }
@@ -156,9 +156,15 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
 /// What the gate found, which may hold anybody's words.
 fn write_all(seen: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
     for line in seen {
-        writeln!(out, "    {}", line.escape_debug())?;
+        writeln!(out, "    {}", printable(line))?;
     }
     Ok(())
+}
+
+/// Without what could move the cursor of a terminal.
+pub(super) fn printable(text: &str) -> String {
+    let replaced = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(replaced).collect()
 }
 
 #[cfg(test)]

@@ -109,6 +109,7 @@ fn limits(said: &raw::Smtp) -> Limits {
         recipients: number(said.max_recipients, default.recipients),
         command_time: seconds(said.command_seconds, default.command_time),
         message_time: seconds(said.message_seconds, default.message_time),
+        session_time: seconds(said.session_seconds, default.session_time),
         errors: said.max_errors.map_or(default.errors, |n| {
             u32::try_from(n.get()).unwrap_or(u32::MAX)
         }),

@@ -1,11 +1,13 @@
 //! `[gate]` of the configuration.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use trainer::config::wrong::Wrong;
+use trainer::config::wrong::{Wrong, absolute};
 
 use super::check::seconds;
 use super::raw;
+use crate::gate::greylist;
 use crate::gate::{About, DnsList, Policy, Settings};
 use crate::smtp::Domain;
 
@@ -15,7 +17,7 @@ const ANSWERS: &str = "127.0.0.0/8";
 
 pub(super) fn settings(said: &raw::Gate) -> Result<Settings, Wrong> {
     let default = Settings::default();
-    let policy = default.policy;
+    let (policy, greylist) = (default.policy, default.greylist);
     let or = |said: Option<_>, default| said.unwrap_or(default);
     Ok(Settings {
         greeting_delay: said
@@ -42,7 +44,32 @@ pub(super) fn settings(said: &raw::Gate) -> Result<Settings, Wrong> {
             .map(dns_list)
             .collect::<Result<_, _>>()?,
         dns_time: seconds(said.dns_seconds, default.dns_time),
+        rules: said.rules.as_ref().map(absolute).transpose()?,
+        greylist: greylist::Settings {
+            whom: said.greylist.unwrap_or(greylist.whom),
+            wait: seconds(said.greylist_seconds, greylist.wait),
+            keep: said.greylist_days.map_or(greylist.keep, |days| {
+                Duration::from_secs(days.get().saturating_mul(24 * 3600))
+            }),
+        },
+        connections_per_minute: per_minute(
+            said.connections_per_minute,
+            default.connections_per_minute,
+        ),
+        recipients_per_minute: per_minute(
+            said.recipients_per_minute,
+            default.recipients_per_minute,
+        ),
+        tarpit: said
+            .tarpit_seconds
+            .map_or(default.tarpit, Duration::from_secs),
+        plugins: said.plugins.as_ref().map(absolute).transpose()?,
+        plugin_time: seconds(said.plugin_seconds, default.plugin_time),
     })
+}
+
+fn per_minute(said: Option<NonZeroU32>, default: u32) -> u32 {
+    said.map_or(default, NonZeroU32::get)
 }
 
 fn dns_list(said: &raw::DnsList) -> Result<DnsList, Wrong> {

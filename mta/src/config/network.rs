@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 /// All addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
     address: IpAddr,
     /// How many bits, up to 32 or 128.
@@ -13,6 +13,26 @@ pub struct Network {
 }
 
 impl Network {
+    /// The one of so many bits around an address.
+    pub fn around(address: IpAddr, bits_v4: u8, bits_v6: u8) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(bits_v4)).unwrap_or(0);
+                Self {
+                    address: IpAddr::V4((address.to_bits() & mask).into()),
+                    prefix: bits_v4,
+                }
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(bits_v6)).unwrap_or(0);
+                Self {
+                    address: IpAddr::V6((address.to_bits() & mask).into()),
+                    prefix: bits_v6,
+                }
+            }
+        }
+    }
+
     /// Whether `address` lies in it. An IPv4 address in IPv6's clothes counts
     /// as what it is.
     pub fn contains(self, address: IpAddr) -> bool {
@@ -62,6 +82,18 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_around_addresses() {
+        for (address, expected) in [
+            ("192.0.2.7", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.0/24"),
+            ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ] {
+            let network = Network::around(address.parse().unwrap(), 24, 64);
+            assert_eq!(network.to_string(), expected);
+        }
+    }
 
     #[test]
     fn who_is_in_a_network() {

@@ -1,12 +1,13 @@
 //! The configuration as it stands in the file.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::{Spanned, Table};
 
 use crate::gate::decision::Action;
+use crate::gate::greylist::Whom;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -54,6 +55,7 @@ pub(super) struct Smtp {
     pub(super) max_recipients: Option<NonZeroU64>,
     pub(super) command_seconds: Option<NonZeroU64>,
     pub(super) message_seconds: Option<NonZeroU64>,
+    pub(super) session_seconds: Option<NonZeroU64>,
     pub(super) max_errors: Option<NonZeroU64>,
     pub(super) relay_networks: Option<Vec<Spanned<String>>>,
 }
@@ -71,6 +73,15 @@ pub(super) struct Gate {
     pub(super) no_sender_domain: Option<Action>,
     pub(super) dns_seconds: Option<NonZeroU64>,
     pub(super) dns_list: Vec<DnsList>,
+    pub(super) rules: Option<Spanned<PathBuf>>,
+    pub(super) greylist: Option<Whom>,
+    pub(super) greylist_seconds: Option<NonZeroU64>,
+    pub(super) greylist_days: Option<NonZeroU64>,
+    pub(super) connections_per_minute: Option<NonZeroU32>,
+    pub(super) recipients_per_minute: Option<NonZeroU32>,
+    pub(super) tarpit_seconds: Option<u64>,
+    pub(super) plugins: Option<Spanned<PathBuf>>,
+    pub(super) plugin_seconds: Option<NonZeroU64>,
 }
 
 #[derive(Debug, Deserialize)]

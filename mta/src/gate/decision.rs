@@ -1,6 +1,7 @@
 //! What the gate can find, as plain data.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,10 @@ use crate::smtp::Reply;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
+    /// How often its network comes.
+    Rates,
+    /// What the administrator says.
+    Rules,
     /// What DNS lists say together.
     DnsLists,
     /// Whether the client waited for the greeting.
@@ -26,6 +31,10 @@ pub enum Rule {
     UnresolvableHelo,
     /// Whether its sender's domain takes mail.
     NoSenderDomain,
+    /// What plugins say.
+    Plugins,
+    /// Whether it has come again.
+    Greylist,
 }
 
 /// What is done with a client that a rule is true of.
@@ -79,6 +88,8 @@ impl Rule {
     /// As it stands in the log and in the configuration.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Rates => "rates",
+            Self::Rules => "rules",
             Self::DnsLists => "dns-lists",
             Self::EarlyTalker => "early-talker",
             Self::NoReverseName => "no-reverse-name",
@@ -87,7 +98,34 @@ impl Rule {
             Self::OddHelo => "odd-helo",
             Self::UnresolvableHelo => "unresolvable-helo",
             Self::NoSenderDomain => "no-sender-domain",
+            Self::Plugins => "plugins",
+            Self::Greylist => "greylist",
         }
+    }
+}
+
+/// Those that may be skipped for some clients.
+const SKIPPED: [Rule; 9] = [
+    Rule::DnsLists,
+    Rule::EarlyTalker,
+    Rule::NoReverseName,
+    Rule::UnresolvableReverseName,
+    Rule::AddressInReverseName,
+    Rule::OddHelo,
+    Rule::UnresolvableHelo,
+    Rule::NoSenderDomain,
+    Rule::Greylist,
+];
+
+impl FromStr for Rule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = SKIPPED.into_iter();
+        all.find(|rule| rule.name() == text).ok_or_else(|| {
+            let names = SKIPPED.map(Self::name).join(", ");
+            format!("{text:?} is no rule of the gate that can be skipped: {names}")
+        })
     }
 }
 
@@ -149,9 +187,14 @@ impl Finding {
             Rule::NoSenderDomain => ((5, 7, 27), (4, 1, 8)),
             _ => ((5, 7, 1), (4, 7, 1)),
         };
+        let text = match self.rule {
+            // Where it stands is nobody else's business.
+            Rule::Rules => "a rule of this host is against it".to_owned(),
+            _ => self.evidence.clone(),
+        };
         match self.effect {
-            Effect::Refuse => Reply::new(554, permanent, self.evidence.clone()),
-            _ => Reply::new(450, transient, self.evidence.clone()),
+            Effect::Refuse => Reply::new(554, permanent, text),
+            _ => Reply::new(450, transient, text),
         }
     }
 }

@@ -44,8 +44,22 @@ pub struct Facts {
 pub struct ReverseName {
     /// The name.
     pub name: String,
-    /// Whether it has an address.
-    pub resolves: Fact<bool>,
+    /// The addresses it has.
+    pub addresses: Fact<Vec<IpAddr>>,
+}
+
+impl ReverseName {
+    /// Whether one of its addresses is this one, so that whoever owns the
+    /// name has agreed.
+    pub fn leads_back(&self, address: IpAddr) -> bool {
+        let addresses = self.addresses.as_ref().map(Vec::as_slice);
+        let mut addresses = addresses.unwrap_or_default().iter();
+        addresses.any(|one| one.to_canonical() == address.to_canonical())
+    }
+
+    fn has_none(&self) -> bool {
+        self.addresses.as_ref().is_ok_and(Vec::is_empty)
+    }
 }
 
 /// What the DNS says of mail for a domain.
@@ -201,12 +215,13 @@ fn reverse_names(found: &mut Found, settings: &Settings, facts: &Facts) {
         names.join(", ")
     };
     let rule = Rule::UnresolvableReverseName;
-    if names.iter().all(|one| one.resolves == Ok(false)) {
+    let has_some = |one: &ReverseName| one.addresses.is_ok() && !one.has_none();
+    if names.iter().all(ReverseName::has_none) {
         let evidence = format!("{}, the reverse name of {address}, has no address", all());
         let action = policy.unresolvable_reverse_name;
         found.by(action, rule, Effect::RefuseForNow, evidence);
-    } else if !names.iter().any(|one| one.resolves == Ok(true)) {
-        let reasons = names.iter().filter_map(|one| one.resolves.as_ref().err());
+    } else if !names.iter().any(has_some) {
+        let reasons = names.iter().filter_map(|one| one.addresses.as_ref().err());
         reasons.for_each(|reason| found.unknown(rule, reason));
     }
     if names.iter().all(|one| holds(&one.name, address)) {
@@ -266,7 +281,7 @@ mod tests {
     fn named(name: &str) -> ReverseName {
         ReverseName {
             name: name.into(),
-            resolves: Ok(true),
+            addresses: Ok(vec!["192.0.2.99".parse().unwrap()]),
         }
     }
 
@@ -296,11 +311,11 @@ mod tests {
                 "no-reverse-name: time is up (unknown)",
             ),
             (
-                |facts| facts.reverse.as_mut().unwrap()[0].resolves = Ok(false),
+                |facts| facts.reverse.as_mut().unwrap()[0].addresses = Ok(Vec::new()),
                 "unresolvable-reverse-name: mx.example.net, the reverse name of 192.0.2.7, has no address (suspect)",
             ),
             (
-                |facts| facts.reverse.as_mut().unwrap()[0].resolves = Err("SERVFAIL".into()),
+                |facts| facts.reverse.as_mut().unwrap()[0].addresses = Err("SERVFAIL".into()),
                 "unresolvable-reverse-name: SERVFAIL (unknown)",
             ),
             (

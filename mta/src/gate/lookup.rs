@@ -59,8 +59,8 @@ impl Lookup {
         for name in names {
             let dns = self.dns.clone();
             resolving.spawn(async move {
-                let resolves = has_address(&dns, end, &name).await;
-                ReverseName { name, resolves }
+                let addresses = in_time(end, &name, dns.known_addresses(&name)).await;
+                ReverseName { name, addresses }
             });
         }
         let mut names = resolving.join_all().await;

@@ -4,9 +4,16 @@
 //! | --- | --- |
 //! | [`decision`] | what can be found, and which of it decides |
 //! | [`judge`] | what is found in facts; pure functions |
+//! | [`rules`] | what the administrator says of clients |
 //! | `reverse` | whether a reverse name holds its address |
 //! | [`lookup`] | the facts, by the DNS |
-//! | [`visit`] | one client, from its connection to its messages |
+//! | [`gather`] | the facts about one client, each once |
+//! | [`visit`] | one client and its recipients |
+//! | `message` | its messages |
+//! | [`greylist`] | who has come again |
+//! | [`plugins`] | what programs of the administrator say |
+//! | [`rates`] | who comes too often |
+//! | [`settings`] | what can be said of all this |
 //!
 //! Nothing is refused before RCPT: only then is it known whom a refusal would
 //! cost a message, and the log can name sender and recipient. Programs of this
@@ -15,113 +22,35 @@
 //! Trouble is no reason: what the DNS does not tell speaks neither for nor
 //! against a client.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 pub mod decision;
+pub mod gather;
+pub mod greylist;
 pub mod judge;
 pub mod lookup;
+mod message;
+pub mod plugins;
+pub mod rates;
 mod reverse;
+pub mod rules;
+pub mod settings;
 pub mod visit;
 
-use decision::Action;
+use greylist::{Greylist, Whom};
 use lookup::Lookup;
+use plugins::Plugins;
+use plugins::table::Table;
+use rates::Rates;
+use rules::Rules;
 
+pub use settings::{About, DnsList, Policy, Settings};
+
+use crate::Error;
 use crate::config::network::Network;
-
-/// What can be said of the gate.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// How long a client waits for the greeting.
-    pub greeting_delay: Duration,
-    /// What is done by each rule.
-    pub policy: Policy,
-    /// Whom to ask about a client and its sender.
-    pub dns_lists: Vec<DnsList>,
-    /// How long the DNS may take for everything about one recipient.
-    pub dns_time: Duration,
-}
-
-/// What is done with a client that one of these is true of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// It speaks before the greeting.
-    pub early_talker: Action,
-    /// Its address has no reverse name.
-    pub no_reverse_name: Action,
-    /// Its reverse name has no address.
-    pub unresolvable_reverse_name: Action,
-    /// Its reverse name holds its address, as those of homes do.
-    pub address_in_reverse_name: Action,
-    /// It calls itself what no other mail host can be called.
-    pub odd_helo: Action,
-    /// What it calls itself has no address.
-    pub unresolvable_helo: Action,
-    /// Its sender's domain takes no mail.
-    pub no_sender_domain: Action,
-}
-
-/// A DNS list: RFC 5782.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DnsList {
-    /// Below which name it is.
-    pub zone: String,
-    /// What it lists.
-    pub about: About,
-    /// What being listed counts: above 0 against the client, below for it.
-    pub weight: f64,
-    /// Which answers count.
-    pub answers: Vec<Network>,
-}
-
-/// What a DNS list lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum About {
-    /// Addresses of clients.
-    Address,
-    /// Domains: of the client's reverse name and of its sender.
-    Domain,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            greeting_delay: Duration::from_secs(3),
-            policy: Policy::default(),
-            dns_lists: Vec::new(),
-            dns_time: Duration::from_secs(5),
-        }
-    }
-}
-
-impl Settings {
-    /// Whether reverse names count.
-    fn needs_reverse_names(&self) -> bool {
-        let policy = &self.policy;
-        let by_policy = [
-            policy.no_reverse_name,
-            policy.unresolvable_reverse_name,
-            policy.address_in_reverse_name,
-        ];
-        let about_domains = |list: &DnsList| list.about == About::Domain;
-        by_policy.into_iter().any(Action::looks) || self.dns_lists.iter().any(about_domains)
-    }
-}
-
-impl Default for Policy {
-    /// Refused is what no honest mail host does, suspected what few do.
-    fn default() -> Self {
-        Self {
-            early_talker: Action::Refuse,
-            no_reverse_name: Action::Refuse,
-            unresolvable_reverse_name: Action::Suspect,
-            address_in_reverse_name: Action::Suspect,
-            odd_helo: Action::Refuse,
-            unresolvable_helo: Action::Suspect,
-            no_sender_domain: Action::Refuse,
-        }
-    }
-}
 
 /// The gate of a host.
 #[derive(Debug)]
@@ -130,22 +59,126 @@ pub struct Gate {
     host: String,
     settings: Settings,
     lookup: Lookup,
+    files: RwLock<Files>,
+    /// Nothing where nobody is greylisted.
+    greylist: Option<Greylist>,
+    connections: Rates<Network>,
+    recipients: Rates<Network>,
+}
+
+/// What is read again at a signal.
+#[derive(Clone, Debug, Default)]
+struct Files {
+    rules: Arc<Rules>,
+    plugins: Option<Arc<Plugins>>,
 }
 
 impl Gate {
-    /// That asks these name servers, or those of the system.
+    /// That asks these name servers, or those of the system, and remembers in
+    /// the file `greylist`.
     ///
     /// # Errors
-    /// With the reason when there are none.
-    pub fn new(
+    /// When a file of the settings cannot be read or is wrong; when there are
+    /// no name servers.
+    pub fn open(
         host: &str,
         settings: Settings,
         servers: Option<&[SocketAddr]>,
-    ) -> Result<Self, String> {
+        greylist: &Path,
+    ) -> anyhow::Result<Self> {
+        let lookup = Lookup::new(servers, settings.dns_time)
+            .map_err(|error| anyhow::anyhow!("the gate has no name servers: {error}"))?;
+        let greylist = match settings.greylist.whom {
+            Whom::Nobody => None,
+            Whom::Suspects | Whom::All => Some(Greylist::open(greylist)?),
+        };
         Ok(Self {
             host: host.to_ascii_lowercase(),
-            lookup: Lookup::new(servers, settings.dns_time)?,
+            files: RwLock::new(Files::read(&settings)?),
+            lookup,
+            greylist,
+            connections: Rates::new(settings.connections_per_minute),
+            recipients: Rates::new(settings.recipients_per_minute),
             settings,
         })
     }
+
+    /// Reads rules and plugins again; after an error those before stay.
+    ///
+    /// # Errors
+    /// With the file and the line.
+    pub fn read_again(&self) -> Result<(), Error> {
+        let files = Files::read(&self.settings)?;
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = files;
+        Ok(())
+    }
+
+    /// Whether a client may connect once more this minute.
+    pub fn admits(&self, address: IpAddr, now: Instant) -> bool {
+        self.connections.admit(network_of(address), now)
+    }
+
+    /// Forgets what greylisting need not know any more; blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn tidy(&self) -> Result<(), Error> {
+        match &self.greylist {
+            Some(greylist) => greylist.tidy(&self.settings.greylist, visit::seconds()),
+            None => Ok(()),
+        }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&files.rules)
+    }
+
+    fn plugins(&self) -> Option<Arc<Plugins>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.plugins.clone()
+    }
+
+    fn needs_reverse_names(&self) -> bool {
+        self.settings.needs_reverse_names() || self.rules().need_names()
+    }
+}
+
+impl Files {
+    fn read(settings: &Settings) -> Result<Self, Error> {
+        let mut files = Self::default();
+        if let Some(path) = &settings.rules {
+            let text = read(path)?;
+            let rules = Rules::parse(&text).map_err(|(line, reason)| Error::Config {
+                path: path.clone(),
+                line,
+                reason,
+            })?;
+            files.rules = Arc::new(rules);
+        }
+        if let Some(path) = &settings.plugins {
+            let table = Table::parse(&read(path)?);
+            for line in &table.warnings {
+                tracing::warn!("{}:{line}", path.display());
+            }
+            let home = path.parent().unwrap_or(Path::new("/"));
+            files.plugins = (!table.is_empty()).then(|| {
+                Arc::new(Plugins {
+                    table,
+                    home: home.to_owned(),
+                    time: settings.plugin_time,
+                })
+            });
+        }
+        Ok(files)
+    }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(Error::io("read", path))
+}
+
+/// What one sender usually has: /24 of IPv4, /64 of IPv6.
+pub fn network_of(address: IpAddr) -> Network {
+    Network::around(address, 24, 64)
 }

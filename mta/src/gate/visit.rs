@@ -1,55 +1,69 @@
-//! One client before the gate: what is learned of it while it waits, and what
-//! is decided at each RCPT.
+//! One client before the gate: what is decided of each of its recipients and
+//! of its messages.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant as Now, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::info;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::{info, warn};
 
-use super::Gate;
-use super::decision::{Effect, Findings};
-use super::judge::{Fact, Facts, Listed, ReverseName, SenderDomain, judge};
-use crate::handover::{Decision, Host, Refusal, TurnedAway};
-use crate::smtp::{Domain, Envelope, ForwardPath, ReversePath};
+use super::decision::{Effect, Finding, Findings, Rule};
+use super::gather::{Gathered, Question, names};
+use super::greylist::{Standing, Whom};
+use super::judge::{Facts, judge};
+use super::plugins::{End, Event, Outcome, Plugins, Said};
+use super::rules::Ruled;
+use super::{Gate, network_of};
+use crate::handover::{Decision, GateLevel, Host, Refusal, TurnedAway, Wishes};
+use crate::smtp::{Client, Envelope, ForwardPath, Reply, ReversePath};
 
 /// A client that may not relay.
 #[derive(Debug)]
 pub struct Visit {
-    gate: Arc<Gate>,
-    address: IpAddr,
-    early: Option<String>,
-    about_client: AboutClient,
-    about_helo: Option<(String, Fact<bool>)>,
-    about_sender: Option<(String, AboutSender)>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) address: IpAddr,
+    pub(super) early: Option<String>,
+    pub(super) gathered: Gathered,
+    pub(super) said: Said,
+    asked_plugins: Asked,
+    n_refused: u64,
+    /// What is kept until the message comes.
+    pub(super) message: Pending,
+}
+
+/// What plugins know already.
+#[derive(Debug, Default)]
+struct Asked {
+    connection: Option<Outcome>,
+    helo: Option<(String, Outcome)>,
+    mail: Option<(ReversePath, Outcome)>,
+    n_recipients: usize,
+}
+
+/// What is known of a message that has not come.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
     /// What was found of the recipients that were accepted.
-    seen: Vec<String>,
+    pub(super) seen: Vec<String>,
+    /// Those whose messages no rule has let in whatever they hold.
+    pub(super) looked_at: Vec<String>,
+    /// Recipients in place of others, by plugins.
+    pub(super) changed: Vec<(ForwardPath, ForwardPath)>,
+    /// And a sender.
+    pub(super) sender: Option<ReversePath>,
+    /// The client's names, and of each whether it leads back.
+    pub(super) names: Vec<(String, bool)>,
+    /// Whether the client was greylisted and came again.
+    pub(super) came_again: bool,
 }
 
-/// Asked from the first moment, so that the greeting delay is time to answer.
-#[derive(Debug)]
-enum AboutClient {
-    Asking(JoinHandle<Names>),
-    Known(Names),
-}
-
-type Names = (Fact<Vec<ReverseName>>, Vec<Listed>);
-type AboutSender = (Fact<SenderDomain>, Vec<Listed>);
-
-/// One recipient of a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The client's address.
-    pub address: IpAddr,
-    /// What it calls itself.
-    pub helo: &'a str,
-    /// Whom its mail is from.
-    pub reverse_path: &'a ReversePath,
-    /// Whom it is for.
-    pub forward_path: &'a ForwardPath,
+/// What was decided of a recipient.
+struct Judged {
+    decision: Decision,
+    findings: Findings,
+    facts: Facts,
 }
 
 /// How much of an early talker's words is kept.
@@ -58,56 +72,34 @@ const MAX_EARLY: usize = 64;
 impl Gate {
     /// A client has connected.
     pub fn visit(self: &Arc<Self>, address: IpAddr) -> Visit {
-        let gate = Arc::clone(self);
+        let address = address.to_canonical();
         Visit {
             gate: Arc::clone(self),
-            address: address.to_canonical(),
+            address,
             early: None,
-            about_client: AboutClient::Asking(tokio::spawn(
-                async move { gate.names(address).await },
-            )),
-            about_helo: None,
-            about_sender: None,
-            seen: Vec::new(),
+            gathered: Gathered::begin(self, address),
+            said: Said::default(),
+            asked_plugins: Asked::default(),
+            n_refused: 0,
+            message: Pending::default(),
         }
     }
 
-    /// What would be found of a client that waits for its greeting.
-    pub async fn try_out(self: &Arc<Self>, question: Question<'_>) -> Findings {
+    /// What would be found of a client that waits for its greeting. Plugins are
+    /// not asked, and nothing is noted.
+    pub async fn try_out(self: &Arc<Self>, question: Question<'_>, wishes: Wishes) -> Findings {
         let mut visit = self.visit(question.address);
-        let facts = visit.facts(&question).await;
-        judge(&self.host, &self.settings, &facts)
-    }
-
-    async fn names(&self, address: IpAddr) -> Names {
-        let lists = &self.settings.dns_lists;
-        let by_name = async {
-            let reverse = match self.settings.needs_reverse_names() {
-                true => self.lookup.reverse(address).await,
-                false => Ok(Vec::new()),
-            };
-            let names = reverse.as_ref().map(Vec::as_slice).unwrap_or_default();
-            let names: Vec<&str> = names.iter().map(|one| one.name.as_str()).collect();
-            let listings = self.lookup.domain_listings(lists, &names).await;
-            (reverse, listings)
-        };
-        let by_address = self.lookup.address_listings(lists, address);
-        let ((reverse, more), mut listings) = tokio::join!(by_name, by_address);
-        listings.extend(more);
-        (reverse, listings)
-    }
-
-    async fn sender(&self, domain: &str) -> AboutSender {
-        let domains = [domain];
-        let lists = &self.settings.dns_lists;
-        let listings = self.lookup.domain_listings(lists, &domains);
-        let hosts = async {
-            match self.settings.policy.no_sender_domain.looks() {
-                true => self.lookup.sender_domain(domain).await,
-                false => Ok(SenderDomain::TakesMail),
-            }
-        };
-        tokio::join!(hosts, listings)
+        let (facts, ruled) = visit.ask(&question).await;
+        let mut findings = visit.findings(&facts, &ruled, wishes);
+        let (from, to) = paths(&question);
+        if visit.is_greylisted(&findings, &ruled, wishes)
+            && let Some(greylist) = &self.greylist
+        {
+            let client = (question.address, from.as_str(), to.as_str());
+            let standing = greylist.look(&self.settings.greylist, client, seconds());
+            findings.0.extend(standing.map_or_else(unknown, finding));
+        }
+        findings
     }
 }
 
@@ -131,7 +123,7 @@ impl Visit {
     }
 
     /// Whether the client may write to `to`: what the gate says, then what the
-    /// host says.
+    /// host says. Each refusal is answered later than the one before.
     pub async fn check<H: Host>(
         &mut self,
         host: &H,
@@ -139,7 +131,7 @@ impl Visit {
         to: &ForwardPath,
     ) -> Decision {
         if envelope.recipients.is_empty() {
-            self.seen.clear();
+            self.message = Pending::default();
         }
         let client = &envelope.client;
         if client.may_relay {
@@ -147,96 +139,244 @@ impl Visit {
                 .check_recipient(client, &envelope.reverse_path, to)
                 .await;
         }
+        let judged = self.judge(host, envelope, to).await;
+        self.tell(host, envelope, to, &judged);
+        if let Decision::Refuse(_) = judged.decision {
+            let tarpit = Duration::from_secs(self.n_refused).min(self.gate.settings.tarpit);
+            self.n_refused += 1;
+            sleep(tarpit).await;
+        }
+        judged.decision
+    }
+
+    /// Whether a plugin has ended the connection.
+    pub fn end(&self) -> Option<End> {
+        self.said.end
+    }
+
+    async fn judge<H: Host>(&mut self, host: &H, envelope: &Envelope, to: &ForwardPath) -> Judged {
+        let network = network_of(self.address);
+        if !self.gate.recipients.admit(network, Now::now()) {
+            let evidence = format!("{network} sends to too many recipients a minute");
+            return self.refused_early(Finding {
+                rule: Rule::Rates,
+                effect: Effect::RefuseForNow,
+                evidence,
+            });
+        }
+        let wishes = host.wishes(to).await;
         let question = Question {
             address: self.address,
-            helo: client.helo.as_deref().unwrap_or_default(),
+            helo: envelope.client.helo.as_deref().unwrap_or_default(),
             reverse_path: &envelope.reverse_path,
             forward_path: to,
         };
-        let facts = self.facts(&question).await;
-        let findings = judge(&self.gate.host, &self.gate.settings, &facts);
-        let decision = match findings.refusal() {
-            Some(finding) => Decision::Refuse(Refusal {
-                reply: finding.reply(),
-                reason: finding.to_string(),
-            }),
-            None => {
-                host.check_recipient(client, &envelope.reverse_path, to)
-                    .await
-            }
+        let (facts, ruled) = self.ask(&question).await;
+        let findings = self.findings(&facts, &ruled, wishes);
+        let mut judged = Judged {
+            decision: Decision::Accept,
+            findings,
+            facts,
         };
-        self.tell(host, envelope, to, &facts, findings, &decision);
-        decision
-    }
-
-    /// What was found of those who get the message, once.
-    pub fn seen(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.seen)
-    }
-
-    async fn facts(&mut self, question: &Question<'_>) -> Facts {
-        let gate = Arc::clone(&self.gate);
-        let helo = question.helo;
-        let domain = sender_domain(question.reverse_path);
-        let about_client = known(&mut self.about_client);
-        let about_helo = async {
-            match self.about_helo.take() {
-                Some((asked, fact)) if asked == helo => (asked, fact),
-                _ => (helo.to_owned(), helo_resolves(&gate, helo).await),
-            }
-        };
-        let about_sender = async {
-            let domain = domain?;
-            match self.about_sender.take() {
-                Some((asked, facts)) if asked == domain => Some((asked, facts)),
-                _ => Some((domain.to_owned(), gate.sender(domain).await)),
-            }
-        };
-        let (about_client, about_helo, about_sender) =
-            tokio::join!(about_client, about_helo, about_sender);
-        let (reverse, mut listings) = about_client;
-        if let Some((_, (_, more))) = &about_sender {
-            // The same domain may have been asked about already.
-            let new = |listed: &&Listed| !listings.contains(listed);
-            let more: Vec<Listed> = more.iter().filter(new).cloned().collect();
-            listings.extend(more);
+        if let Some(finding) = judged.findings.refusal() {
+            judged.decision = refuse(finding);
+            return judged;
         }
-        let facts = Facts {
-            address: self.address,
-            early: self.early.clone(),
-            helo: Some(helo.to_owned()),
-            helo_resolves: about_helo.1.clone(),
-            reverse,
-            sender: about_sender
-                .clone()
-                .map(|(domain, (hosts, _))| (domain, hosts)),
-            listings,
+        self.let_in(host, envelope, &question, &ruled, wishes, &mut judged)
+            .await;
+        judged
+    }
+
+    /// After nothing speaks against the client for sure: plugins, the host,
+    /// and greylisting.
+    async fn let_in<H: Host>(
+        &mut self,
+        host: &H,
+        envelope: &Envelope,
+        question: &Question<'_>,
+        ruled: &Ruled,
+        wishes: Wishes,
+        judged: &mut Judged,
+    ) {
+        let mut client = envelope.client.clone();
+        client.may_relay = ruled.variables.contains_key("RELAYCLIENT");
+        let asked = self.plugins(envelope, question, ruled, wishes, &client);
+        let (outcome, sender, recipient) = asked.await;
+        if let Some((reply, plugin)) = outcome.refusal {
+            let finding = Finding {
+                rule: Rule::Plugins,
+                effect: match reply.code.is_permanent() {
+                    true => Effect::Refuse,
+                    false => Effect::RefuseForNow,
+                },
+                evidence: format!("{plugin} says {reply}"),
+            };
+            let reason = finding.to_string();
+            judged.findings.0.push(finding);
+            judged.decision = Decision::Refuse(Refusal { reply, reason });
+            return;
+        }
+        client.may_relay |= outcome.is_trusted;
+        judged.decision = host.check_recipient(&client, &sender, &recipient).await;
+        if judged.decision != Decision::Accept {
+            return;
+        }
+        if !client.may_relay && self.is_greylisted(&judged.findings, ruled, wishes) {
+            let finding = self.greylist(question).await;
+            judged.findings.0.extend(finding);
+        }
+        if let Some(finding) = judged.findings.refusal() {
+            judged.decision = refuse(finding);
+            return;
+        }
+        let is_allowed = judged.findings.deciding().is_some();
+        if !is_allowed && !client.may_relay {
+            self.message.looked_at.push(recipient.to_string());
+        }
+        self.message.names = names(&judged.facts);
+        if recipient != *question.forward_path {
+            let pair = (question.forward_path.clone(), recipient);
+            self.message.changed.push(pair);
+        }
+        self.message.sender = Some(sender).filter(|sender| *sender != envelope.reverse_path);
+    }
+
+    fn findings(&self, facts: &Facts, ruled: &Ruled, wishes: Wishes) -> Findings {
+        let mut findings = Findings::default();
+        if let Some((effect, line)) = ruled.decides {
+            findings.0.push(Finding {
+                rule: Rule::Rules,
+                effect,
+                evidence: format!("line {line} of the rules"),
+            });
+        }
+        if wishes.gate != GateLevel::Off && !self.gathered.is_settled() {
+            let judged = judge(&self.gate.host, &self.gate.settings, facts).0;
+            let counts = |finding: &Finding| !ruled.skips.contains(&finding.rule);
+            findings.0.extend(judged.into_iter().filter(counts));
+        }
+        findings
+    }
+
+    fn is_greylisted(&self, findings: &Findings, ruled: &Ruled, wishes: Wishes) -> bool {
+        let by_settings = match self.gate.settings.greylist.whom {
+            Whom::Nobody => false,
+            Whom::Suspects => findings.is_suspect(),
+            Whom::All => findings.deciding().is_none(),
         };
-        self.about_helo = Some(about_helo);
-        self.about_sender = about_sender;
-        facts
+        by_settings && wishes.gate == GateLevel::On && !ruled.skips.contains(&Rule::Greylist)
+    }
+
+    /// A finding unless the client is known.
+    async fn greylist(&mut self, question: &Question<'_>) -> Option<Finding> {
+        let gate = Arc::clone(&self.gate);
+        let (address, (from, to)) = (self.address, paths(question));
+        let asked = tokio::task::spawn_blocking(move || {
+            let greylist = gate.greylist.as_ref()?;
+            let client = (address, from.as_str(), to.as_str());
+            Some(greylist.ask(&gate.settings.greylist, client, seconds()))
+        });
+        match asked.await {
+            Ok(None) => None,
+            Ok(Some(Ok(standing))) => {
+                self.message.came_again |= standing == Standing::CameAgain;
+                finding(standing)
+            }
+            Ok(Some(Err(error))) => unknown(error),
+            Err(error) => unknown(error),
+        }
+    }
+
+    /// Runs the plugins of all that was said so far, each once; the sender and
+    /// recipient they leave.
+    async fn plugins(
+        &mut self,
+        envelope: &Envelope,
+        question: &Question<'_>,
+        ruled: &Ruled,
+        wishes: Wishes,
+        client: &Client,
+    ) -> (Outcome, ReversePath, ForwardPath) {
+        let mut sender = envelope.reverse_path.clone();
+        let mut recipient = question.forward_path.clone();
+        let plugins = self.gate.plugins();
+        let Some(plugins) = plugins.filter(|_| !ruled.variables.contains_key("NOSPP")) else {
+            return (Outcome::default(), sender, recipient);
+        };
+        self.asked_plugins.n_recipients += 1;
+        let counts = (envelope.recipients.len(), self.asked_plugins.n_recipients);
+        let may_write = wishes.is_local || client.may_relay;
+        self.said.see(question, ruled, counts, may_write);
+        let mut all = Outcome::default();
+        for event in [Event::Connection, Event::Helo, Event::Mail, Event::Rcpt] {
+            let outcome = match self.asked_plugins.known(event, question) {
+                Some(outcome) => outcome,
+                None => self.run(&plugins, event).await,
+            };
+            self.asked_plugins.note(event, question, &outcome);
+            match (event, &outcome.change) {
+                (Event::Mail, Some(text)) => {
+                    sender = ReversePath::parse(text.as_bytes()).unwrap_or(sender);
+                }
+                (Event::Rcpt, Some(text)) => {
+                    recipient = ForwardPath::parse(text.as_bytes()).unwrap_or(recipient);
+                }
+                _ => {}
+            }
+            all.is_trusted |= outcome.is_trusted && matches!(event, Event::Rcpt);
+            all.refusal = outcome.refusal;
+            if event == Event::Mail && all.refusal.is_none() {
+                let stored = self.said.refuse_recipients.clone();
+                all.refusal = stored.map(|reply| (reply, "a plugin before".to_owned()));
+            }
+            if all.refusal.is_some() {
+                break;
+            }
+        }
+        (all, sender, recipient)
+    }
+
+    /// Plugins take their time in a thread of their own.
+    pub(super) async fn run(&mut self, plugins: &Arc<Plugins>, event: Event) -> Outcome {
+        let (plugins, mut said) = (Arc::clone(plugins), self.said.clone());
+        let running = tokio::task::spawn_blocking(move || {
+            let outcome = plugins.run(event, &mut said);
+            (outcome, said)
+        });
+        match running.await {
+            Ok((outcome, said)) => {
+                self.said = said;
+                outcome
+            }
+            Err(error) => Outcome {
+                refusal: Some((
+                    Reply::new(451, (4, 3, 0), "trouble here"),
+                    error.to_string(),
+                )),
+                ..Outcome::default()
+            },
+        }
+    }
+
+    fn refused_early(&self, finding: Finding) -> Judged {
+        Judged {
+            decision: refuse(&finding),
+            findings: Findings(vec![finding]),
+            facts: Facts::of(self.address),
+        }
     }
 
     /// One line in the log, with spamdyke's fields, and the story of a
     /// recipient who gets nothing.
-    fn tell<H: Host>(
-        &mut self,
-        host: &H,
-        envelope: &Envelope,
-        to: &ForwardPath,
-        facts: &Facts,
-        findings: Findings,
-        decision: &Decision,
-    ) {
+    fn tell<H: Host>(&mut self, host: &H, envelope: &Envelope, to: &ForwardPath, judged: &Judged) {
         let client = &envelope.client;
-        let rule = match (decision, findings.deciding()) {
-            (Decision::Refuse(_), Some(finding)) if finding.effect != Effect::Allow => {
-                finding.rule.name()
-            }
-            (Decision::Refuse(_), _) => "recipient",
+        let findings = &judged.findings;
+        let rule = match (&judged.decision, findings.refusal()) {
             (Decision::Accept, _) => "none",
+            (Decision::Refuse(_), Some(finding)) => finding.rule.name(),
+            (Decision::Refuse(_), None) => "recipient",
         };
-        let (message, reason) = match decision {
+        let (message, reason) = match &judged.decision {
             Decision::Accept => ("recipient accepted", ""),
             Decision::Refuse(refusal) => ("recipient refused", refusal.reason.as_str()),
         };
@@ -245,20 +385,22 @@ impl Visit {
             from = %envelope.reverse_path,
             to = %to,
             origin_ip = %self.address,
-            origin_rdns = facts.reverse_name().unwrap_or("(unknown)"),
+            origin_rdns = judged.facts.reverse_name().unwrap_or("(unknown)"),
             auth = client.account.as_deref().unwrap_or("(unknown)"),
             encryption = client.tls.as_ref().map_or("(none)", |tls| tls.version),
             reason,
             "{message}"
         );
-        match decision {
+        match &judged.decision {
             Decision::Accept => {
                 for line in findings.lines() {
-                    if !self.seen.contains(&line) {
-                        self.seen.push(line);
+                    if !self.message.seen.contains(&line) {
+                        self.message.seen.push(line);
                     }
                 }
             }
+            // The host itself notes whom it refuses.
+            Decision::Refuse(_) if findings.refusal().is_none() => {}
             Decision::Refuse(refusal) => host.turned_away(TurnedAway {
                 client: client.clone(),
                 from: envelope.reverse_path.to_string(),
@@ -270,28 +412,88 @@ impl Visit {
     }
 }
 
-async fn known(about: &mut AboutClient) -> Names {
-    if let AboutClient::Asking(asking) = about {
-        let failed = |error: tokio::task::JoinError| (Err(error.to_string()), Vec::new());
-        *about = AboutClient::Known(asking.await.unwrap_or_else(failed));
+impl Asked {
+    fn known(&self, event: Event, question: &Question<'_>) -> Option<Outcome> {
+        match event {
+            Event::Connection => self.connection.clone(),
+            Event::Helo => {
+                let (helo, outcome) = self.helo.as_ref()?;
+                (helo == question.helo).then(|| outcome.clone())
+            }
+            Event::Mail => {
+                let (sender, outcome) = self.mail.as_ref()?;
+                (sender == question.reverse_path).then(|| outcome.clone())
+            }
+            Event::Rcpt | Event::Data => None,
+        }
     }
-    match about {
-        AboutClient::Known(names) => names.clone(),
-        AboutClient::Asking(_) => unreachable!("it was answered above"),
+
+    fn note(&mut self, event: Event, question: &Question<'_>, outcome: &Outcome) {
+        match event {
+            Event::Connection => self.connection = Some(outcome.clone()),
+            Event::Helo => self.helo = Some((question.helo.to_owned(), outcome.clone())),
+            Event::Mail => self.mail = Some((question.reverse_path.clone(), outcome.clone())),
+            Event::Rcpt | Event::Data => {}
+        }
+    }
+
+    /// The next message begins anew.
+    fn forget_message(&mut self) {
+        (self.mail, self.n_recipients) = (None, 0);
     }
 }
 
-/// An address in brackets needs none.
-async fn helo_resolves(gate: &Gate, helo: &str) -> Fact<bool> {
-    if !gate.settings.policy.unresolvable_helo.looks() {
-        return Ok(true);
-    }
-    match Domain::parse(helo) {
-        Ok(Domain::Name(name)) if name.contains('.') => gate.lookup.has_address(&name).await,
-        _ => Ok(true),
+impl Visit {
+    /// What was kept of a message that has come.
+    pub(super) fn take_message(&mut self) -> Pending {
+        self.asked_plugins.forget_message();
+        std::mem::take(&mut self.message)
     }
 }
 
-fn sender_domain(reverse_path: &ReversePath) -> Option<&str> {
-    reverse_path.mailbox()?.domain.name()
+fn refuse(finding: &Finding) -> Decision {
+    Decision::Refuse(Refusal {
+        reply: finding.reply(),
+        reason: finding.to_string(),
+    })
+}
+
+fn paths(question: &Question<'_>) -> (String, String) {
+    (
+        question.reverse_path.to_string(),
+        question.forward_path.to_string(),
+    )
+}
+
+/// What greylisting leads to.
+fn finding(standing: Standing) -> Option<Finding> {
+    let (effect, evidence) = match standing {
+        Standing::Early { seconds } => (
+            Effect::RefuseForNow,
+            format!("this host does not know yours, try again in {seconds} seconds"),
+        ),
+        Standing::CameAgain => (Effect::Pass, "the client has come again".to_owned()),
+        Standing::Known => (Effect::Pass, "mail has come from its network".to_owned()),
+        Standing::Full => (Effect::Unknown, "the greylist is full".to_owned()),
+    };
+    Some(Finding {
+        rule: Rule::Greylist,
+        effect,
+        evidence,
+    })
+}
+
+/// Mail does not wait for a file of ours.
+fn unknown(error: impl std::fmt::Display) -> Option<Finding> {
+    warn!(%error, "nobody is greylisted");
+    Some(Finding {
+        rule: Rule::Greylist,
+        effect: Effect::Unknown,
+        evidence: error.to_string(),
+    })
+}
+
+pub(super) fn seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }

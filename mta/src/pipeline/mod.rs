@@ -45,10 +45,10 @@ use self::login::Logins;
 use self::memory::Memory;
 use self::runner::Agenda;
 use self::verdict::Models;
-use crate::accounts::{Accounts, Directory, Resolved, resolve};
+use crate::accounts::{Accounts, Directory, Resolved, resolve, wishes};
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
-use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt, TurnedAway};
+use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt, TurnedAway, Wishes};
 use crate::journal::{Event, Journal, Line};
 use crate::message::Message;
 use crate::queue::disk::Folder;
@@ -251,6 +251,13 @@ impl Host for Postern {
         .await
     }
 
+    async fn wishes(&self, forward_path: &ForwardPath) -> Wishes {
+        let inner = Arc::clone(&self.inner);
+        let forward_path = forward_path.clone();
+        let asked = tokio::task::spawn_blocking(move || inner.wishes(&forward_path));
+        asked.await.unwrap_or_default()
+    }
+
     fn turned_away(&self, whom: TurnedAway) {
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || {
@@ -349,6 +356,13 @@ impl Inner {
         let domain = self.accounts().domain(name);
         let domain = domain.map_err(|error| refusal(trouble(), error.to_string()))?;
         Ok(domain.is_none())
+    }
+
+    /// What cannot be known is as usual; [`Inner::check`] says why.
+    fn wishes(&self, forward_path: &ForwardPath) -> Wishes {
+        let mailbox = self.mailbox(forward_path).ok();
+        let known = mailbox.and_then(|mailbox| wishes(&mailbox, self.accounts()).ok());
+        known.unwrap_or_default()
     }
 
     fn resolve(&self, mailbox: &Mailbox) -> Result<crate::accounts::Plan, Refusal> {

@@ -124,6 +124,7 @@ impl Test {
                     name: "example.org".into(),
                     postmaster: None,
                     programs: true,
+                    gate: crate::handover::GateLevel::On,
                 })
             })
             .unwrap();
@@ -611,6 +612,7 @@ async fn programs_need_leave_and_their_failures_count() {
                 name: "example.org".into(),
                 postmaster: None,
                 programs: false,
+                gate: crate::handover::GateLevel::On,
             })
         })
         .unwrap();

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::stream::Stream;
 use super::tls::{self, Certificates};
+use crate::gate::plugins::End;
 use crate::gate::visit::Visit;
 use crate::handover::{Decision, Host, Login};
 use crate::message::Message;
@@ -145,12 +146,20 @@ pub async fn drive<H: Host>(
                     (None, Some(envelope)) => ungated(&*around.host, envelope, to).await,
                     (_, None) => unreachable!("RCPT without MAIL"),
                 };
+                match visit.as_ref().and_then(Visit::end) {
+                    Some(End::AtOnce) => return Ok(()),
+                    Some(End::AfterReply) => session.shut_down(),
+                    None => {}
+                }
                 session.resume(Instant::now(), Outcome::Recipient(decision));
             }
-            Action::Commit(mut envelope) => {
-                envelope.gate = visit.as_mut().map(Visit::seen).unwrap_or_default();
+            Action::Commit(envelope) => {
                 let whole = mem::replace(&mut message, Message::new(&*around.spool));
-                let answer = around.host.commit(*envelope, whole).await;
+                let host = &*around.host;
+                let answer = match &mut visit {
+                    Some(visit) => visit.commit(host, *envelope, whole).await,
+                    None => host.commit(*envelope, whole).await,
+                };
                 session.resume(Instant::now(), Outcome::Committed(answer));
             }
             Action::StartTls => {

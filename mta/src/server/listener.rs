@@ -1,4 +1,4 @@
-//! Who may connect: a bounded number of clients, and of each address.
+//! Who may connect: a bounded number of clients, and of each network.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 use super::driver::{Surroundings, drive, start_tls};
 use super::stream::Stream;
 use crate::config::network::Network;
-use crate::gate::Gate;
+use crate::gate::{Gate, network_of};
 use crate::handover::Host;
 use crate::smtp::session::{Session, Settings};
 
@@ -62,7 +62,7 @@ pub struct Clients {
 #[derive(Debug, Default)]
 struct Count {
     all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_network: HashMap<Network, usize>,
 }
 
 /// A connected client; counted until it is dropped.
@@ -133,13 +133,14 @@ impl Clients {
     /// Counts one more, unless there are too many.
     fn admit(&self, address: Option<IpAddr>) -> bool {
         let mut count = self.count();
-        let of_one = address.map_or(0, |ip| count.by_address.get(&ip).copied().unwrap_or(0));
+        let network = address.map(network_of);
+        let of_one = network.map_or(0, |one| count.by_network.get(&one).copied().unwrap_or(0));
         if count.all >= self.max || of_one >= self.max_of_one {
             return false;
         }
         count.all += 1;
-        if let Some(ip) = address {
-            *count.by_address.entry(ip).or_default() += 1;
+        if let Some(network) = network {
+            *count.by_network.entry(network).or_default() += 1;
         }
         true
     }
@@ -147,12 +148,14 @@ impl Clients {
     fn leave(&self, address: Option<IpAddr>) {
         let mut count = self.count();
         count.all -= 1;
-        let Some(ip) = address else { return };
-        let left = count.by_address.get(&ip).map_or(0, |n| n - 1);
+        let Some(network) = address.map(network_of) else {
+            return;
+        };
+        let left = count.by_network.get(&network).map_or(0, |n| n - 1);
         if left == 0 {
-            count.by_address.remove(&ip);
+            count.by_network.remove(&network);
         } else {
-            count.by_address.insert(ip, left);
+            count.by_network.insert(network, left);
         }
     }
 }
@@ -222,7 +225,14 @@ fn welcome<H: Host>(
     };
     let may_relay = shared.may_relay(peer, &manner.settings);
     let asked = !manner.settings.lmtp && manner.settings.mechanisms.is_empty() && !may_relay;
-    let visit = address.filter(|_| asked).map(|ip| shared.gate.visit(ip));
+    let visit = match address.filter(|_| asked) {
+        Some(address) if !shared.gate.admits(address, Instant::now()) => {
+            warn!(%address, "its network connects too often");
+            send_away(&stream);
+            return;
+        }
+        address => address.map(|address| shared.gate.visit(address)),
+    };
     let manner = manner.clone();
     let alive = alive.clone();
     let span = debug_span!("session", peer = peer.map(tracing::field::display));

@@ -34,6 +34,9 @@ use crate::remote::outbound::Outbound;
 use crate::smtp::Mechanism;
 use crate::smtp::session::Settings;
 
+/// How often what greylisting need not know any more is forgotten.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
+
 /// Runs until a signal says to end.
 ///
 /// # Errors
@@ -105,11 +108,13 @@ fn serve_at(
             })
         };
         let servers = config.remote.dns.as_deref();
-        let gate = Gate::new(&config.pipeline.host, config.gate.clone(), servers)
-            .map_err(anyhow::Error::msg)
-            .context("the gate has no name servers")?;
+        let greylist = config.data.join("greylist.db");
+        let settings = config.gate.clone();
+        let gate = Gate::open(&config.pipeline.host, settings, servers, &greylist)?;
+        let gate = Arc::new(gate);
+        tokio::spawn(tidy(Arc::clone(&gate)));
         let shared = Arc::new(Shared {
-            gate: Arc::new(gate),
+            gate: Arc::clone(&gate),
             around: Surroundings {
                 host: Arc::new(host),
                 spool: config.data.join("spool").into(),
@@ -139,6 +144,12 @@ fn serve_at(
                 },
                 _ = look.tick() => false,
             };
+            if all {
+                match gate.read_again() {
+                    Ok(()) => info!("the gate's rules are read again"),
+                    Err(error) => error!(%error, "the gate stays as it was"),
+                }
+            }
             if let Some(certificates) = certificates.clone() {
                 let looked = tokio::task::spawn_blocking(move || certificates.look_again(all));
                 let _ = looked.await;
@@ -305,6 +316,19 @@ fn raise_file_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         warn!(%error, "the number of open files stays limited");
+    }
+}
+
+/// Keeps what greylisting remembers small.
+async fn tidy(gate: Arc<Gate>) {
+    let mut hours = tokio::time::interval(TIDY_EVERY);
+    loop {
+        hours.tick().await;
+        let gate = Arc::clone(&gate);
+        let tidied = tokio::task::spawn_blocking(move || gate.tidy()).await;
+        if let Ok(Err(error)) = tidied {
+            warn!(%error, "the greylist grows");
+        }
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Limits {
     /// trickles in. RFC 5321 §4.5.3.2 knows no such bound; without one, few
     /// clients could hold all sessions.
     pub message_time: Duration,
+    /// How long a client may stay that transmits no message. RFC 5321 §4.5.3.2
+    /// knows no such bound; without one, few clients could hold all sessions.
+    pub session_time: Duration,
     /// Refused commands and recipients since the last message, after which the
     /// client is sent away: RFC 5321 §4.3.2 allows 421 at any time.
     pub errors: u32,
@@ -55,6 +58,7 @@ impl Default for Limits {
             hops: 100,
             command_time: Duration::from_secs(5 * 60),
             message_time: Duration::from_secs(60 * 60),
+            session_time: Duration::from_secs(2 * 60 * 60),
             errors: 20,
             idle_commands: 100,
         }

@@ -70,6 +70,8 @@ pub struct Session {
     /// When the client last said something whole: a command, or octets of a
     /// message.
     heard: Instant,
+    /// When the client came.
+    began: Instant,
     /// When the message that is being read began.
     message_began: Option<Instant>,
     /// STARTTLS was answered, and the driver does not know yet.
@@ -165,6 +167,7 @@ impl Session {
             failed_logins: 0,
             now,
             heard: now,
+            began: now,
             message_began: None,
             start_tls: false,
             shutting_down: false,
@@ -277,7 +280,9 @@ impl Session {
             _ => {
                 let command = self.heard + limits.command_time;
                 let message = self.message_began.map(|began| began + limits.message_time);
-                Some(message.map_or(command, |message| message.min(command)))
+                // A message has its own time; before and behind it, all are counted.
+                let end = message.unwrap_or(self.began + limits.session_time);
+                Some(end.min(command))
             }
         }
     }

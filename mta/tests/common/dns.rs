@@ -1,8 +1,10 @@
-//! A name server on loopback.
+//! A name server on loopback, and clients with addresses of their own.
 
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use super::{Process, peer_in_sbin};
 
@@ -67,4 +69,13 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// A connection from an address of its own.
+pub fn connect_from(client: &str, server: SocketAddr) -> TcpStream {
+    let client = SocketAddrV4::new(client.parse::<Ipv4Addr>().unwrap(), 0);
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&stream, &client).unwrap();
+    connect(&stream, &server).unwrap();
+    stream.into()
 }

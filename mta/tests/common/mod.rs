@@ -187,6 +187,10 @@ address_in_reverse_name = \"pass\"
 odd_helo = \"pass\"
 unresolvable_helo = \"pass\"
 no_sender_domain = \"pass\"
+greylist = \"nobody\"
+connections_per_minute = 1_000_000
+recipients_per_minute = 1_000_000
+tarpit_seconds = 0
 ";
 
 /// swaks, which speaks to `address`.

@@ -662,6 +662,14 @@ fn time_runs_out() {
     session.receive(after(550), b"");
     assert!(drain(&mut session).contains("421 4.4.2 timed out\r\n"));
 
+    let mut session = Session::new(Arc::clone(&settings), None, false, start);
+    for i in 1..36 {
+        session.receive(after(200 * i), b"NOOP\r\n");
+        drain(&mut session);
+    }
+    let end = Some(after(7200));
+    assert_eq!(session.deadline(), end, "however many commands come");
+
     let mut session = Session::new(settings, None, false, start);
     session.receive(start, OPEN.as_bytes());
     drain(&mut session);
