@@ -168,7 +168,7 @@ struct Learning<'v> {
     model: Changing<'v>,
     /// What becomes of the entries of messages that were worked on.
     touched: BTreeMap<Digest, Touched>,
-    /// Messages of which something was learned before, the oldest first; `None`
+    /// Messages of which something was learned before, ordered by digest; `None`
     /// until they are asked for.
     earlier: Option<Vec<Digest>>,
 }
@@ -238,6 +238,10 @@ impl<'v> Learning<'v> {
                     Label::Spam => self.model.trained().ham == 0,
                     Label::Ham => self.model.trained().spam == 0,
                 };
+                let is_new = known.as_ref().and_then(Entry::label).is_none();
+                if is_new && !waits {
+                    self.learn_again(digest)?;
+                }
                 let record = match waits {
                     true => Record::waiting(features, *label),
                     false => Record::new(features, *label, &self.model),
@@ -251,7 +255,6 @@ impl<'v> Learning<'v> {
                 self.enter(digest, Some(entry));
                 if !waits {
                     self.learn_waiting()?;
-                    self.learn_again(digest)?;
                 }
             }
         }

@@ -30,9 +30,9 @@ const AGAIN: usize = 8;
 /// again and its slots must be known: it weighs next to nothing.
 const LEAST_GRADIENT: i16 = 2;
 
-/// Which of `n_earlier` messages, in the order in which they came, are to be
-/// learned again with a new one, with which so many are known. As good as
-/// drawn by lot, so that each has its turns.
+/// Which of `n_earlier` messages, in any order that holds, are to be learned
+/// again with a new one, with which so many are known. As good as drawn by lot,
+/// so that each has its turns.
 pub fn again(trained: TrainedMessages, n_earlier: usize) -> impl Iterator<Item = usize> {
     let n = match is_beginning(trained) {
         true => AGAIN.min(n_earlier),

@@ -51,10 +51,9 @@ fn lines(explanation: Explanation) -> Vec<String> {
 
 impl Modern {
     /// As the ledger does while few messages are known.
-    fn learn_again(&mut self, new: &str) {
+    fn learn_again(&mut self) {
         for at in modern::again(self.model.trained(), self.earlier.len()) {
-            let id = &self.earlier[at];
-            let record = self.records.get_mut(id).filter(|_| id != new);
+            let record = self.records.get_mut(&self.earlier[at]);
             let Some(record) = record.filter(|record| record.may_come_again()) else {
                 continue;
             };
@@ -62,9 +61,13 @@ impl Modern {
             *record = record.clone().again(&self.model);
             self.model.add(record);
         }
-        if !self.earlier.iter().any(|id| id == new) {
-            self.earlier.push(new.to_owned());
-        }
+    }
+
+    fn learn(&mut self, label: Label, message: &Message) {
+        let features = modern::features(&message.bytes);
+        let mut record = Record::new(&features, label, &self.model);
+        self.model.add(&mut record);
+        self.records.insert(message.id.clone(), record);
     }
 }
 
@@ -75,11 +78,9 @@ impl Filter for Modern {
     }
 
     fn train(&mut self, label: Label, message: &Message) -> Result<(), Error> {
-        let features = modern::features(&message.bytes);
-        let mut record = Record::new(&features, label, &self.model);
-        self.model.add(&mut record);
-        self.records.insert(message.id.clone(), record);
-        self.learn_again(&message.id);
+        self.learn_again();
+        self.learn(label, message);
+        self.earlier.push(message.id.clone());
         Ok(())
     }
 
@@ -93,10 +94,12 @@ impl Filter for Modern {
     }
 
     fn retrain(&mut self, label: Label, message: &Message) -> Result<(), Error> {
-        if let Some(record) = self.records.remove(&message.id.to_string()) {
-            self.model.take_back(&record);
-        }
-        self.train(label, message)
+        let Some(record) = self.records.remove(&message.id) else {
+            return self.train(label, message);
+        };
+        self.model.take_back(&record);
+        self.learn(label, message);
+        Ok(())
     }
 
     fn explain(&mut self, message: &Message) -> Vec<String> {

@@ -50,9 +50,11 @@ impl Learning<'_> {
         Ok(())
     }
 
-    /// Learns some earlier messages again while few are known: what the first
-    /// ones taught was reckoned against next to nothing, and so were the scores
-    /// by which the middle and the cutoffs are set.
+    /// Learns some earlier messages again while few are known, just before `new`
+    /// is learned: what the first ones taught was reckoned against next to
+    /// nothing, and so were the scores by which the middle and the cutoffs are
+    /// set. Before, so that a wrong label that is corrected at once has touched
+    /// nothing else.
     pub(super) fn learn_again(&mut self, new: &Digest) -> Result<(), Error> {
         let trained = self.model.trained();
         if again(trained, usize::MAX).next().is_none() {
@@ -60,11 +62,11 @@ impl Learning<'_> {
         }
         let mut earlier = match self.earlier.take() {
             Some(earlier) => earlier,
-            None => self.by_age()?,
+            None => self.earlier()?,
         };
         for at in again(trained, earlier.len()) {
-            let digest = earlier[at];
-            let Some(entry) = self.known(&digest)?.filter(|_| digest != *new) else {
+            let digest = &earlier[at];
+            let Some(entry) = self.known(digest)? else {
                 continue;
             };
             if let [record] = &entry.records[..]
@@ -73,19 +75,20 @@ impl Learning<'_> {
                 self.take_back(&entry);
                 let again = self.add(record.clone().again(&self.model));
                 let time = entry.time;
-                self.enter(&digest, Some(Entry { time, ..again }));
+                self.enter(digest, Some(Entry { time, ..again }));
             }
         }
-        if !earlier.contains(new) {
-            earlier.push(*new);
+        if let Err(place) = earlier.binary_search(new) {
+            earlier.insert(place, *new);
         }
         self.earlier = Some(earlier);
         Ok(())
     }
 
-    /// All messages that something was learned of, the oldest first, without
-    /// those whose time is over.
-    fn by_age(&self) -> Result<Vec<Digest>, Error> {
+    /// All messages that something was learned of, without those whose time is
+    /// over. Ordered by digest: whose turn it is must not depend on the clock,
+    /// nor on how many messages are learned in one change.
+    fn earlier(&self) -> Result<Vec<Digest>, Error> {
         let mut all = Vec::new();
         self.view.entries_by_age(&mut |time, digest, len| {
             if len > Entry::EMPTY_LEN && !self.keep.is_over(time, self.now) {
@@ -93,6 +96,7 @@ impl Learning<'_> {
             }
             true
         })?;
+        all.sort_unstable();
         Ok(all)
     }
 }
