@@ -38,6 +38,7 @@ pub mod cli;
 mod counts;
 mod distinct;
 mod error;
+mod hex;
 #[cfg(all(feature = "lmdb", feature = "text"))]
 pub mod import;
 pub mod mark;

@@ -21,6 +21,7 @@
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use crate::hex::{from_hex, to_hex};
 use crate::modern::{Canonical, Digest};
 
 /// One user's key: whoever has it can mark mail for that user, and no other.
@@ -54,22 +55,19 @@ impl MarkKey {
 
     /// A key as [`MarkKey::to_hex`] writes it; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        let pairs = text.as_bytes().chunks_exact(2);
-        let bytes = pairs.map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8));
-        Self::from_bytes(&bytes.collect::<Option<Vec<_>>>()?)
+        from_hex(text).map(Self)
     }
 
     /// In hexadecimal digits, to be stored like [`MarkKey::as_bytes`].
     pub fn to_hex(&self) -> String {
-        hex(&self.0)
+        to_hex(&self.0)
     }
 
     /// The header field, one whole line, for a message of this digest that was
     /// taken for spam.
     pub fn field(&self, digest: &Digest) -> String {
         let tag = tag(&self.0, digest);
-        format!("{FIELD_NAME}: {VERSION} {}\n", hex(&tag[..TAG_LEN]))
+        format!("{FIELD_NAME}: {VERSION} {}\n", to_hex(&tag[..TAG_LEN]))
     }
 
     /// As [`MarkKey::field`], of a whole message.
@@ -90,10 +88,6 @@ fn header_lines(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
     raw.split(|b| *b == b'\n')
         .map(<[u8]>::trim_ascii_end)
         .take_while(|line| !line.is_empty())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn tag(key: &[u8; MarkKey::LEN], text: &[u8]) -> [u8; 32] {
@@ -146,6 +140,7 @@ mod tests {
         assert_eq!(MarkKey::from_bytes(key.as_bytes()).as_ref(), Some(&key));
         assert_eq!(MarkKey::from_hex(&key.to_hex()).as_ref(), Some(&key));
         assert_eq!(MarkKey::from_hex(&key.to_hex()[1..]), None);
+        assert_eq!(MarkKey::from_hex(&(key.to_hex() + "0")), None);
         assert_eq!(MarkKey::from_hex(&"xy".repeat(32)), None);
         assert_eq!(MarkKey::from_bytes(b"short"), None);
     }

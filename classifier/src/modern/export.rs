@@ -28,6 +28,7 @@ use super::model::Model;
 use super::record::Record;
 use super::stored::{Stored, damaged, note_model};
 use super::weights::{N_BUCKETS, Slot};
+use crate::hex::{from_hex, to_hex};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, Label, TrainedMessages};
 
@@ -97,11 +98,7 @@ fn write_entries(view: &dyn ModelView, out: &mut dyn Write) -> Result<(), Failur
         let entry = view.entry(&digest)?;
         let entry = entry.as_deref().and_then(Entry::parse);
         let entry = entry.ok_or_else(no_sense)?;
-        write!(out, "entry ")?;
-        for byte in digest {
-            write!(out, "{byte:02x}")?;
-        }
-        writeln!(out, " {}", entry.time)?;
+        writeln!(out, "entry {} {}", to_hex(&digest), entry.time)?;
         for record in &entry.records {
             write_step(record, out)?;
         }
@@ -221,7 +218,7 @@ impl Exported {
                 self.model.buckets[index as usize] = (parsed(words)?, parsed(words)?);
             }
             "entry" => {
-                let digest = parse_digest(words.next()?)?;
+                let digest = from_hex(words.next()?)?;
                 let entry = Entry {
                     time: parsed(words)?,
                     records: Vec::new(),
@@ -331,17 +328,6 @@ fn parse_step(words: &mut dyn Iterator<Item = &str>) -> Option<Record> {
 
 fn parsed<T: std::str::FromStr>(words: &mut dyn Iterator<Item = &str>) -> Option<T> {
     words.next()?.parse().ok()
-}
-
-fn parse_digest(word: &str) -> Option<Digest> {
-    let mut digest = Digest::default();
-    if word.len() != 2 * digest.len() || !word.is_ascii() {
-        return None;
-    }
-    for (at, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&word[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(digest)
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ pub fn again(trained: TrainedMessages, n_earlier: usize) -> impl Iterator<Item =
     (lot..lot + n).map(move |at| at % n_earlier)
 }
 
-fn is_beginning(trained: TrainedMessages) -> bool {
+/// Whether messages are learned again with the next one.
+pub(super) fn is_beginning(trained: TrainedMessages) -> bool {
     trained.ham.saturating_add(trained.spam) < KNOWN_AT_FIRST
 }
 

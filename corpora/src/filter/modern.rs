@@ -17,7 +17,7 @@ use crate::{Error, Message};
 pub(super) struct Modern {
     model: Model,
     records: HashMap<String, Record>,
-    /// Messages in the order in which they were learned, while few are known.
+    /// Messages in the order in which they were learned.
     earlier: Vec<String>,
 }
 

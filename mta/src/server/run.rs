@@ -1,9 +1,10 @@
 //! The whole host, from its configuration to SIGTERM: listeners, queue, and the
 //! learning from what users move.
 //!
-//! SIGHUP reads the certificates again, which are looked at every few seconds
-//! besides; everything else needs a restart, which loses nothing. SIGTERM and SIGINT: no new clients, those who are sending get
-//! their answer, deliveries that have begun end.
+//! SIGHUP reads the gate's rules and plugins again, and the certificates, which
+//! are looked at every few seconds besides; everything else needs a restart,
+//! which loses nothing. SIGTERM and SIGINT: no new clients, those who are
+//! sending get their answer, deliveries that have begun end.
 
 use std::io;
 use std::path::Path;

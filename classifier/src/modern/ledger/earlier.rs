@@ -4,7 +4,7 @@
 use super::{Entry, Learning};
 use crate::Error;
 use crate::modern::canonical::Digest;
-use crate::modern::record::again;
+use crate::modern::record::{again, is_beginning};
 use crate::modern::weights::Weights as _;
 
 /// By so many seconds, so that waiting messages come first by age, also among
@@ -57,7 +57,7 @@ impl Learning<'_> {
     /// nothing else.
     pub(super) fn learn_again(&mut self, new: &Digest) -> Result<(), Error> {
         let trained = self.model.trained();
-        if again(trained, usize::MAX).next().is_none() {
+        if !is_beginning(trained) {
             return Ok(());
         }
         let mut earlier = match self.earlier.take() {
