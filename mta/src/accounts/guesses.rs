@@ -15,10 +15,11 @@
 //! half that was heard of longest ago is forgotten.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Address;
+use crate::config::network::Network;
 
 /// What is remembered of attempts.
 #[derive(Debug, Default)]
@@ -33,10 +34,10 @@ pub struct TooMany;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Account(Address),
-    Network(IpAddr),
+    Network(Network),
     /// Where a user has logged in; its count is that of others' failures
     /// there.
-    Known(Address, IpAddr),
+    Known(Address, Network),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -167,23 +168,16 @@ impl Guesses {
     }
 }
 
-/// The network that counts as one: /24 or /64.
-fn network(address: Option<IpAddr>) -> Option<IpAddr> {
-    match address?.to_canonical() {
-        address if address.is_loopback() => None,
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            Some(Ipv4Addr::new(a, b, c, 0).into())
-        }
-        IpAddr::V6(address) => {
-            let bits = address.to_bits() & !u128::from(u64::MAX);
-            Some(Ipv6Addr::from_bits(bits).into())
-        }
-    }
+/// The network that counts as one; `None` for this machine.
+fn network(address: Option<IpAddr>) -> Option<Network> {
+    let address = address?.to_canonical();
+    (!address.is_loopback()).then(|| Network::of_client(address))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn anna() -> Address {

@@ -33,6 +33,11 @@ impl Network {
         }
     }
 
+    /// What one client usually has, and counts as one: /24 of IPv4, /64 of IPv6.
+    pub fn of_client(address: IpAddr) -> Self {
+        Self::around(address, 24, 64)
+    }
+
     /// Whether `address` lies in it. An IPv4 address in IPv6's clothes counts
     /// as what it is.
     pub fn contains(self, address: IpAddr) -> bool {

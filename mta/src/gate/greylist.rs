@@ -20,8 +20,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
-use super::network_of;
 use crate::Error;
+use crate::config::network::Network;
 
 /// How greylisting works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Greylist {
                    DO UPDATE SET passed = ?2 WHERE passed < ?3";
         let (day, now) = (clamp(now.saturating_sub(DAY)), clamp(now));
         self.run(|connection| {
-            let key = hash(&[&network_of(client).to_string()]);
+            let key = hash(&[&Network::of_client(client).to_string()]);
             connection
                 .prepare_cached(sql)?
                 .execute(params![key, now, day])
@@ -197,7 +197,7 @@ impl Greylist {
         now: u64,
         is_noted: bool,
     ) -> Result<Standing, Error> {
-        let network = network_of(client).to_string();
+        let network = Network::of_client(client).to_string();
         let alive = |passed: u64| passed + settings.keep.as_secs() >= now;
         let key = hash(&[
             &network,

@@ -115,7 +115,7 @@ impl Gate {
 
     /// Whether a client may connect once more this minute.
     pub fn admits(&self, address: IpAddr, now: Instant) -> bool {
-        self.connections.admit(network_of(address), now)
+        self.connections.admit(Network::of_client(address), now)
     }
 
     /// Forgets what greylisting need not know any more; blocks.
@@ -176,9 +176,4 @@ impl Files {
 
 fn read(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(Error::io("read", path))
-}
-
-/// What one sender usually has: /24 of IPv4, /64 of IPv6.
-pub fn network_of(address: IpAddr) -> Network {
-    Network::around(address, 24, 64)
 }

@@ -9,13 +9,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
+use super::Gate;
 use super::decision::{Effect, Finding, Findings, Rule};
 use super::gather::{Gathered, Question, names};
 use super::greylist::{Standing, Whom};
 use super::judge::{Facts, judge};
 use super::plugins::{End, Event, Outcome, Plugins, Said};
 use super::rules::Ruled;
-use super::{Gate, network_of};
+use crate::config::network::Network;
 use crate::handover::{Decision, GateLevel, Host, Refusal, TurnedAway, Wishes};
 use crate::smtp::{Client, Envelope, ForwardPath, Reply, ReversePath};
 
@@ -155,7 +156,7 @@ impl Visit {
     }
 
     async fn judge<H: Host>(&mut self, host: &H, envelope: &Envelope, to: &ForwardPath) -> Judged {
-        let network = network_of(self.address);
+        let network = Network::of_client(self.address);
         if !self.gate.recipients.admit(network, Now::now()) {
             let evidence = format!("{network} sends to too many recipients a minute");
             return self.refused_early(Finding {

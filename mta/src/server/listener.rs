@@ -16,7 +16,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 use super::driver::{Surroundings, drive, start_tls};
 use super::stream::Stream;
 use crate::config::network::Network;
-use crate::gate::{Gate, network_of};
+use crate::gate::Gate;
 use crate::handover::Host;
 use crate::smtp::session::{Session, Settings};
 
@@ -133,7 +133,7 @@ impl Clients {
     /// Counts one more, unless there are too many.
     fn admit(&self, address: Option<IpAddr>) -> bool {
         let mut count = self.count();
-        let network = address.map(network_of);
+        let network = address.map(Network::of_client);
         let of_one = network.map_or(0, |one| count.by_network.get(&one).copied().unwrap_or(0));
         if count.all >= self.max || of_one >= self.max_of_one {
             return false;
@@ -148,7 +148,7 @@ impl Clients {
     fn leave(&self, address: Option<IpAddr>) {
         let mut count = self.count();
         count.all -= 1;
-        let Some(network) = address.map(network_of) else {
+        let Some(network) = address.map(Network::of_client) else {
             return;
         };
         let left = count.by_network.get(&network).map_or(0, |n| n - 1);
