@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use common::Host;
 use common::dns::{Dns, connect_from};
+use common::{Host, said};
 
 /// Each client has an address of its own. 127.0.0.1 may relay. The reverse
 /// name of all is localhost, which the resolver knows by itself.
@@ -67,10 +67,7 @@ except smtplib.SMTPRecipientsRefused as refused:
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
+    said(&output)
 }
 
 #[test]
@@ -298,18 +295,13 @@ try:
 except smtplib.SMTPDataError as refused:
     sys.exit(f'{refused.smtp_code} {refused.smtp_error.decode()}')
 ";
-    let mut python = Command::new("python3");
-    python.args(["-c", SCRIPT, &server.ip().to_string()]);
-    python.args([&server.port().to_string(), client, message]);
-    said(&mut python)
-}
-
-fn said(python: &mut Command) -> Result<(), String> {
-    let output = python.stdin(Stdio::null()).output().unwrap();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
+    let output = Command::new("python3")
+        .args(["-c", SCRIPT, &server.ip().to_string()])
+        .args([&server.port().to_string(), client, message])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    said(&output)
 }
 
 #[test]

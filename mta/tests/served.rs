@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use common::{Clamd, EICAR, Host};
+use common::{Clamd, EICAR, Host, said};
 
 /// Sends one message by Python's smtplib; returns what it was refused with.
 fn send(address: SocketAddr, from: &str, to: &[&str], message: &[u8]) -> Result<(), String> {
@@ -37,10 +37,7 @@ except smtplib.SMTPRecipientsRefused as refused:
         .unwrap();
     python.stdin.take().unwrap().write_all(message).unwrap();
     let output = python.wait_with_output().unwrap();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
+    said(&output)
 }
 
 /// Without what the host puts on top, and the filter's fields at the end of

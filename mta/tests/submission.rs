@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
-use common::{Host, Server, swaks};
+use common::{Host, Server, said, swaks};
 
 const PASSWORD: &str = "Tr0ub4dor&3 höher";
 
@@ -215,10 +215,7 @@ except smtplib.SMTPResponseException as refused:
         .args([class, "anna plain", from, header, to])
         .output()
         .unwrap();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
+    said(&output)
 }
 
 #[test]

@@ -26,7 +26,9 @@ const BOUND: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Overlaid {
     process: Child,
-    dir: TempDir,
+    dir: PathBuf,
+    /// The same, if it goes with the server.
+    kept: Option<TempDir>,
 }
 
 /// Whether there can be one here.
@@ -55,16 +57,27 @@ impl Overlaid {
     /// Runs `script`, which must end on SIGTERM and end what it started, with
     /// files of its own in `dir`; returns when `port` answers on loopback.
     pub fn start(dir: TempDir, script: &str, port: u16) -> Self {
+        let mut overlaid = Self::start_in(dir.path(), script, port);
+        overlaid.kept = Some(dir);
+        overlaid
+    }
+
+    /// The same in somebody else's folder.
+    pub fn start_in(dir: &Path, script: &str, port: u16) -> Self {
         // Servers give up their rights, and still look for their files.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let log = File::create(dir.path().join("said")).unwrap();
-        let process = laid(dir.path(), script)
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        let log = File::create(dir.join("said")).unwrap();
+        let process = laid(dir, script)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut overlaid = Self { process, dir };
+        let mut overlaid = Self {
+            process,
+            dir: dir.to_owned(),
+            kept: None,
+        };
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let has_ended = overlaid.process.try_wait().unwrap().is_some();
@@ -76,13 +89,13 @@ impl Overlaid {
 
     /// What it said, and wrote into `log`.
     pub fn log(&self) -> String {
-        let read = |name| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
+        let read = |name| fs::read_to_string(self.dir.join(name)).unwrap_or_default();
         read("said") + &read("log")
     }
 
     /// A file of its.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 }
 

@@ -10,11 +10,12 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tests::overlaid::Overlaid;
 use tests::programs::{built, peer};
 use tests::run::{Input, Outcome, run, scratch};
 
@@ -70,7 +71,7 @@ impl Host {
 
     fn logs(&self) -> [String; 5] {
         let names = [
-            "server.log",
+            "said",
             "log",
             "exim-mainlog",
             "exim-paniclog",
@@ -178,11 +179,10 @@ fn spamc_asks_and_teaches() {
     assert!(!refused.stdout_text().contains("successfully"));
 }
 
-/// A script with $DIR, in a namespace in which the unpacked packages lie over
-/// the system. `None`, and a note, without root.
-fn over_system(host: &Host, script: &str) -> Option<Command> {
-    let mail = host.path("mail");
-    let mut all = vec![mail.clone()];
+/// A server that `script` starts with the host's folder as $DIR. `None`, and a
+/// note, without root.
+fn over_system(host: &Host, script: &str, port: u16) -> Option<Overlaid> {
+    let mut all = vec![host.path("mail")];
     while let Some(folder) = all.pop() {
         if chown(&folder, Some(UID), Some(UID)).is_err() {
             eprintln!("skipped: only root can lay mail servers over the system");
@@ -191,18 +191,7 @@ fn over_system(host: &Host, script: &str) -> Option<Command> {
         let folders = fs::read_dir(&folder).unwrap();
         all.extend(folders.map(|entry| entry.unwrap().path()));
     }
-    let program = PathBuf::from(peer("spamc").get_program());
-    let root = program.ancestors().nth(3).unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c"]).arg(format!(
-        "DIR={1} && for top in usr etc; do mkdir -p $DIR/upper/$top $DIR/scratch/$top && \
-         mount -t overlay overlay -o \
-         lowerdir={0}/$top:/$top,upperdir=$DIR/upper/$top,workdir=$DIR/scratch/$top /$top; done && \
-         {script}",
-        root.display(),
-        host.dir.path().display()
-    ));
-    Some(command)
+    Some(Overlaid::start_in(host.dir.path(), script, port))
 }
 
 /// Sends a message to anna.
@@ -239,32 +228,6 @@ fn send(port: u16, message: &[u8]) {
     expect("250");
     write!(stream, "QUIT\r\n").unwrap();
     expect("221");
-}
-
-/// Is ended with its namespace.
-struct Server(Child);
-
-impl Server {
-    fn start(mut command: Command, host: &Host, port: u16) -> Self {
-        let log = fs::File::create(host.path("server.log")).unwrap();
-        command.stdin(Stdio::null());
-        command.stdout(log.try_clone().unwrap()).stderr(log);
-        let server = Self(command.spawn().unwrap());
-        let end = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "no server: {:?}", host.logs());
-            thread::sleep(Duration::from_millis(50));
-        }
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // What it runs ends it in its own way on SIGTERM.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
 }
 
 /// What docs/integration.md says for `name`, with this host's paths.
@@ -321,10 +284,9 @@ fn postfix_has_mail_judged() {
         cp $DIR/main.cf $DIR/master.cf /etc/postfix && \
         mount -t tmpfs none /usr/local/lib && cp $DIR/bmfd-filter /usr/local/lib && \
         postfix start && trap 'postfix stop; exit' TERM && while :; do sleep 0.1; done";
-    let Some(command) = over_system(&host, script) else {
+    let Some(_server) = over_system(&host, script, port) else {
         return;
     };
-    let _server = Server::start(command, &host, port);
     // What delivers on such a host files it by the header field.
     check_mail(&host, port, "anna");
 }
@@ -396,10 +358,9 @@ fn exim_has_mail_judged_and_files_it() {
         echo Debian-exim:x:8:8::/:/bin/false >>/etc/passwd && \
         echo Debian-exim:x:8: >>/etc/group && \
         cp $DIR/exim4.conf /etc/exim4 && exec exim4 -bdf -q1m";
-    let Some(command) = over_system(&host, script) else {
+    let Some(_server) = over_system(&host, script, port) else {
         return;
     };
-    let _server = Server::start(command, &host, port);
     check_mail(&host, port, "anna/.Junk");
 }
 

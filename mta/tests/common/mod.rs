@@ -55,6 +55,14 @@ pub fn envelope(to: &str) -> Envelope {
     }
 }
 
+/// How a client ended: what it said when it failed.
+pub fn said(output: &Output) -> Result<(), String> {
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
 /// A process that ends with the test.
 pub struct Process(pub Child);
 
