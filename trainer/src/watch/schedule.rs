@@ -282,7 +282,7 @@ mod tests {
             ..Done::default()
         };
         schedule.done(1, done, then);
-        let rested = then + REST * 100 * MS;
+        let rested = then + 2_400 * MS;
         assert_eq!(schedule.wakes(then), Some(rested));
         let turn = Turn {
             id: 1,
