@@ -443,6 +443,7 @@ fn entry(incoming: &Incoming<'_>, recipients: Vec<Recipient>) -> Entry {
         smtputf8: envelope.smtputf8,
         ret: envelope.ret,
         envid: envelope.envid.clone(),
+        is_double_bounce: false,
         recipients,
         is_warned: false,
         is_held: false,

@@ -18,13 +18,14 @@ use super::{Inner, no_way_out, seconds, trouble};
 use crate::accounts::{self, Delivery};
 use crate::delivery::content::{Content, delivered_to};
 use crate::delivery::local::{Delivered, Forward, Job};
+use crate::handover::Refusal;
 use crate::journal;
 use crate::queue::dsn::{self, About, Reporter};
 use crate::queue::schedule::Channel;
 use crate::queue::{Entry, Event, Locked, Recipient, Record, State};
 use crate::remote::Parcel;
 use crate::remote::letter::Letter;
-use crate::smtp::{Domain, Mailbox, Reply, ReversePath};
+use crate::smtp::{Domain, ForwardPath, Mailbox, Reply, ReversePath};
 
 /// A message that is being worked on.
 struct Work {
@@ -38,10 +39,6 @@ struct Work {
 
 /// A message goes to so many domains at once.
 const MAX_PARCELS: usize = 50;
-
-/// Marks what tells the postmaster of a report that could not be delivered;
-/// should that fail too, it ends there.
-const DOUBLE_BOUNCE: &str = "double bounce";
 
 /// When a message is to be worked on again.
 pub(super) struct Next {
@@ -215,7 +212,7 @@ impl Inner {
             user, extension, ..
         }) = local
         else {
-            return Err(Reply::new(550, (5, 1, 1), "no such user here"));
+            return self.pass_on(work, address, bytes);
         };
         let id = &work.taken.id;
         let opinion = self.judge(id, &user, content, once, work.now);
@@ -243,6 +240,17 @@ impl Inner {
         Ok(places.join(", "))
     }
 
+    /// For an address that is no user's any more: it may be an alias by now.
+    fn pass_on(&self, work: &Work, address: &Mailbox, bytes: &[u8]) -> Result<String, Reply> {
+        self.resolve(address).map_err(|refusal| refusal.reply)?;
+        let forward = Forward {
+            reverse_path: work.taken.entry.reverse_path.clone(),
+            recipients: vec![address.clone()],
+        };
+        self.forward(work, address, bytes, forward)?;
+        Ok("forwarded, since it is an alias now".to_owned())
+    }
+
     /// Queues what goes on to others, with the mark by which a loop is seen.
     fn forward(
         &self,
@@ -251,23 +259,12 @@ impl Inner {
         bytes: &[u8],
         forward: Forward,
     ) -> Result<(), Reply> {
-        let arrived = seconds(work.now);
-        let recipient = |address| Recipient {
-            address,
-            notify: None,
-            orcpt: None,
-            state: State::new(arrived),
-        };
         let entry = Entry {
-            arrived,
             reverse_path: forward.reverse_path,
             client: format!("forwarded by {address} from {}", work.taken.id),
-            recipients: forward.recipients.into_iter().map(recipient).collect(),
-            envid: None,
-            ret: None,
-            is_warned: false,
-            is_held: false,
-            ..work.taken.entry.clone()
+            ..self
+                .child(work, &forward.recipients)
+                .map_err(|refusal| refusal.reply)?
         };
         let mark = delivered_to(address);
         self.beget(work, "forward", &entry, &[mark.as_bytes(), bytes])
@@ -275,6 +272,28 @@ impl Inner {
                 error!(queue_id = work.taken.id, %error, "cannot queue a forward");
                 trouble()
             })
+    }
+
+    /// What is queued because of the message, for the places where mail to
+    /// `addresses` goes.
+    fn child(&self, work: &Work, addresses: &[Mailbox]) -> Result<Entry, Refusal> {
+        let arrived = seconds(work.now);
+        let recipient = |address| Recipient {
+            address,
+            notify: None,
+            orcpt: None,
+            state: State::new(arrived),
+        };
+        let places = self.places(addresses)?;
+        Ok(Entry {
+            arrived,
+            recipients: places.into_iter().map(recipient).collect(),
+            envid: None,
+            ret: None,
+            is_warned: false,
+            is_held: false,
+            ..work.taken.entry.clone()
+        })
     }
 
     fn beget(&self, work: &Work, what: &str, entry: &Entry, message: &[&[u8]]) -> io::Result<()> {
@@ -413,17 +432,17 @@ impl Inner {
     /// Queues a report. Of mail without a sender the postmaster is told, once.
     fn report(&self, work: &Work, about: About) -> io::Result<()> {
         let entry = &work.taken.entry;
-        let (to, client) = match entry.reverse_path.mailbox() {
-            Some(mailbox) => (mailbox.clone(), String::new()),
-            None if about != About::Failure || entry.client == DOUBLE_BOUNCE => {
+        let to = match entry.reverse_path.mailbox() {
+            Some(mailbox) => mailbox.clone(),
+            None if about != About::Failure || entry.is_double_bounce => {
                 warn!(
                     queue_id = work.taken.id,
                     "a report of a report failed: given up"
                 );
                 return Ok(());
             }
-            None => match self.mailbox(&crate::smtp::ForwardPath::Postmaster) {
-                Ok(postmaster) => (postmaster, DOUBLE_BOUNCE.to_owned()),
+            None => match self.mailbox(&ForwardPath::Postmaster) {
+                Ok(postmaster) => postmaster,
                 Err(refusal) => {
                     warn!(
                         queue_id = work.taken.id,
@@ -442,22 +461,12 @@ impl Inner {
         };
         let original = work.taken.start(dsn::MAX_READ)?;
         let text = dsn::report(about, entry, &recipients, &original, by);
-        let arrived = seconds(work.now);
+        let child = self.child(work, &[to]);
         let report = Entry {
-            arrived,
             reverse_path: ReversePath::Null,
-            client,
-            envid: None,
-            ret: None,
-            recipients: vec![Recipient {
-                address: to,
-                notify: None,
-                orcpt: None,
-                state: State::new(arrived),
-            }],
-            is_warned: false,
-            is_held: false,
-            ..entry.clone()
+            client: format!("report of {}", work.taken.id),
+            is_double_bounce: entry.reverse_path == ReversePath::Null,
+            ..child.map_err(|refusal| io::Error::other(refusal.reason))?
         };
         self.beget(work, "report", &report, &[&text])
     }

@@ -386,6 +386,29 @@ impl Inner {
         }
     }
 
+    /// The places where mail to `addresses` goes, each once. An address that
+    /// leads nowhere stays as it is: its delivery fails, which is reported.
+    fn places(&self, addresses: &[Mailbox]) -> Result<Vec<Mailbox>, Refusal> {
+        let mut places: Vec<Mailbox> = Vec::new();
+        for address in addresses {
+            let found = match self.resolve(address) {
+                Ok(plan) => plan
+                    .deliveries
+                    .iter()
+                    .map(|to| to.address().clone())
+                    .collect(),
+                Err(refusal) if refusal.reply.code.is_permanent() => vec![address.clone()],
+                Err(refusal) => return Err(refusal),
+            };
+            for place in found {
+                if !places.contains(&place) {
+                    places.push(place);
+                }
+            }
+        }
+        Ok(places)
+    }
+
     /// Notes what became of a recipient, so that `postern why` can tell. There
     /// may never be a message, so it has an ID of its own.
     fn refused_recipient(

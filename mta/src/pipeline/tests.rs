@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::attempt::attempt;
 use super::verdict::Models;
 use super::*;
-use crate::accounts::{Accounts, Address, Homes, SpamPolicy, User, UserSettings};
+use crate::accounts::{Accounts, Address, Domain, Homes, SpamPolicy, User, UserSettings};
 use crate::journal::story;
 use crate::queue::{Event as Noted, Record};
 use crate::remote::{Parcel, Results, WayOut};
@@ -118,16 +118,6 @@ impl Test {
         fs::create_dir(dir.path().join("mail")).unwrap();
         let homes = Homes::new(dir.path().join("mail"));
         let accounts = Arc::new(Accounts::open(&dir.path().join("accounts.db"), homes).unwrap());
-        accounts
-            .change(|change| {
-                change.put_domain(&crate::accounts::Domain {
-                    name: "example.org".into(),
-                    postmaster: None,
-                    programs: true,
-                    gate: crate::handover::GateLevel::On,
-                })
-            })
-            .unwrap();
         let mut settings = Settings::new("mx.example.org");
         change(&mut settings);
         let elsewhere = Elsewhere::default();
@@ -146,6 +136,7 @@ impl Test {
             accounts,
             elsewhere,
         };
+        test.domain(|_| {});
         test.user("anna", |_| {});
         test.user("bob", |_| {});
         test
@@ -158,6 +149,26 @@ impl Test {
         let user = User { address, settings };
         self.accounts
             .change(|change| change.put_user(&user))
+            .unwrap();
+    }
+
+    fn alias(&self, name: &str, targets: &[&str]) {
+        let targets: Vec<String> = targets.iter().map(|to| (*to).to_owned()).collect();
+        let alias = Address::new(name, "example.org");
+        self.accounts
+            .change(|change| change.put_alias(&alias, &targets))
+            .unwrap();
+    }
+
+    fn domain(&self, change: impl FnOnce(&mut Domain)) {
+        let mut domain = Domain {
+            name: "example.org".into(),
+            programs: true,
+            ..Domain::default()
+        };
+        change(&mut domain);
+        self.accounts
+            .change(|change| change.put_domain(&domain))
             .unwrap();
     }
 
@@ -184,6 +195,13 @@ impl Test {
         self.send_as(envelope(from, to), text).await
     }
 
+    /// From somebody who may write to anybody.
+    async fn send_out(&self, from: &str, to: &str) -> String {
+        let mut out = envelope(from, &[to]);
+        out.client.may_relay = true;
+        self.send_as(out, MAIL).await
+    }
+
     async fn send_as(&self, envelope: Envelope, text: &[u8]) -> String {
         let answer = self.host.commit(envelope, self.message(text)).await;
         self.host.run_due().await;
@@ -200,6 +218,12 @@ impl Test {
     /// The messages of a user's folder, "" or ".Junk".
     fn mail(&self, user: &str, folder: &str) -> Vec<String> {
         read_all(&self.home(user).join("Maildir").join(folder).join("new"))
+    }
+
+    /// Notes an event of a queued message, as `postern queue` does.
+    fn note(&self, id: &str, event: Noted) {
+        let mut taken = self.host.queue().take(id).unwrap().unwrap();
+        taken.note(&[Record { at: 1, event }]).unwrap();
     }
 
     fn n_queued(&self) -> usize {
@@ -252,11 +276,7 @@ fn envelope(from: &str, to: &[&str]) -> Envelope {
 async fn who_may_be_written_to() {
     let test = Test::new();
     test.user("full", |_| {});
-    let alias = Address::new("round", "example.org");
-    let round = ["round@example.org".to_owned()];
-    test.accounts
-        .change(|change| change.put_alias(&alias, &round))
-        .unwrap();
+    test.alias("round", &["round@example.org"]);
     for (to, may_relay, expected) in [
         ("anna@example.org", false, "ok"),
         ("ANNA+x@example.org", false, "ok"),
@@ -462,6 +482,87 @@ async fn loops_end_in_a_report() {
     );
 }
 
+/// Forwards to aliases were refused, and reports to senders that are aliases.
+#[tokio::test]
+async fn forwards_and_reports_find_aliases() {
+    let test = Test::new();
+    test.alias("info", &["bob@example.org", "x@example.net"]);
+    test.alias("", &["bob@example.org"]);
+    test.qmail(
+        "anna",
+        ".qmail",
+        "&info@example.org\n&bob@example.org\n&any@example.org\n",
+    );
+    test.send("y@example.net", &["anna@example.org"], MAIL)
+        .await;
+    assert_eq!((test.mail("bob", "").len(), test.n_queued()), (1, 0));
+    let sent = test.elsewhere.0.lock().unwrap().clone();
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert_eq!(sent[0].0, "y@example.net > x@example.net");
+    for sender in ["info@example.org", "nobody@example.org"] {
+        test.send_out(sender, "gone@example.net").await;
+        let last = test.mail("bob", "").pop().unwrap();
+        assert!(last.contains("Delivered-To: bob@example.org\n"), "{last}");
+        assert!(last.contains(&format!("\nTo: {sender}\n")), "{last}");
+    }
+    // One that leads nowhere costs the others nothing, and is reported.
+    test.alias("", &[]);
+    test.qmail("anna", ".qmail", "&dead@example.org\n&bob@example.org\n");
+    test.send("bob@example.org", &["anna@example.org"], MAIL)
+        .await;
+    let mail = test.mail("bob", "");
+    assert_eq!((mail.len(), test.n_queued()), (5, 0));
+    let report = mail
+        .iter()
+        .find(|mail| mail.contains("<dead@example.org>:"));
+    assert!(report.unwrap().contains("Status: 5.1.1\n"), "{report:?}");
+}
+
+#[tokio::test]
+async fn mail_that_waits_for_a_user_who_is_an_alias_by_now_goes_on() {
+    let test = Test::new();
+    test.qmail("anna", ".qmail", "|exit 111\n");
+    test.send("x@example.net", &["anna@example.org"], MAIL)
+        .await;
+    let [id] = &test.host.queue().ids().unwrap()[..] else {
+        panic!("not one");
+    };
+    let address = Address::new("anna", "example.org");
+    test.accounts
+        .change(|change| change.remove_user(&address))
+        .unwrap();
+    test.alias("anna", &["bob@example.org"]);
+    test.note(id, Noted::Retry);
+    assert_eq!(attempt(&test.host.inner, id).await.unwrap().due, None);
+    test.host.run_due().await;
+    assert_eq!((test.mail("bob", "").len(), test.n_queued()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_report_that_fails_reaches_the_postmaster_and_ends_there() {
+    let test = Test::new();
+    // Whom the domain names.
+    test.domain(|domain| domain.postmaster = Some("bob@example.org".into()));
+    test.send_out("", "gone@example.net").await;
+    assert_eq!(test.mail("bob", "").len(), 1);
+    assert!(!test.home("postmaster").exists());
+    // One who cannot be told, also when he passes it on.
+    for postmaster in ["gone@example.net", "anna@example.org"] {
+        test.domain(|domain| domain.postmaster = Some(postmaster.into()));
+        test.qmail("anna", ".qmail", "&gone@example.net\n");
+        test.elsewhere.0.lock().unwrap().clear();
+        test.send_out("", "gone@example.net").await;
+        let sent = test.elsewhere.0.lock().unwrap().clone();
+        assert_eq!(
+            sent.len(),
+            2,
+            "the report, and the report of that: {sent:?}"
+        );
+        assert!(sent.iter().all(|(to, _)| to == " > gone@example.net"));
+        assert_eq!((test.mail("bob", "").len(), test.n_queued()), (1, 0));
+    }
+}
+
 #[tokio::test]
 async fn failures_are_reported_once_and_reports_of_reports_to_the_postmaster() {
     let test = Test::new();
@@ -493,8 +594,8 @@ async fn failures_are_reported_once_and_reports_of_reports_to_the_postmaster() {
 }
 
 #[tokio::test]
-async fn what_is_deferred_waits_and_is_given_up_when_it_is_too_old() {
-    let test = Test::with(|settings| settings.schedule.lifetime = Duration::from_secs(10_000));
+async fn what_is_deferred_waits_is_told_of_and_given_up_when_it_is_too_old() {
+    let test = Test::with(|settings| settings.schedule.lifetime = Duration::from_secs(100_000));
     let mut out = envelope("anna@example.org", &["busy@example.net", "x@example.net"]);
     out.client.may_relay = true;
     test.send_as(out, MAIL).await;
@@ -504,60 +605,49 @@ async fn what_is_deferred_waits_and_is_given_up_when_it_is_too_old() {
     let found = test.host.queue().look(id).unwrap().unwrap();
     let arrived = found.entry.arrived;
     assert_eq!(found.entry.next_attempt(), Some(arrived + 400));
-    // Only the one that failed is tried again.
-    test.elsewhere.0.lock().unwrap().clear();
-    let age = |seconds: u64| {
-        let path = test.host.queue().disk().path().join(id);
+    let path = test.host.queue().disk().path().join(id);
+    let n_queued = || test.n_queued() - usize::from(path.exists());
+    // What comes of the next attempt, had it arrived so many seconds ago.
+    let attempt_after = async |seconds: u64| {
         let text = fs::read_to_string(&path).unwrap();
-        let old = arrived - seconds;
-        fs::write(
-            &path,
-            text.replace(&format!("arrived {arrived}"), &format!("arrived {old}")),
-        )
-        .unwrap();
-        let retry = Record {
-            at: 1,
-            event: Noted::Retry,
-        };
-        test.host
-            .queue()
-            .take(id)
-            .unwrap()
-            .unwrap()
-            .note(&[retry])
-            .unwrap();
+        let at = text.find("arrived ").unwrap();
+        let end = at + text[at..].find('\n').unwrap();
+        let text = [
+            &text[..at],
+            &format!("arrived {}", arrived - seconds),
+            &text[end..],
+        ];
+        fs::write(&path, text.concat()).unwrap();
+        test.note(id, Noted::Retry);
+        test.elsewhere.0.lock().unwrap().clear();
+        let due = attempt(&test.host.inner, id).await.unwrap().due;
+        // Only the one that failed is tried again.
+        assert_eq!(test.elsewhere.0.lock().unwrap().len(), 1);
+        due
     };
-    age(9_000);
-    assert!(attempt(&test.host.inner, id).await.unwrap().due.is_some());
-    assert_eq!(test.elsewhere.0.lock().unwrap().len(), 1);
-    let text = fs::read_to_string(test.host.queue().disk().path().join(id)).unwrap();
-    fs::write(
-        test.host.queue().disk().path().join(id),
-        text.replace(
-            &format!("arrived {}", arrived - 9_000),
-            &format!("arrived {}", arrived - 20_000),
-        ),
-    )
-    .unwrap();
-    let retry = Record {
-        at: 2,
-        event: Noted::Retry,
-    };
-    test.host
-        .queue()
-        .take(id)
-        .unwrap()
-        .unwrap()
-        .note(&[retry])
-        .unwrap();
-    assert_eq!(attempt(&test.host.inner, id).await.unwrap().due, None);
-    assert_eq!(test.n_queued(), 1, "the report");
+    assert!(attempt_after(4 * 3_600 - 60).await.is_some());
+    assert_eq!(n_queued(), 0, "not yet");
+    // RFC 3461 and the issue: told once, after four hours.
+    for seconds in [4 * 3_600 + 60, 8 * 3_600] {
+        assert!(attempt_after(seconds).await.is_some());
+        assert_eq!(n_queued(), usize::from(seconds < 5 * 3_600));
+        test.host.run_due().await;
+    }
+    let warning = &test.mail("anna", "")[0];
+    for part in [
+        "Subject: delayed mail, still being tried\n",
+        "<busy@example.net>:\n451 4.4.1 no answer\n",
+        "Action: delayed\nStatus: 4.4.1\n",
+    ] {
+        assert!(warning.contains(part), "{part} is not in {warning}");
+    }
+    assert_eq!(attempt_after(200_000).await, None);
+    assert_eq!(n_queued(), 1, "the report");
     test.host.run_due().await;
-    let report = &test.mail("anna", "")[0];
-    assert!(
-        report.contains("451 4.4.1 no answer (tried until it was too old)"),
-        "{report}"
-    );
+    let mail = test.mail("anna", "");
+    assert_eq!(mail.len(), 2);
+    let given_up = "451 4.4.1 no answer (tried until it was too old)";
+    assert!(mail.iter().any(|mail| mail.contains(given_up)), "{mail:?}");
 }
 
 #[tokio::test]
@@ -606,16 +696,7 @@ async fn programs_need_leave_and_their_failures_count() {
     test.send("bob@example.org", &["anna@example.org"], MAIL)
         .await;
     assert_eq!((test.mail("anna", "").len(), test.n_queued()), (0, 0));
-    test.accounts
-        .change(|change| {
-            change.put_domain(&crate::accounts::Domain {
-                name: "example.org".into(),
-                postmaster: None,
-                programs: false,
-                gate: crate::handover::GateLevel::On,
-            })
-        })
-        .unwrap();
+    test.domain(|domain| domain.programs = false);
     test.send("bob@example.org", &["anna@example.org"], MAIL)
         .await;
     assert_eq!(test.n_queued(), 1);

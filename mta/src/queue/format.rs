@@ -32,8 +32,8 @@
 //! | `* retry` | to be tried now |
 //!
 //! Lines that may be missing: `client` (for people), `body`, `smtputf8`,
-//! `ret full` or `ret hdrs`, `envid TEXT`; what a later version adds is passed
-//! over.
+//! `ret full` or `ret hdrs`, `envid TEXT`, `double-bounce`; what a later version
+//! adds is passed over.
 
 use std::fmt::Write as _;
 
@@ -56,6 +56,9 @@ pub struct Entry {
     pub ret: Option<Return>,
     /// What the sender calls the transaction.
     pub envid: Option<String>,
+    /// Whether it tells the postmaster of a report that could not be delivered:
+    /// should it fail too, it ends there.
+    pub is_double_bounce: bool,
     /// Where it goes: the places, not the aliases that led there.
     pub recipients: Vec<Recipient>,
     /// Whether the sender was told that it takes long.
@@ -156,6 +159,9 @@ impl Entry {
         if let Some(envid) = &self.envid {
             line(&mut head, "envid", envid);
         }
+        if self.is_double_bounce {
+            head.push_str("double-bounce\n");
+        }
         for recipient in &self.recipients {
             let _ = write!(head, "to <{}>", recipient.address);
             if let Some(notify) = recipient.notify {
@@ -185,6 +191,7 @@ impl Entry {
             smtputf8: false,
             ret: None,
             envid: None,
+            is_double_bounce: false,
             recipients: Vec::new(),
             is_warned: false,
             is_held: false,
@@ -201,6 +208,7 @@ impl Entry {
                 "ret" if rest == "full" => entry.ret = Some(Return::Full),
                 "ret" if rest == "hdrs" => entry.ret = Some(Return::Headers),
                 "envid" => entry.envid = Some(rest.to_owned()),
+                "double-bounce" => entry.is_double_bounce = true,
                 "to" => entry.recipients.push(Recipient::parse(rest)?),
                 "size" => size = Some(rest.parse().ok()?),
                 _ => {}
@@ -449,6 +457,7 @@ pub(super) mod tests {
             smtputf8: false,
             ret: None,
             envid: None,
+            is_double_bounce: false,
             recipients: recipients.iter().map(recipient).collect(),
             is_warned: false,
             is_held: false,
@@ -472,6 +481,7 @@ pub(super) mod tests {
         });
         let mut null = entry(&["b@example.net"]);
         null.reverse_path = ReversePath::Null;
+        null.is_double_bounce = true;
         for entry in [full, null] {
             let head = entry.head(17);
             assert!(head.ends_with("size 17\n\n"));
