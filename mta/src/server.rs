@@ -16,6 +16,8 @@
 
 pub mod driver;
 pub mod listener;
+#[cfg(test)]
+mod relay;
 pub mod run;
 pub mod stream;
 pub mod tls;

@@ -17,6 +17,7 @@ use super::driver::{Surroundings, drive, start_tls};
 use super::stream::Stream;
 use crate::config::network::Network;
 use crate::gate::Gate;
+use crate::gate::visit::Visit;
 use crate::handover::Host;
 use crate::smtp::session::{Session, Settings};
 
@@ -160,13 +161,28 @@ impl Clients {
     }
 }
 
-impl<H: Host> Shared<H> {
-    fn may_relay(&self, peer: Option<SocketAddr>, settings: &Settings) -> bool {
-        let is_listed = |peer: SocketAddr| {
+impl<H> Shared<H> {
+    /// Whether a client may write to whomever before it has logged in, and its
+    /// way through the gate, if it has to pass; nothing when its network
+    /// connects too often.
+    pub(super) fn receive(
+        &self,
+        peer: Option<SocketAddr>,
+        manner: &Manner,
+    ) -> Option<(bool, Option<Visit>)> {
+        let address = peer.map(|peer| peer.ip().to_canonical());
+        let settings = &manner.settings;
+        let is_for_hosts = !settings.lmtp && !settings.is_submission();
+        let is_listed = |address| {
             let mut networks = self.relay_networks.iter();
-            networks.any(|network| network.contains(peer.ip()))
+            networks.any(|network| network.contains(address))
         };
-        settings.local || !settings.lmtp && !settings.is_submission() && peer.is_some_and(is_listed)
+        let may_relay = settings.local || is_for_hosts && address.is_some_and(is_listed);
+        let gated = address.filter(|_| is_for_hosts && !may_relay);
+        if gated.is_some_and(|address| !self.gate.admits(address, Instant::now())) {
+            return None;
+        }
+        Some((may_relay, gated.map(|address| self.gate.visit(address))))
     }
 }
 
@@ -223,15 +239,13 @@ fn welcome<H: Host>(
         shared: Arc::clone(shared),
         address,
     };
-    let may_relay = shared.may_relay(peer, &manner.settings);
-    let asked = !manner.settings.lmtp && manner.settings.mechanisms.is_empty() && !may_relay;
-    let visit = match address.filter(|_| asked) {
-        Some(address) if !shared.gate.admits(address, Instant::now()) => {
-            warn!(%address, "its network connects too often");
-            send_away(&stream);
-            return;
-        }
-        address => address.map(|address| shared.gate.visit(address)),
+    let Some((may_relay, visit)) = shared.receive(peer, manner) else {
+        warn!(
+            peer = peer.map(tracing::field::display),
+            "its network connects too often"
+        );
+        send_away(&stream);
+        return;
     };
     let manner = manner.clone();
     let alive = alive.clone();

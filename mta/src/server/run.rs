@@ -176,8 +176,8 @@ fn serve_at(
 }
 
 /// Who comes by a listener.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
     /// Other hosts.
     Smtp,
     /// Users of ours, with STARTTLS.
@@ -191,7 +191,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn manner(self, config: &Config, mechanisms: &[Mechanism]) -> Manner {
+    pub(super) fn manner(self, config: &Config, mechanisms: &[Mechanism]) -> Manner {
         let has_certificate = config.tls.is_there();
         let (starttls, mechanisms) = match self {
             Self::Submission | Self::Submissions => (true, mechanisms.to_vec()),

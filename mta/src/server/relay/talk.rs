@@ -1,0 +1,166 @@
+//! What a client says, what it hears, and what it should not have heard.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::super::run::Kind;
+use super::generate::{Step, Visitor, World};
+use super::{Counts, PASSWORD, canonical};
+
+/// One connection from the client's side.
+pub(super) struct Talk<'a> {
+    world: &'a World,
+    visitor: &'a Visitor,
+    helo: String,
+    sender: String,
+    /// Who has logged in; empty before.
+    account: String,
+    has_guessed: bool,
+    accepted: usize,
+    pub(super) counts: Counts,
+    /// Outside recipients that were accepted, and rightly.
+    pub(super) may_get: BTreeSet<String>,
+    /// To whom reports may go.
+    pub(super) senders: BTreeSet<String>,
+}
+
+const MESSAGE: &str = "From: x\r\nSubject: hello\r\n\r\nGood morning\r\n.\r\n";
+
+type Reader = BufReader<UnixStream>;
+
+impl<'a> Talk<'a> {
+    pub(super) fn new(world: &'a World, visitor: &'a Visitor) -> Self {
+        Self {
+            world,
+            visitor,
+            helo: String::new(),
+            sender: String::new(),
+            account: String::new(),
+            has_guessed: false,
+            accepted: 0,
+            counts: Counts::new(),
+            may_get: BTreeSet::new(),
+            senders: BTreeSet::new(),
+        }
+    }
+
+    pub(super) async fn all(&mut self, stream: UnixStream) -> Result<(), String> {
+        let mut stream = BufReader::new(stream);
+        hear(&mut stream).await?;
+        for step in &self.visitor.steps {
+            self.say(&mut stream, step).await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, stream: &mut Reader, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Hello(name) => {
+                let verb = match self.visitor.kind {
+                    Kind::Lmtp { .. } => "LHLO",
+                    _ => "EHLO",
+                };
+                if ask(stream, &format!("{verb} {name}")).await? == 250 {
+                    (*name).clone_into(&mut self.helo);
+                }
+            }
+            Step::Mail(sender) => {
+                let sender = sender.as_ref().unwrap_or(&self.account);
+                if ask(stream, &format!("MAIL FROM:<{sender}> SMTPUTF8")).await? == 250 {
+                    self.senders.extend(canonical(sender));
+                    self.sender = sender.clone();
+                    self.accepted = 0;
+                }
+            }
+            Step::Rcpt(path) => {
+                let code = ask(stream, &format!("RCPT TO:<{path}>")).await?;
+                self.answered(path, code)?;
+            }
+            Step::Data => self.data(stream).await?,
+            Step::Reset => {
+                ask(stream, "RSET").await?;
+            }
+            Step::LogIn { account, password } => {
+                // More than a few would have to wait.
+                let is_wrong = *password != PASSWORD;
+                if is_wrong && std::mem::replace(&mut self.has_guessed, true) {
+                    return Ok(());
+                }
+                let account = self.world.account(*account);
+                let said = STANDARD.encode(format!("\0{account}\0{password}"));
+                let code = ask(stream, &format!("AUTH PLAIN {said}")).await?;
+                if code == 235 && is_wrong {
+                    return Err("a wrong password was right".into());
+                }
+                if code == 235 {
+                    self.account = account;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// RCPT was answered.
+    fn answered(&mut self, path: &str, code: u16) -> Result<(), String> {
+        let why = if code != 250 {
+            "refused"
+        } else if self.world.is_ours(path) {
+            "ours"
+        } else {
+            self.may_get.extend(canonical(path));
+            let subject = (&*self.helo, &*self.sender, path);
+            let why = self.world.why(self.visitor, subject);
+            let why = why.or((!self.account.is_empty()).then_some("login"));
+            why.ok_or_else(|| format!("<{path}> was accepted from <{}>", self.sender))?
+        };
+        self.accepted += usize::from(code == 250);
+        *self.counts.entry(why).or_default() += 1;
+        Ok(())
+    }
+
+    async fn data(&mut self, stream: &mut Reader) -> Result<(), String> {
+        if ask(stream, "DATA").await? != 354 {
+            return Ok(());
+        }
+        write(stream, MESSAGE).await?;
+        // RFC 2033 §4.2: a reply for each recipient.
+        let n = match self.visitor.kind {
+            Kind::Lmtp { .. } => self.accepted,
+            _ => 1,
+        };
+        for _ in 0..n {
+            hear(stream).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn ask(stream: &mut Reader, line: &str) -> Result<u16, String> {
+    write(stream, &format!("{line}\r\n")).await?;
+    hear(stream).await
+}
+
+async fn write(stream: &mut Reader, text: &str) -> Result<(), String> {
+    let written = stream.get_mut().write_all(text.as_bytes()).await;
+    written.map_err(|error| error.to_string())
+}
+
+/// The code of a reply.
+async fn hear(stream: &mut Reader) -> Result<u16, String> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let read = stream.read_line(&mut line).await;
+        if read.map_err(|error| error.to_string())? == 0 {
+            return Err("the server has gone".into());
+        }
+        if line.as_bytes().get(3) != Some(&b'-') {
+            break;
+        }
+    }
+    line[..3].parse().map_err(|_| format!("no reply: {line:?}"))
+}
