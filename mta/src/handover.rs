@@ -46,9 +46,10 @@ pub trait Host: Send + Sync + 'static {
         std::future::ready(Wishes::default())
     }
 
-    /// Notes a recipient whom the gate refused, without making the client wait.
-    fn turned_away(&self, whom: TurnedAway) {
+    /// Notes who was refused before there was a message.
+    fn turned_away(&self, whom: TurnedAway) -> impl Future<Output = ()> + Send {
         drop(whom);
+        std::future::ready(())
     }
 
     /// Takes a message over. A positive reply is the promise that it is on
@@ -121,7 +122,7 @@ pub struct Wishes {
     pub gate: GateLevel,
 }
 
-/// A recipient who gets nothing from a client, for its story.
+/// Recipients who get nothing from a client, for their story.
 #[derive(Clone, Debug)]
 pub struct TurnedAway {
     /// Who came.
@@ -129,7 +130,7 @@ pub struct TurnedAway {
     /// With mail from whom.
     pub from: String,
     /// For whom.
-    pub to: String,
+    pub to: Vec<String>,
     /// What it was told, and why.
     pub refusal: Refusal,
     /// What the gate found.

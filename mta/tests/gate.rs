@@ -135,7 +135,7 @@ fn clients_are_judged_by_what_the_dns_says() {
     }
     let story = host.run(&["why", "-n", "100", anna]);
     for part in [
-        "turned away from <x@example.net> for <anna@example.org>, by 127.0.0.12:",
+        "refused for anna@example.org, from <x@example.net> by 127.0.0.12:",
         "554 5.7.1 127.0.0.12 is listed",
         "because dns-lists: 127.0.0.12 is listed",
         "passed the gate\n    unresolvable-helo: gone.example.net, as the client calls itself, has no \

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::accounts::Places;
 use crate::delivery::content::header_section;
-use crate::journal::{Event, Line, story};
+use crate::journal::{Came, Event, Line, story};
 use crate::smtp::trace;
 
 /// What is asked about.
@@ -95,31 +95,24 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
                 login.unwrap_or_default()
             )?;
         }
-        Event::TurnedAway {
-            from,
-            to,
-            client,
-            reply,
-            reason,
-            seen,
-        } => {
-            writeln!(
-                out,
-                "turned away from <{from}> for <{to}>, by {client}: {reply}\n    because {}",
-                printable(reason)
-            )?;
-            write_all(seen, out)?;
-        }
         Event::Passed { seen } => {
             writeln!(out, "passed the gate")?;
             write_all(seen, out)?;
         }
-        Event::Refused { to, reply, reason } => {
-            writeln!(
-                out,
-                "refused for {}: {reply}\n    because {reason}",
-                to.join(", ")
-            )?;
+        Event::Refused {
+            to,
+            came,
+            reply,
+            reason,
+            seen,
+        } => {
+            write!(out, "refused for {}", to.join(", "))?;
+            if let Some(Came { from, client }) = came {
+                write!(out, ", from <{from}> by {client}")?;
+            }
+            let reason = printable(reason);
+            writeln!(out, ": {reply}\n    because {reason}")?;
+            write_all(seen, out)?;
         }
         Event::Scanned { result } => writeln!(out, "virus scanner: {result}")?,
         Event::Judged {

@@ -36,7 +36,7 @@ impl Visit {
         self.said.forget_message();
         let message = match message {
             Ok(message) => message,
-            Err(refusal) => return turn_away(host, &envelope, refusal),
+            Err(refusal) => return turn_away(host, &envelope, refusal).await,
         };
         for recipient in &mut envelope.recipients {
             let mut changed = pending.changed.iter();
@@ -157,22 +157,28 @@ fn is_taken(answer: &Answer) -> bool {
     }
 }
 
-fn turn_away<H: Host>(host: &H, envelope: &Envelope, refusal: Refusal) -> Answer {
+async fn turn_away<H: Host>(host: &H, envelope: &Envelope, refusal: Refusal) -> Answer {
     let to: Vec<String> = envelope
         .recipients
         .iter()
         .map(|recipient| recipient.forward_path.to_string())
         .collect();
-    let (from, to) = (envelope.reverse_path.to_string(), to.join(", "));
-    info!(from, to, reason = refusal.reason, "message refused");
+    let from = envelope.reverse_path.to_string();
+    info!(
+        from,
+        to = to.join(", "),
+        reason = refusal.reason,
+        "message refused"
+    );
     let reply = refusal.reply.clone();
-    host.turned_away(TurnedAway {
+    let whom = TurnedAway {
         client: envelope.client.clone(),
         from,
         to,
         refusal,
         seen: Vec::new(),
-    });
+    };
+    host.turned_away(whom).await;
     Answer::All(reply)
 }
 

@@ -134,14 +134,8 @@ impl Visit {
         if envelope.recipients.is_empty() {
             self.message = Pending::default();
         }
-        let client = &envelope.client;
-        if client.may_relay {
-            return host
-                .check_recipient(client, &envelope.reverse_path, to)
-                .await;
-        }
         let judged = self.judge(host, envelope, to).await;
-        self.tell(host, envelope, to, &judged);
+        self.tell(host, envelope, to, &judged).await;
         if let Decision::Refuse(_) = judged.decision {
             let tarpit = Duration::from_secs(self.n_refused).min(self.gate.settings.tarpit);
             self.n_refused += 1;
@@ -369,7 +363,13 @@ impl Visit {
 
     /// One line in the log, with spamdyke's fields, and the story of a
     /// recipient who gets nothing.
-    fn tell<H: Host>(&mut self, host: &H, envelope: &Envelope, to: &ForwardPath, judged: &Judged) {
+    async fn tell<H: Host>(
+        &mut self,
+        host: &H,
+        envelope: &Envelope,
+        to: &ForwardPath,
+        judged: &Judged,
+    ) {
         let client = &envelope.client;
         let findings = &judged.findings;
         let rule = match (&judged.decision, findings.refusal()) {
@@ -400,15 +400,16 @@ impl Visit {
                     }
                 }
             }
-            // The host itself notes whom it refuses.
-            Decision::Refuse(_) if findings.refusal().is_none() => {}
-            Decision::Refuse(refusal) => host.turned_away(TurnedAway {
-                client: client.clone(),
-                from: envelope.reverse_path.to_string(),
-                to: to.to_string(),
-                refusal: refusal.clone(),
-                seen: findings.lines(),
-            }),
+            Decision::Refuse(refusal) => {
+                let whom = TurnedAway {
+                    client: client.clone(),
+                    from: envelope.reverse_path.to_string(),
+                    to: vec![to.to_string()],
+                    refusal: refusal.clone(),
+                    seen: findings.lines(),
+                };
+                host.turned_away(whom).await;
+            }
         }
     }
 }

@@ -60,34 +60,26 @@ pub enum Event {
         /// How large it is.
         bytes: u64,
     },
-    /// A recipient was refused to a client, before there was a message.
-    TurnedAway {
-        /// The reverse-path.
-        from: String,
-        /// The forward-path.
-        to: String,
-        /// Who came.
-        client: String,
-        /// What was answered.
-        reply: String,
-        /// Why.
-        reason: String,
-        /// What the gate found, in the order in which it counts.
-        seen: Vec<String>,
-    },
     /// It passed the gate.
     Passed {
         /// What was found all the same.
         seen: Vec<String>,
     },
-    /// A recipient was refused, or all of a message.
+    /// All of a message was refused, or a recipient before there was one.
     Refused {
         /// Whom it was for.
         to: Vec<String>,
+        /// Who came, with mail from whom; missing where [`Event::Received`]
+        /// says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        came: Option<Came>,
         /// What was answered.
         reply: String,
         /// Why.
         reason: String,
+        /// What the gate found, in the order in which it counts.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        seen: Vec<String>,
     },
     /// The virus scanner spoke.
     Scanned {
@@ -142,6 +134,15 @@ pub enum Event {
         /// Its ID.
         child: String,
     },
+}
+
+/// Who came with mail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Came {
+    /// The reverse-path.
+    pub from: String,
+    /// The client.
+    pub client: String,
 }
 
 impl Journal {
@@ -251,11 +252,14 @@ impl Line {
             return true;
         }
         match &self.event {
-            Event::TurnedAway { from, to, .. } => is(from) || is(to),
             Event::Received {
                 from, to, account, ..
             } => is(from) || to.iter().chain(account).any(is),
-            Event::Refused { to, .. } | Event::Queued { to } => to.iter().any(is),
+            Event::Refused { to, came, .. } => {
+                let from = came.as_ref().map(|came| &came.from);
+                to.iter().chain(from).any(is)
+            }
+            Event::Queued { to } => to.iter().any(is),
             Event::Judged { user, .. } => is(user),
             Event::Delivered { to, .. } | Event::Deferred { to, .. } | Event::Failed { to, .. } => {
                 is(to)

@@ -72,8 +72,14 @@ impl Inner {
     }
 
     fn refused(&self, id: &str, now: SystemTime, to: Vec<String>, refusal: &Refusal) {
-        let (reply, reason) = (refusal.reply.to_string(), refusal.reason.clone());
-        self.note(id, now, Event::Refused { to, reply, reason });
+        let event = Event::Refused {
+            to,
+            came: None,
+            reply: refusal.reply.to_string(),
+            reason: refusal.reason.clone(),
+            seen: Vec::new(),
+        };
+        self.note(id, now, event);
     }
 
     fn take(

@@ -49,7 +49,7 @@ use crate::accounts::{Accounts, Directory, Resolved, resolve, wishes};
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
 use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt, TurnedAway, Wishes};
-use crate::journal::{Event, Journal, Line};
+use crate::journal::{Came, Event, Journal, Line};
 use crate::message::Message;
 use crate::queue::disk::Folder;
 use crate::queue::schedule::Schedule;
@@ -241,14 +241,7 @@ impl Host for Postern {
         let inner = Arc::clone(&self.inner);
         let (client, forward_path) = (client.clone(), forward_path.clone());
         let from = reverse_path.to_string();
-        asked(move || {
-            let checked = inner.check(&client, &from, &forward_path);
-            if let Err(refusal) = &checked {
-                inner.refused_recipient(&client, &from, &forward_path, refusal);
-            }
-            checked
-        })
-        .await
+        asked(move || inner.check(&client, &from, &forward_path)).await
     }
 
     async fn wishes(&self, forward_path: &ForwardPath) -> Wishes {
@@ -258,20 +251,27 @@ impl Host for Postern {
         asked.await.unwrap_or_default()
     }
 
-    fn turned_away(&self, whom: TurnedAway) {
+    async fn turned_away(&self, whom: TurnedAway) {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || {
+        let noted = tokio::task::spawn_blocking(move || {
             let now = SystemTime::now();
-            let event = Event::TurnedAway {
-                client: accept::client(&whom.client),
+            let came = Came {
                 from: whom.from,
+                client: accept::client(&whom.client),
+            };
+            let event = Event::Refused {
                 to: whom.to,
+                came: Some(came),
                 reply: whom.refusal.reply.to_string(),
                 reason: whom.refusal.reason,
                 seen: whom.seen,
             };
+            // There may never be a message, so it has an ID of its own.
             inner.note(&inner.ids.next(now), now, event);
         });
+        if let Err(error) = noted.await {
+            warn!(%error, "a refusal is not noted");
+        }
     }
 
     /// Puts the trace field on top: it names the message as the journal and
@@ -407,26 +407,6 @@ impl Inner {
             }
         }
         Ok(places)
-    }
-
-    /// Notes what became of a recipient, so that `postern why` can tell. There
-    /// may never be a message, so it has an ID of its own.
-    fn refused_recipient(
-        &self,
-        client: &Client,
-        from: &str,
-        forward_path: &ForwardPath,
-        refusal: &Refusal,
-    ) {
-        let now = SystemTime::now();
-        let id = self.ids.next(now);
-        let peer = client.peer.map_or("local".into(), |peer| peer.to_string());
-        let event = Event::Refused {
-            to: vec![forward_path.to_string()],
-            reply: refusal.reply.to_string(),
-            reason: format!("{}; it was to come from <{from}> by {peer}", refusal.reason),
-        };
-        self.note(&id, now, event);
     }
 
     /// Notes an event; that it could not be noted is only logged.

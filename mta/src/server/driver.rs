@@ -19,7 +19,7 @@ use super::stream::Stream;
 use super::tls::{self, Certificates};
 use crate::gate::plugins::End;
 use crate::gate::visit::Visit;
-use crate::handover::{Decision, Host, Login};
+use crate::handover::{Decision, Host, Login, TurnedAway};
 use crate::message::Message;
 use crate::smtp::session::{Action, Outcome, Session};
 use crate::smtp::{Envelope, ForwardPath, Tls};
@@ -189,6 +189,14 @@ async fn ungated<H: Host>(host: &H, envelope: &Envelope, to: &ForwardPath) -> De
             reason = refusal.reason,
             "recipient refused"
         );
+        let whom = TurnedAway {
+            client: client.clone(),
+            from: from.to_string(),
+            to: vec![to.to_string()],
+            refusal: refusal.clone(),
+            seen: Vec::new(),
+        };
+        host.turned_away(whom).await;
     }
     decision
 }
