@@ -6,6 +6,7 @@ pub mod check;
 pub mod checkpassword;
 pub mod domain;
 pub mod gate;
+pub mod import;
 pub mod init;
 pub mod inject;
 mod password;
@@ -79,6 +80,9 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Move in from another host
+    #[command(subcommand)]
+    Import(import::Command),
     /// What waits to be delivered
     #[command(subcommand)]
     Queue(queue::Command),
@@ -163,6 +167,7 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
     let (places, config) = match &args.command {
         // These run for whoever calls, or ask the configuration themselves.
         Command::Init(_)
+        | Command::Import(_)
         | Command::Check
         | Command::Serve
         | Command::Sendmail { .. }
@@ -178,6 +183,9 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
     };
     match args.command {
         Command::Init(init) => init::run(&init, &args.config, places.data(), out)?,
+        Command::Import(command) => {
+            return import::run(&command, &args.config, args.data.as_deref(), out);
+        }
         Command::Check => return check::run(&args.config, out),
         Command::Gate(command) => {
             let config = config.context("[gate] stands in the configuration: no --data")?;

@@ -13,6 +13,7 @@ pub mod delivery;
 mod error;
 pub mod gate;
 pub mod handover;
+pub mod import;
 pub mod journal;
 pub mod message;
 pub mod pipeline;

@@ -1,6 +1,7 @@
 //! `postern init`: a host for a domain, from nothing to ready to serve; or
 //! nothing at all.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
@@ -47,38 +48,73 @@ const SAMPLE: &str = include_str!("../../../docs/postern.toml");
 /// # Errors
 /// With the reason; everything is as before then.
 pub fn run(init: &Init, config: &Path, data: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
-    ensure!(
-        !config.exists(),
-        "{} is there already; remove it to begin anew, or change it",
-        config.display()
-    );
-    let is_used = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
-    ensure!(
-        !is_used,
-        "{} is not empty; choose another folder with --data",
-        data.display()
-    );
     let data = &std::path::absolute(data)?;
     let host = match &init.host {
         Some(host) => host.clone(),
         None => host_name(&format!("mail.{}", init.domain)).map_err(anyhow::Error::msg)?,
     };
-    let mut made = Made::default();
-    let user = made.owner(init.user.as_deref())?;
-    made.furnish(&init.domain, &host, data)?;
-    if let Some(user) = &user {
-        give(data, user)?;
-    }
-    let text = sample(
-        &init.domain,
-        &host,
+    let text = |user: Option<&str>| sample(&init.domain, &host, data, user);
+    let new = New {
+        domain: Some(&init.domain),
+        host: &host,
+        user: init.user.as_deref(),
+        config,
         data,
-        user.as_ref().map(|user| user.name.as_str()),
-    );
-    Config::parse(&text, config).context("the configuration that was to be written is wrong")?;
-    made.file(config, 0o644, text.as_bytes())?;
-    made.is_whole = true;
+        secrets: &BTreeMap::new(),
+    };
+    new.make(&text)?;
     tell(&init.domain, &host, config, data, out)
+}
+
+/// A host that is to be made.
+pub(super) struct New<'a> {
+    /// With a mailbox for its postmaster.
+    pub(super) domain: Option<&'a str>,
+    pub(super) host: &'a str,
+    /// The system's user who keeps the mail.
+    pub(super) user: Option<&'a str>,
+    pub(super) config: &'a Path,
+    /// An absolute path.
+    pub(super) data: &'a Path,
+    /// Files of the folder that the configuration names.
+    pub(super) secrets: &'a BTreeMap<String, Vec<u8>>,
+}
+
+impl New<'_> {
+    /// Makes all of it, or nothing; `text` is the configuration for a user.
+    pub(super) fn make(&self, text: &dyn Fn(Option<&str>) -> String) -> anyhow::Result<()> {
+        let Self { config, data, .. } = *self;
+        ensure!(
+            !config.exists(),
+            "{} is there already; remove it to begin anew, or change it",
+            config.display()
+        );
+        let is_used = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
+        ensure!(
+            !is_used,
+            "{} is not empty; choose another folder with --data",
+            data.display()
+        );
+        let mut made = Made::default();
+        let user = made.owner(self.user)?;
+        made.furnish(self.domain, self.host, data)?;
+        for (name, bytes) in self.secrets {
+            let path = data.join(name);
+            if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+                made.folder(folder, 0o700)?;
+            }
+            made.file(&path, 0o600, bytes)?;
+        }
+        if let Some(user) = &user {
+            give(data, user)?;
+        }
+        let text = text(user.as_ref().map(|user| user.name.as_str()));
+        Config::parse(&text, config)
+            .context("the configuration that was to be written is wrong")?;
+        made.file(config, 0o644, text.as_bytes())?;
+        made.is_whole = true;
+        Ok(())
+    }
 }
 
 fn tell(
@@ -143,7 +179,7 @@ impl Made {
         ))
     }
 
-    fn furnish(&mut self, domain: &str, host: &str, data: &Path) -> anyhow::Result<()> {
+    fn furnish(&mut self, domain: Option<&str>, host: &str, data: &Path) -> anyhow::Result<()> {
         let missing = data.ancestors().take_while(|folder| !folder.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         for folder in missing.into_iter().rev() {
@@ -162,6 +198,9 @@ impl Made {
             self.paths.push(data.join(name));
         }
         let accounts = Places::new(data).open()?;
+        let Some(domain) = domain else {
+            return Ok(());
+        };
         let postmaster = Address::new("postmaster", domain);
         accounts.homes().mailbox(&postmaster)?;
         accounts.change(|change| {
@@ -232,7 +271,7 @@ fn give(folder: &Path, user: &User) -> anyhow::Result<()> {
 }
 
 /// The commented file for this host.
-fn sample(domain: &str, host: &str, data: &Path, user: Option<&str>) -> String {
+pub(super) fn sample(domain: &str, host: &str, data: &Path, user: Option<&str>) -> String {
     let said = |key: &str, value: &str| format!("{key} = {}", toml::Value::from(value));
     let mut text = SAMPLE
         .replace("host = \"mail.example.org\"", &said("host", host))

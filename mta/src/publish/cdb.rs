@@ -6,7 +6,7 @@
 
 /// The database of these records, in their order: of those with one key the
 /// first is found. `None` when it would be larger than 4 GiB.
-pub(super) fn write(records: &[(Vec<u8>, Vec<u8>)]) -> Option<Vec<u8>> {
+pub(crate) fn write(records: &[(Vec<u8>, Vec<u8>)]) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 256 * 8];
     let mut tables: Vec<Vec<(u32, u32)>> = vec![Vec::new(); 256];
     for (key, data) in records {

@@ -28,7 +28,7 @@ use crate::accounts::{Accounts, Address, User};
 use crate::config::Config;
 use crate::remote::Route;
 
-mod cdb;
+pub(crate) mod cdb;
 mod passwords;
 mod qmail;
 

@@ -1,0 +1,222 @@
+//! `postern import`: moving in from another host.
+
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use nix::unistd::{Gid, Uid};
+use serde::Serialize;
+
+use super::why::printable;
+use super::{init, publish};
+use crate::accounts::{Accounts, Homes};
+use crate::config::{self, Config};
+use crate::import::apply::{self, RULES, Step};
+use crate::import::report::{Finding, Outcome, Report};
+use crate::import::source::Disk;
+use crate::import::{self, Places, Plan};
+use crate::server::run::become_owner;
+
+/// From where.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// From a qmail host: control files, users, aliases, .qmail files
+    ///
+    /// The old host is only read. What is here already stays, so that a second run
+    /// changes nothing. Without a configuration a host is made as by `postern init`.
+    /// Exit code 1: something could not be carried over; the report says what and
+    /// why.
+    Qmail(Qmail),
+}
+
+/// Where the old host is.
+#[derive(Args, Debug)]
+pub struct Qmail {
+    /// Its folder, such as /var/qmail
+    folder: PathBuf,
+    /// A copy of the old host's disk: what it called / is this folder, and FOLDER is
+    /// below it
+    #[arg(long, value_name = "FOLDER", default_value = "/")]
+    root: PathBuf,
+    /// The system's user who keeps the mail of a host that is made; see `postern init`
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Print what would be done, and the report, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object a line, also for what was carried over
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum Line<'a> {
+    Step {
+        version: u32,
+        text: &'a str,
+        done: bool,
+    },
+    Finding {
+        version: u32,
+        #[serde(flatten)]
+        finding: &'a Finding,
+    },
+}
+
+/// Does it, and prints what was done and what was not.
+///
+/// # Errors
+/// With the reason; a second run goes on where it ended.
+pub fn run(
+    command: &Command,
+    path: &Path,
+    data: Option<&Path>,
+    out: &mut dyn Write,
+) -> anyhow::Result<i32> {
+    let Command::Qmail(qmail) = command;
+    let known = path.exists().then(|| Config::read(path)).transpose()?;
+    let configured = known.as_ref().map(|config| config.data.as_path());
+    let data = data.or(configured).unwrap_or(Path::new(config::DATA));
+    let data = &std::path::absolute(data)?;
+    let places = Places {
+        qmail: qmail.folder(),
+        data: data.clone(),
+    };
+    // Read by whoever may read the old host's folders; written by the owner of
+    // ours.
+    let mut plan = import::plan(&Disk::below(&qmail.root), &places)?;
+    if !plan.rules.is_empty() {
+        let rules = data.join(RULES).display().to_string();
+        plan.settings.set("gate", "rules", rules);
+    }
+    check(&plan, path)?;
+    let mut report = plan.report.clone();
+    if known.is_some() {
+        let text = std::fs::read_to_string(path)?;
+        for missing in plan.settings.missing_in(&text) {
+            let why = "the configuration is there, and yours: write this into it if you want it";
+            report.add(Outcome::Left, path, None, missing, why);
+        }
+    }
+    let open = || -> anyhow::Result<Option<Accounts>> {
+        let database = data.join("accounts.db");
+        let homes = Homes::new(data.join("mail"));
+        let is_there = database.exists();
+        Ok(is_there
+            .then(|| Accounts::open(&database, homes))
+            .transpose()?)
+    };
+    if known.is_some() && !qmail.dry_run {
+        own(data)?;
+    }
+    let missing = apply::missing(&plan, data, open()?.as_ref(), &mut report)?;
+    if !qmail.dry_run {
+        if known.is_none() {
+            let new = init::New {
+                domain: None,
+                host: &plan.host,
+                user: qmail.user.as_deref(),
+                config: path,
+                data,
+                secrets: &plan.secrets,
+            };
+            let text = |user: Option<&str>| {
+                let sample = init::sample(&plan.host, &plan.host, data, user);
+                plan.settings.in_sample(&sample)
+            };
+            new.make(&text)?;
+            own(data)?;
+        }
+        let accounts = open()?.context("the host has no accounts; `postern init` makes them")?;
+        apply::carry_out(&missing, &accounts)?;
+        let is_account = |step: &Step| !matches!(step, Step::File { .. });
+        if missing.iter().any(is_account) {
+            publish::after_change(&Config::read(path)?)?;
+        }
+    }
+    let mut steps: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    if known.is_none() {
+        steps.insert(0, format!("configuration {}", path.display()));
+    }
+    tell(&steps, &report, qmail, out)
+}
+
+/// Whether the configuration that is to be written makes sense, before anything
+/// is done.
+fn check(plan: &Plan, path: &Path) -> anyhow::Result<()> {
+    let mut settings = plan.settings.clone();
+    for route in &mut settings.routes {
+        // Its file is not there yet.
+        if route.remove("password_file").is_some() {
+            route.insert("password".into(), "x".into());
+        }
+    }
+    let sample = init::sample(&plan.host, &plan.host, Path::new(config::DATA), None);
+    Config::parse(&settings.in_sample(&sample), path)
+        .context("what the old host says makes no configuration")?;
+    Ok(())
+}
+
+/// Root goes on with the rights of whoever keeps the mail.
+fn own(data: &Path) -> anyhow::Result<()> {
+    let found =
+        std::fs::metadata(data).with_context(|| format!("cannot use {}", data.display()))?;
+    if Uid::effective().is_root() && found.uid() != 0 {
+        become_owner(Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))
+            .with_context(|| format!("cannot become the owner of {}", data.display()))?;
+    }
+    Ok(())
+}
+
+fn tell(
+    steps: &[String],
+    report: &Report,
+    qmail: &Qmail,
+    out: &mut dyn Write,
+) -> anyhow::Result<i32> {
+    if qmail.json {
+        let steps = steps.iter().map(|text| Line::Step {
+            version: 1,
+            text,
+            done: !qmail.dry_run,
+        });
+        let findings = report.findings.iter().map(|finding| Line::Finding {
+            version: 1,
+            finding,
+        });
+        for line in steps.chain(findings) {
+            serde_json::to_writer(&mut *out, &line)?;
+            writeln!(out)?;
+        }
+    } else {
+        for step in steps {
+            writeln!(out, "{}", printable(step))?;
+        }
+        for outcome in Outcome::ALL {
+            let n = report.count(outcome);
+            writeln!(out, "\n{n} {}", outcome.name())?;
+            let of = |finding: &&Finding| finding.outcome == outcome;
+            // What is well is a number.
+            if outcome != Outcome::Carried {
+                for finding in report.findings.iter().filter(of) {
+                    writeln!(out, "{finding}")?;
+                }
+            }
+        }
+    }
+    Ok(i32::from(report.count(Outcome::Left) > 0))
+}
+
+impl Qmail {
+    /// The folder as the old host calls it.
+    fn folder(&self) -> PathBuf {
+        let given = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let root = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
+        let below = given.strip_prefix(&root).unwrap_or(&given);
+        Path::new("/").join(below)
+    }
+}

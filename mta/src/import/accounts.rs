@@ -1,0 +1,451 @@
+//! Accounts of ours from qmail's names and `.qmail` files.
+//!
+//! A name whose file is `.qmail` itself is a person: a user with that folder's
+//! `.qmail` files, and other names of the same folder are aliases. A name whose
+//! file is another one, `.qmail-info`, is an alias where that file only
+//! forwards, an extension of the person whose folder it is, and else a user
+//! whose `.qmail` it becomes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::dotqmail::{self, Step};
+use super::names::{Found, NOBODY, Names, Place};
+use super::report::{Outcome, Report};
+use super::source::Content;
+use crate::Error;
+use crate::accounts::{Address, Homes};
+use crate::smtp::Mailbox;
+
+/// Users and aliases of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Planned {
+    /// By address.
+    pub users: BTreeMap<Address, PlannedUser>,
+    /// By address, with where each leads.
+    pub aliases: BTreeMap<Address, Vec<String>>,
+}
+
+/// A user of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedUser {
+    /// The folder on the old host; of one whose mailbox alone lies there, the
+    /// one above it.
+    pub home: PathBuf,
+    /// Files of the user's folder, by name.
+    pub files: BTreeMap<String, Content>,
+}
+
+/// The accounts of a host with these names. What becomes of lines of files
+/// that say who has which name goes to `report`; `assign` is the file of
+/// assignments.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn planned(names: &Names<'_>, assign: &Path, report: &mut Report) -> Result<Planned, Error> {
+    let mut plan = Plan {
+        names,
+        report,
+        planned: Planned::default(),
+        people: BTreeMap::new(),
+        maildirs: BTreeMap::new(),
+    };
+    let places = plan.places(assign)?;
+    for (place, addresses) in &places {
+        if place.dash.is_empty() {
+            plan.person(place, addresses);
+        }
+    }
+    for (place, addresses) in &places {
+        if !place.dash.is_empty() {
+            plan.extension(place, addresses)?;
+        }
+    }
+    for domain in names.domains() {
+        plan.catch_all(&domain)?;
+    }
+    plan.files()?;
+    Ok(plan.planned)
+}
+
+struct Plan<'a> {
+    names: &'a Names<'a>,
+    report: &'a mut Report,
+    planned: Planned,
+    /// Whose folder it is.
+    people: BTreeMap<PathBuf, Address>,
+    /// Whose Maildir it is.
+    maildirs: BTreeMap<PathBuf, Address>,
+}
+
+/// What a file that belongs to no person's folder says.
+enum Says {
+    /// Nothing: the default delivery, which is the mailbox of the folder.
+    Default,
+    /// To go on to these.
+    Forward(Vec<String>),
+    /// To lie in a Maildir, and to go on to these.
+    Maildir(PathBuf, Vec<String>),
+    /// Something else.
+    Other,
+}
+
+impl Plan<'_> {
+    /// All places that a name leads to, those of exact names first, with the
+    /// addresses of each. The first is the one that a user is called by.
+    fn places(&mut self, assign: &Path) -> Result<Vec<(Place, Vec<Address>)>, Error> {
+        let names = self.names;
+        let mut candidates: Vec<(String, Option<usize>)> = Vec::new();
+        // Folders of `-default` files and what is asked for in them.
+        let mut reaches: Vec<(String, Place)> = Vec::new();
+        for one in &names.assign.all {
+            match one.is_prefix {
+                false => candidates.push((one.key.clone(), Some(one.line))),
+                true if one.dash.is_empty() && !one.key.ends_with('+') => self.report.add(
+                    Outcome::Left,
+                    assign,
+                    Some(one.line),
+                    format!("+{}", one.key),
+                    "all names that begin so are one user: there is nothing like it here; an alias for each name is",
+                ),
+                true => reaches.push((
+                    one.key.clone(),
+                    Place {
+                        home: one.home.clone(),
+                        dash: one.dash.clone(),
+                        extension: one.extension.clone(),
+                    },
+                )),
+            }
+        }
+        let place = |home: &Path| Place {
+            home: home.to_owned(),
+            dash: "-".into(),
+            extension: String::new(),
+        };
+        for user in &names.system {
+            candidates.push((user.name.clone(), None));
+            reaches.push((format!("{}-", user.name), place(&user.home)));
+        }
+        reaches.push((String::new(), place(&names.alias_home)));
+        for (prefix, place) in reaches {
+            let named = names.named_in(&prefix, &place)?;
+            candidates.extend(named.names.into_iter().map(|name| (name, None)));
+            for (begin, file) in named.defaults {
+                self.default_file(&begin, &file);
+            }
+            for file in named.never {
+                let why = "qmail looks for names in lower case, and never finds it";
+                self.report.add(Outcome::Left, &file, None, "", why);
+            }
+        }
+        let mut places: Vec<(Place, Vec<Address>)> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (name, line) in candidates {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let addresses = names.addresses_of(&name);
+            if let (true, Some(line)) = (addresses.is_empty(), line) {
+                let why = "no domain's mail leads to this name";
+                self.report
+                    .add(Outcome::Left, assign, Some(line), name.clone(), why);
+            }
+            let assigned = names.assign.find(&name);
+            if let Some(one) = assigned.filter(|one| one.is_root) {
+                let why = "qmail delivers nothing as root, and keeps this mail waiting";
+                self.report
+                    .add(Outcome::Left, assign, Some(one.line), name, why);
+                continue;
+            }
+            let place = names.owner_of(&name);
+            match places.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, all)) => all.extend(addresses),
+                None => places.push((place, addresses)),
+            }
+        }
+        places.retain(|(_, addresses)| !addresses.is_empty());
+        Ok(places)
+    }
+
+    /// A file for all names that begin so. Catch-alls of whole domains are seen
+    /// to elsewhere, and so are extensions of people.
+    fn default_file(&mut self, begin: &str, file: &Path) {
+        let names = self.names;
+        let mut virtuals = names.virtuals.iter();
+        let is_whole = begin.is_empty()
+            || virtuals.any(|one| {
+                let prepend = one.prepend.to_ascii_lowercase();
+                !prepend.is_empty() && begin == format!("{prepend}-")
+            });
+        let name = begin.trim_end_matches('-');
+        let person = names.owner_of(name);
+        let is_own = person.dash.is_empty() && Some(&*person.home) == file.parent();
+        if !is_whole && !is_own {
+            let why = format!(
+                "it is for all names that begin with {begin:?}, and nobody is called {name}: there \
+                 is nothing like it here; an alias for each name is"
+            );
+            self.report.add(Outcome::Left, file, None, "", why);
+        }
+    }
+
+    fn person(&mut self, place: &Place, addresses: &[Address]) {
+        let home = place.home.clone();
+        if let Some(known) = self.people.get(&home).cloned() {
+            return self.aliases(addresses, &known);
+        }
+        if let Some(address) = self.user(addresses, &home) {
+            self.maildirs.insert(home.join("Maildir"), address.clone());
+            self.people.insert(home, address);
+        }
+    }
+
+    /// Makes a user of the first address, and aliases of the others.
+    fn user(&mut self, addresses: &[Address], home: &Path) -> Option<Address> {
+        let (first, others) = addresses.split_first()?;
+        if let Err(why) = Homes::new("").home(first) {
+            self.report
+                .add(Outcome::Left, home, None, first.to_string(), why);
+            return None;
+        }
+        let user = PlannedUser {
+            home: home.to_owned(),
+            ..PlannedUser::default()
+        };
+        self.planned.users.entry(first.clone()).or_insert(user);
+        self.aliases(others, first);
+        Some(first.clone())
+    }
+
+    fn aliases(&mut self, addresses: &[Address], target: &Address) {
+        for address in addresses {
+            if address != target {
+                self.alias(address, vec![target.to_string()]);
+            }
+        }
+    }
+
+    fn alias(&mut self, address: &Address, targets: Vec<String>) {
+        let entry = self.planned.aliases.entry(address.clone());
+        entry.or_insert(targets);
+    }
+
+    fn extension(&mut self, place: &Place, addresses: &[Address]) -> Result<(), Error> {
+        let Some(found) = self.names.find(place)? else {
+            let text: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            let why =
+                "it names no .qmail file that is there: qmail refuses this mail, and so do we";
+            self.report
+                .add(Outcome::Carried, &place.home, None, text.join(" "), why);
+            return Ok(());
+        };
+        if let Some(person) = self.people.get(&place.home).cloned() {
+            let own = format!("{}-{}", person.local_part, place.extension);
+            let own = Address::new(&own, &person.domain);
+            self.aliases(addresses, &own);
+            return Ok(());
+        }
+        match self.says(&found, place) {
+            Says::Forward(targets) => {
+                self.has_owner(&found, place)?;
+                for address in addresses {
+                    self.alias(address, targets.clone());
+                }
+                let text = targets.join(" ");
+                self.report
+                    .add(Outcome::Carried, &found.path, None, text, "as aliases");
+            }
+            Says::Maildir(maildir, targets) => {
+                let known = self.maildirs.get(&maildir).cloned();
+                let home = maildir.parent().unwrap_or(&place.home).to_owned();
+                let Some(user) = known.clone().or_else(|| self.user(&addresses[..1], &home)) else {
+                    return Ok(());
+                };
+                if known.is_none() {
+                    self.maildirs.insert(maildir, user.clone());
+                    self.people.entry(home).or_insert_with(|| user.clone());
+                }
+                for address in addresses {
+                    let mut all = vec![user.to_string()];
+                    all.extend(targets.iter().cloned());
+                    if all.len() > 1 || *address != user {
+                        self.alias(address, all);
+                    }
+                }
+            }
+            Says::Default => {
+                self.user(addresses, &place.home);
+            }
+            Says::Other => {
+                if let Some(user) = self.user(addresses, &place.home) {
+                    self.add_file(&user, ".qmail", &found, &place.home);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn says(&mut self, found: &Found, place: &Place) -> Says {
+        if found.content.bytes.is_empty() {
+            return Says::Default;
+        }
+        let mut maildirs = Vec::new();
+        let mut forwards = Vec::new();
+        for (line, step) in dotqmail::steps(&found.content, &place.home) {
+            match step {
+                Step::Forward(address) => {
+                    let address = self.names.outside(&address);
+                    match Mailbox::parse(address.as_bytes()) {
+                        Ok(mailbox) => forwards.push(mailbox.to_string()),
+                        Err(error) => self.report.add(
+                            Outcome::Left,
+                            &found.path,
+                            Some(line),
+                            address,
+                            error.to_string(),
+                        ),
+                    }
+                }
+                Step::Maildir(path) => maildirs.push(path),
+                Step::Mbox(_) | Step::Program(_) => return Says::Other,
+            }
+        }
+        match (maildirs.len(), forwards.is_empty()) {
+            (0, false) => Says::Forward(forwards),
+            (1, _) => Says::Maildir(maildirs.remove(0), forwards),
+            _ => Says::Other,
+        }
+    }
+
+    /// With a file `-owner` beside it, a list's reports go to its owner.
+    fn has_owner(&mut self, found: &Found, place: &Place) -> Result<(), Error> {
+        let name = found.path.file_name().unwrap_or_default();
+        let owner = format!("{}-owner", name.to_string_lossy());
+        if self.names.source.read(&place.home.join(owner))?.is_some() {
+            let why = "the list has an owner, to whom qmail sends its reports; those of an alias go \
+                       to the sender. A user of this name with both files in its folder has it as before";
+            self.report
+                .add(Outcome::Changed, &found.path, None, "", why);
+        }
+        Ok(())
+    }
+
+    /// Who gets what nobody is called.
+    fn catch_all(&mut self, domain: &str) -> Result<(), Error> {
+        let names = self.names;
+        let Some(name) = names.name_of(NOBODY, domain) else {
+            return Ok(());
+        };
+        let place = names.owner_of(&name);
+        let address = Address::new("", domain);
+        let found = match place.dash.is_empty() {
+            // Any name is this person's; the line is in the report.
+            true => return Ok(()),
+            false => names.find(&place)?,
+        };
+        let Some(found) = found else {
+            return Ok(());
+        };
+        if let Some(person) = self.people.get(&place.home) {
+            let file = found.path.file_name().unwrap_or_default().to_string_lossy();
+            let extension = file.strip_prefix(".qmail-").unwrap_or("default");
+            let own = format!("{}-{}", person.local_part, extension.replace(':', "."));
+            let own = Address::new(&own, &person.domain).to_string();
+            let why = format!(
+                "as an alias of @{domain} for {own}, so that EXT and DEFAULT of programs say \"default\""
+            );
+            self.report
+                .add(Outcome::Changed, &found.path, None, "", why);
+            self.alias(&address, vec![own]);
+            return Ok(());
+        }
+        let (maildir, more) = match self.says(&found, &place) {
+            Says::Maildir(path, more) => (Some(path), more),
+            Says::Forward(targets) => (None, targets),
+            Says::Default => (Some(place.home.join("Maildir")), Vec::new()),
+            Says::Other => (None, Vec::new()),
+        };
+        let user = maildir.as_ref().map(|path| self.maildirs.get(path));
+        let says = match user {
+            None if more.is_empty() => None,
+            None => Some(more),
+            Some(None) => None,
+            Some(Some(user)) => Some([vec![user.to_string()], more].concat()),
+        };
+        match says {
+            Some(targets) => {
+                self.report.add(
+                    Outcome::Carried,
+                    &found.path,
+                    None,
+                    targets.join(" "),
+                    format!("as an alias of @{domain}"),
+                );
+                self.alias(&address, targets);
+            }
+            None => {
+                let text = String::from_utf8_lossy(&found.content.bytes).into_owned();
+                let why = match text.contains("bounce") {
+                    true => {
+                        "names that nobody has are refused at RCPT, and need no program".to_owned()
+                    }
+                    false => format!(
+                        "mail for names at {domain} that nobody has is no user's; \
+                         `postern alias add @{domain} ADDRESS` gives it to one, else it is refused"
+                    ),
+                };
+                self.report.add(
+                    Outcome::Left,
+                    &found.path,
+                    None,
+                    text.trim_end().to_owned(),
+                    why,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each person the `.qmail` files of the folder.
+    fn files(&mut self) -> Result<(), Error> {
+        for (home, address) in self.people.clone() {
+            for name in self.names.source.list(&home)? {
+                let is_one = name == ".qmail" || name.starts_with(".qmail-");
+                if !is_one || name != name.to_ascii_lowercase() {
+                    continue;
+                }
+                let path = home.join(&name);
+                if let Some(content) = self.names.source.read(&path)? {
+                    self.add_file(&address, &name, &Found { path, content }, &home);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, user: &Address, name: &str, found: &Found, home: &Path) {
+        let names = self.names;
+        let rewritten = dotqmail::rewrite(&found.content, home, |address| names.outside(address));
+        for (outcome, line, text, why) in rewritten.notes {
+            self.report.add(outcome, &found.path, Some(line), text, why);
+        }
+        let mode = found.content.mode;
+        if mode & 0o002 != 0 {
+            let why = "everybody may write it, so that qmail keeps its mail waiting; the copy is its owner's alone";
+            self.report
+                .add(Outcome::Changed, &found.path, None, "", why);
+        }
+        let content = Content {
+            bytes: rewritten.text,
+            // Its owner's alone; the bit for forwards only stays.
+            mode: mode & 0o700 | 0o600,
+        };
+        let why = format!("in the folder of {user}");
+        self.report
+            .add(Outcome::Carried, &found.path, None, "", why);
+        if let Some(planned) = self.planned.users.get_mut(user) {
+            planned.files.entry(name.to_owned()).or_insert(content);
+        }
+    }
+}
