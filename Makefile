@@ -105,7 +105,8 @@ install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
 	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv target/release/bmfeval
 	install -D -t $(prefix)/sbin target/release/bmfd target/release/postern
 	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml
-	install -D -m 644 -t $(prefix)/share/doc/postern docs/postern.toml docs/queue.md docs/gate.md
+	install -D -m 644 -t $(prefix)/share/doc/postern docs/postern.toml docs/queue.md docs/gate.md \
+		docs/authentication.md
 	install -D -m 644 -t $(prefix)/lib/systemd/system packaging/postern.service
 	install -D -m 644 -t $(prefix)/share/man/man1 target/manual/*.1
 	install -D -m 644 -t $(prefix)/share/man/man8 target/manual/*.8

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod alias;
 pub mod check;
 pub mod checkpassword;
+pub mod dkim;
 pub mod domain;
 pub mod gate;
 pub mod import;
@@ -65,6 +66,9 @@ enum Command {
     /// Whose mail is received here
     #[command(subcommand)]
     Domain(domain::Command),
+    /// The keys by which mail of our domains is signed
+    #[command(subcommand)]
+    Dkim(dkim::Command),
     /// Who has a mailbox here
     #[command(subcommand)]
     User(user::Command),
@@ -194,10 +198,14 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
         Command::Serve => serve(&Config::read(&args.config)?)?,
         Command::Domain(command) => {
             let changes = command.changes();
-            domain::run(command, &places, out)?;
+            domain::run(command, &places, now, out)?;
             if let (true, Some(config)) = (changes, &config) {
                 publish::after_change(config)?;
             }
+        }
+        Command::Dkim(command) => {
+            let servers = config.and_then(|config| config.remote.dns);
+            dkim::run(&command, &places, servers.as_deref(), now, out)?;
         }
         Command::User(command) => {
             let changes = command.changes();

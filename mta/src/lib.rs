@@ -7,6 +7,7 @@
 //! promise, or a reason.
 
 pub mod accounts;
+pub mod authentication;
 pub mod cli;
 pub mod config;
 pub mod delivery;

@@ -13,6 +13,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::dkimpy::verify;
 use common::{Host, Process, peer_in_sbin, wait_for};
 use tests::overlaid::{self, Overlaid};
 
@@ -164,6 +165,18 @@ fn mail_from_and_to_postfix_arrives_byte_for_byte() {
         (at_postfix().len() >= n).then_some(())
     });
     assert_arrived(&at_postfix(), &postfix.log());
+    // Nothing on the way has broken the signatures.
+    let keys = host.run(&["dkim", "list", "--json"]);
+    for mail in at_postfix() {
+        let results = verify(&mail, &keys);
+        let hold = results.iter().filter(|result| result.ends_with(" True"));
+        assert_eq!(
+            hold.count(),
+            2,
+            "{results:?}: {}",
+            String::from_utf8_lossy(&mail)
+        );
+    }
     let mail = host.wait_for_mail("anna", "", n);
     assert_arrived(&mail, &postfix.log());
     for mail in mail {

@@ -31,6 +31,22 @@ pub fn peer_in_sbin(name: &str) -> Command {
     peer_in("usr/sbin", name)
 }
 
+/// Python with the modules that lie among the peers.
+pub fn python() -> Command {
+    let root = peers_root();
+    let modules = root.join("usr/lib/python3/dist-packages");
+    assert!(
+        modules.join("dkim").is_dir(),
+        "no dkim in {}; run `make peers`, or set POSTERN_PEERS",
+        modules.display()
+    );
+    let mut command = Command::new("python3");
+    command
+        .env("PYTHONPATH", modules)
+        .env("LD_LIBRARY_PATH", peer_libraries(&root));
+    command
+}
+
 fn peer_in(folder: &str, name: &str) -> Command {
     let root = peers_root();
     let program = root.join(folder).join(name);

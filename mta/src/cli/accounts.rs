@@ -42,6 +42,11 @@ impl Places {
         self.data.join("queue")
     }
 
+    /// The keys by which mail is signed.
+    pub fn dkim(&self) -> PathBuf {
+        self.data.join("dkim")
+    }
+
     /// The stories of messages.
     pub fn journal(&self) -> PathBuf {
         self.data.join("journal")

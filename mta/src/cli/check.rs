@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::accounts::{Accounts, Homes};
+use crate::authentication::keys::{Keys, State};
 use crate::config::{Config, Endpoint};
 use crate::gate::Gate;
 use crate::message::Message;
@@ -52,6 +53,7 @@ pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
     report.line("relays for", Ok(networks.join(", ")))?;
     report.line("accounts", accounts(&config))?;
     report.line("passwords", passwords(&config))?;
+    report.line("signs", signs(&config))?;
     report.line("queue", queue(&config))?;
     report.line("gate", gate(&config))?;
     report.line("certificate", certificate(&config))?;
@@ -116,6 +118,30 @@ fn passwords(config: &Config) -> Result<String, String> {
         )),
         false => Err(format!("{path} is no program")),
     }
+}
+
+fn signs(config: &Config) -> Result<String, String> {
+    let accounts = Accounts::open(
+        &config.data.join("accounts.db"),
+        Homes::new(config.data.join("mail")),
+    );
+    let domains = accounts.and_then(|accounts| accounts.domains());
+    let domains = domains.map_err(|error| error.to_string())?;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for domain in domains {
+        let keys = Keys::read(&config.data.join("dkim"), &domain.name);
+        let keys = keys.map_err(|error| error.to_string())?;
+        match keys.in_state(State::Signing).next() {
+            Some(_) => with.push(domain.name),
+            None => without.push(domain.name),
+        }
+    }
+    // Somebody else may sign, such as the relay that all mail goes by.
+    let lacking = without.first().map_or(String::new(), |first| {
+        let names = without.join(", ");
+        format!("; {names} has no key, `postern dkim rotate {first}` makes one")
+    });
+    Ok(format!("{}{lacking}", with.join(", ")))
 }
 
 fn publishes(config: &Config) -> Result<String, String> {

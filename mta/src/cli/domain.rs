@@ -1,19 +1,21 @@
 //! `postern domain`: whose mail is received here.
 
 use std::io::Write;
+use std::time::SystemTime;
 
 use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::accounts::{self, Export, Import, Places};
+use super::dkim;
 use crate::accounts::{Accounts, Directory, Domain, Kind};
 use crate::handover::GateLevel;
 
 /// What is done with domains.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Receive mail of a domain
+    /// Receive mail of a domain, and make keys to sign what it sends
     Add(Settings),
     /// Change what is said of a domain
     Set(Settings),
@@ -75,7 +77,12 @@ struct Listed {
 ///
 /// # Errors
 /// With the reason.
-pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn run(
+    command: Command,
+    places: &Places,
+    now: SystemTime,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let accounts = places.open()?;
     match command {
         Command::Add(settings) => {
@@ -85,6 +92,7 @@ pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Re
                 "{} is there already; use set",
                 settings.domain
             );
+            dkim::make_first(&settings.domain, places, now)?;
             put(settings, Domain::default(), &accounts)
         }
         Command::Set(settings) => {

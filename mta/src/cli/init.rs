@@ -7,12 +7,14 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use nix::unistd::{Uid, User};
 
 use super::accounts::{self, Places};
+use super::dkim;
 use crate::accounts::{self as model, Address, UserSettings};
 use crate::config::Config;
 use crate::smtp;
@@ -138,7 +140,8 @@ fn tell(
          postern{named} serve                    receives mail\n\n\
          In the DNS:\n  \
          {domain}. MX 10 {host}.\n  \
-         {host}. A and AAAA: the addresses of this machine, which lead back to {host}\n\n\
+         {host}. A and AAAA: the addresses of this machine, which lead back to {host}\n  \
+         the TXT records that `postern{named} dkim list` prints: mail of {domain} is signed\n\n\
          The certificate was made here, and nobody else vouches for it. Name a better one in\n\
          [tls] of the configuration; a virus scanner goes into [scanner].",
         config.display(),
@@ -194,13 +197,21 @@ impl Made {
         self.file(&tls.join("cert.pem"), 0o644, pair.cert.pem().as_bytes())?;
         let key = pair.signing_key.serialize_pem();
         self.file(&tls.join("key.pem"), 0o600, key.as_bytes())?;
-        for name in ["accounts.db", "accounts.db-wal", "accounts.db-shm", "mail"] {
+        for name in [
+            "accounts.db",
+            "accounts.db-wal",
+            "accounts.db-shm",
+            "dkim",
+            "mail",
+        ] {
             self.paths.push(data.join(name));
         }
-        let accounts = Places::new(data).open()?;
+        let places = Places::new(data);
+        let accounts = places.open()?;
         let Some(domain) = domain else {
             return Ok(());
         };
+        dkim::make_first(domain, &places, SystemTime::now())?;
         let postmaster = Address::new("postmaster", domain);
         accounts.homes().mailbox(&postmaster)?;
         accounts.change(|change| {

@@ -443,7 +443,7 @@ mod tests {
         let mut out = Vec::new();
         let done = match line {
             Line::User(command) => run(command, places, &mut out),
-            Line::Domain(command) => domain::run(command, places, &mut out),
+            Line::Domain(command) => domain::run(command, places, SystemTime::now(), &mut out),
             Line::Alias(command) => alias::run(command, places, &mut out),
         };
         done.map_err(|error| format!("{error:#}"))?;

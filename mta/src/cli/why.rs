@@ -131,6 +131,9 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
                 writeln!(out, "    {log_odds:>+8.3}  {place}: {what}")?;
             }
         }
+        Event::Signed { domain, selectors } => {
+            writeln!(out, "signed for {domain} with {}", selectors.join(", "))?;
+        }
         Event::Queued { to } => writeln!(out, "queued for {}", to.join(", "))?,
         Event::Delivered { to, place } => writeln!(out, "delivered to {to}: {place}")?,
         Event::Deferred { to, reason, next } => {

@@ -99,6 +99,13 @@ pub enum Event {
         /// What spoke for it most: where, what, how much.
         evidence: Vec<(String, String, f64)>,
     },
+    /// It was signed, or a report about it.
+    Signed {
+        /// In whose name.
+        domain: String,
+        /// With which keys.
+        selectors: Vec<String>,
+    },
     /// It waits in the queue for these.
     Queued {
         /// The recipients.
@@ -264,7 +271,10 @@ impl Line {
             Event::Delivered { to, .. } | Event::Deferred { to, .. } | Event::Failed { to, .. } => {
                 is(to)
             }
-            Event::Passed { .. } | Event::Scanned { .. } | Event::Begot { .. } => false,
+            Event::Passed { .. }
+            | Event::Scanned { .. }
+            | Event::Signed { .. }
+            | Event::Begot { .. } => false,
         }
     }
 }

@@ -2,12 +2,14 @@
 //! queued, before it is answered.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::SystemTime;
 
 use classifier::modern::{Class, Features, features};
 use tracing::{info, warn};
 
 use super::clamd::Scan;
+use super::signing::is_ours;
 use super::verdict::{self, Opinion};
 use super::{Inner, ScannerDown, VirusPolicy, refusal, seconds, trouble};
 use crate::accounts::{Delivery, SpamPolicy, User};
@@ -18,29 +20,29 @@ use crate::handover::{Answer, Refusal};
 use crate::journal::Event;
 use crate::message::Message;
 use crate::queue::{Entry, Recipient, State};
-use crate::smtp::{Client, Envelope, Protocol, Reply, trace};
+use crate::smtp::{Client, Envelope, Protocol, Reply, ReversePath, trace};
 
 /// Up to so many Maildirs a message is delivered while the client waits; for
 /// more the queue's two syncs are sooner done.
 const MAX_DIRECT: usize = 8;
 
 /// A message on its way.
-struct Incoming<'a> {
+pub(super) struct Incoming<'a> {
     id: &'a str,
-    envelope: &'a Envelope,
+    pub(super) envelope: &'a Envelope,
     now: SystemTime,
     /// With our trace field on top.
     bytes: Vec<u8>,
     /// Where it goes, each place once.
-    targets: Vec<Target>,
+    pub(super) targets: Vec<Target>,
     /// For each recipient of the envelope, which targets.
     by_recipient: Vec<Vec<usize>>,
 }
 
-struct Target {
-    delivery: Delivery,
+pub(super) struct Target {
+    pub(super) delivery: Delivery,
     /// The recipient of the envelope that led here first.
-    recipient: usize,
+    pub(super) recipient: usize,
     opinion: Option<Opinion>,
 }
 
@@ -89,12 +91,13 @@ impl Inner {
         id: &str,
         now: SystemTime,
     ) -> Result<Answer, Refusal> {
-        let unreadable = |error: std::io::Error| refusal(trouble(), error.to_string());
+        let unreadable = |error: io::Error| refusal(trouble(), error.to_string());
         let raw = message.bytes().map_err(unreadable)?;
         if let Some(account) = &envelope.client.account {
             self.check_from(account, &raw)?;
         }
         let mut bytes = trace::received(envelope, &self.settings.host, id, now).into_bytes();
+        let begin = bytes.len();
         bytes.extend_from_slice(&raw);
         drop(raw);
         let mut incoming = Incoming {
@@ -115,6 +118,10 @@ impl Inner {
         if self.goes_straight(&incoming) {
             self.deliver_all(&incoming, &content)
         } else {
+            if is_ours(&envelope.client) {
+                let fields = self.signatures(id, now, &incoming.bytes[begin..]);
+                incoming.bytes.splice(begin..begin, fields.into_bytes());
+            }
             let all: Vec<usize> = (0..incoming.targets.len()).collect();
             self.enqueue(&incoming, &all)?;
             Ok(kept(id))
@@ -387,7 +394,34 @@ impl Inner {
         Ok(delivered)
     }
 
+    /// Queues it for these, once for each sender that it has there: all of it,
+    /// or nothing.
     fn enqueue(&self, incoming: &Incoming<'_>, targets: &[usize]) -> Result<(), Refusal> {
+        let mut ids = Vec::new();
+        for (sender, targets) in self.by_sender(incoming, targets)? {
+            let id = match ids.is_empty() {
+                true => incoming.id.to_owned(),
+                false => self.ids.next(incoming.now),
+            };
+            if let Err(error) = self.enqueue_part(incoming, &id, sender, &targets) {
+                self.take_back(&ids);
+                return Err(refusal(disk_reply(&error), error.to_string()));
+            }
+            ids.push(id);
+        }
+        for id in &ids {
+            self.agenda.add(seconds(incoming.now), id);
+        }
+        Ok(())
+    }
+
+    fn enqueue_part(
+        &self,
+        incoming: &Incoming<'_>,
+        id: &str,
+        sender: ReversePath,
+        targets: &[usize],
+    ) -> io::Result<()> {
         let recipients: Vec<Recipient> = targets
             .iter()
             .filter_map(|n| incoming.targets.get(*n))
@@ -400,12 +434,17 @@ impl Inner {
             .iter()
             .map(|recipient| recipient.address.to_string())
             .collect();
-        let entry = entry(incoming, recipients);
-        let accepted = self.queue.accept(&entry, &[&incoming.bytes], incoming.id);
-        accepted.map_err(|error| refusal(disk_reply(&error), error.to_string()))?;
-        info!(queue_id = incoming.id, "queued");
-        self.note(incoming.id, incoming.now, Event::Queued { to });
-        self.agenda.add(seconds(incoming.now), incoming.id);
+        let entry = Entry {
+            reverse_path: sender,
+            ..entry(incoming, recipients)
+        };
+        self.queue.accept(&entry, &[&incoming.bytes], id)?;
+        info!(queue_id = id, "queued");
+        if id != incoming.id {
+            let (what, child) = ("forward".to_owned(), id.to_owned());
+            self.note(incoming.id, incoming.now, Event::Begot { what, child });
+        }
+        self.note(id, incoming.now, Event::Queued { to });
         Ok(())
     }
 }
@@ -485,7 +524,7 @@ fn kept(id: &str) -> Answer {
     Answer::All(positive(id))
 }
 
-fn disk_reply(error: &std::io::Error) -> Reply {
+fn disk_reply(error: &io::Error) -> Reply {
     Reply::for_full_disk(error).unwrap_or_else(trouble)
 }
 

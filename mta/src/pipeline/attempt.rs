@@ -259,12 +259,27 @@ impl Inner {
         bytes: &[u8],
         forward: Forward,
     ) -> Result<(), Reply> {
+        let failed = |refusal: Refusal| {
+            error!(
+                queue_id = work.taken.id,
+                reason = refusal.reason,
+                "cannot forward"
+            );
+            refusal.reply
+        };
+        let child = self.child(work, &forward.recipients).map_err(failed)?;
+        let mut reverse_path = forward.reverse_path;
+        for to in &child.recipients {
+            if self.is_remote(&to.address).map_err(failed)? {
+                let sender = self.forwarded_sender(&reverse_path, &address.domain);
+                reverse_path = sender.map_err(failed)?;
+                break;
+            }
+        }
         let entry = Entry {
-            reverse_path: forward.reverse_path,
+            reverse_path,
             client: format!("forwarded by {address} from {}", work.taken.id),
-            ..self
-                .child(work, &forward.recipients)
-                .map_err(|refusal| refusal.reply)?
+            ..child
         };
         let mark = delivered_to(address);
         self.beget(work, "forward", &entry, &[mark.as_bytes(), bytes])
@@ -462,13 +477,19 @@ impl Inner {
         let original = work.taken.start(dsn::MAX_READ)?;
         let text = dsn::report(about, entry, &recipients, &original, by);
         let child = self.child(work, &[to]);
+        let child = child.map_err(|refusal| io::Error::other(refusal.reason))?;
+        let leaves = |to: &Recipient| self.is_remote(&to.address).unwrap_or(true);
+        let fields = match child.recipients.iter().any(leaves) {
+            true => self.signatures(by.id, work.now, &text),
+            false => String::new(),
+        };
         let report = Entry {
             reverse_path: ReversePath::Null,
             client: format!("report of {}", work.taken.id),
             is_double_bounce: entry.reverse_path == ReversePath::Null,
-            ..child.map_err(|refusal| io::Error::other(refusal.reason))?
+            ..child
         };
-        self.beget(work, "report", &report, &[&text])
+        self.beget(work, "report", &report, &[fields.as_bytes(), &text])
     }
 }
 

@@ -6,8 +6,10 @@
 //! | `accept` | what is done with a message before it is answered |
 //! | `attempt` | what is done with a queued one |
 //! | `runner` | when it is done |
+//! | `forwarding` | whose name mail has that goes on to others |
 //! | `login` | who may be taken for an account |
 //! | `sender` | as whom an account may send |
+//! | `signing` | what is signed |
 //! | `memory` | how many messages are in memory at once |
 //! | `rotation` | what goes when a folder is full |
 //! | [`checkpassword`] | whether a program knows a password |
@@ -23,11 +25,13 @@ mod accept;
 mod attempt;
 pub mod checkpassword;
 pub mod clamd;
+mod forwarding;
 mod login;
 mod memory;
 mod rotation;
 mod runner;
 mod sender;
+mod signing;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
@@ -45,7 +49,9 @@ use self::login::Logins;
 use self::memory::Memory;
 use self::runner::Agenda;
 use self::verdict::Models;
-use crate::accounts::{Accounts, Directory, Resolved, resolve, wishes};
+use crate::accounts::{Accounts, Directory, Plan, Resolved, resolve, wishes};
+use crate::authentication::signing::Signers;
+use crate::authentication::srs::Srs;
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
 use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt, TurnedAway, Wishes};
@@ -148,6 +154,8 @@ struct Inner {
     agenda: Agenda,
     memory: Memory,
     logins: Logins,
+    signers: Signers,
+    srs: Srs,
 }
 
 impl Postern {
@@ -168,6 +176,7 @@ impl Postern {
         let limits = settings.programs.clone();
         let journal = Journal::new(data.join("journal"), settings.journal_bytes);
         let inner = Inner {
+            srs: Srs::new(accounts.secret()),
             deliverer: Deliverer::new(accounts, &settings.host, limits, spool),
             queue: Queue::new(Folder::open(&data.join("queue"))?),
             quarantine: Queue::new(Folder::open(&data.join("quarantine"))?),
@@ -178,6 +187,7 @@ impl Postern {
             agenda: Agenda::default(),
             memory: Memory::new(),
             logins: Logins::default(),
+            signers: Signers::new(data.join("dkim")),
             settings,
         };
         inner.reload()?;
@@ -317,6 +327,11 @@ impl Inner {
                 return Err(refusal(no_way_out(), format!("{mailbox} is elsewhere")));
             }
         }
+        let is_report = from.is_empty();
+        if !is_report && let Some(Ok(_)) = self.unwrapped(&mailbox) {
+            let reply = Reply::new(550, (5, 7, 1), "this address takes reports only");
+            return Err(refusal(reply, format!("{from} wrote to {mailbox}")));
+        }
         self.resolve(&mailbox).map(drop)
     }
 
@@ -365,7 +380,14 @@ impl Inner {
         known.unwrap_or_default()
     }
 
-    fn resolve(&self, mailbox: &Mailbox) -> Result<crate::accounts::Plan, Refusal> {
+    fn resolve(&self, mailbox: &Mailbox) -> Result<Plan, Refusal> {
+        match self.unwrapped(mailbox) {
+            Some(original) => self.way_back(original?),
+            None => self.resolve_account(mailbox),
+        }
+    }
+
+    fn resolve_account(&self, mailbox: &Mailbox) -> Result<Plan, Refusal> {
         match resolve(mailbox, self.accounts()) {
             Ok(Resolved::Plan(plan)) => Ok(plan),
             Ok(Resolved::NoSuchUser) => {

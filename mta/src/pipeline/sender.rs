@@ -64,7 +64,7 @@ fn owns(account: &str, mailbox: &Mailbox, directory: &impl Directory) -> Result<
 }
 
 /// Whom the one From field names, or what is wrong with it.
-fn from(message: &[u8]) -> Result<Vec<Mailbox>, &'static str> {
+pub(super) fn from(message: &[u8]) -> Result<Vec<Mailbox>, &'static str> {
     let head = &message[..header_section(message)];
     let parsed = MessageParser::default().parse_headers(head);
     let headers = parsed.iter().flat_map(|message| message.headers());

@@ -49,6 +49,13 @@ pub fn date(now: SystemTime) -> String {
     )
 }
 
+/// `20261130`, the day of `now`.
+pub fn calendar_day(now: SystemTime) -> String {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    let (year, month, day) = civil(since.unwrap_or(Duration::ZERO).as_secs() / 86_400);
+    format!("{year:04}{:02}{day:02}", month + 1)
+}
+
 /// Year, month from 0, and day from 1, of the Gregorian calendar. Counts from
 /// 1 March 0000, so that the leap day comes last in its year; a cycle of 400
 /// years has 146,097 days.

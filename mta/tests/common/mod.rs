@@ -21,6 +21,7 @@ use mta::smtp::{Body, Client, Envelope, ForwardPath, Protocol, Recipient, Revers
 use tests::programs::peer;
 pub use tests::programs::peer_in_sbin;
 
+pub mod dkimpy;
 pub mod dovecot;
 
 /// The harmless file that every scanner calls a virus, in two parts, so that
