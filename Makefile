@@ -18,7 +18,7 @@ CARGO_BUILD = cargo build --release --workspace --bins
 
 BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
 
-.PHONY: help accuracy attacks demo test check fuzz faults bench bench-quick bench-instructions bench-watch bench-asking bench-host soak build manual package install packages rocksdb peers corpora
+.PHONY: help accuracy attacks demo test check audit fuzz faults bench bench-quick bench-instructions bench-watch bench-asking bench-host soak build manual package install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -36,6 +36,10 @@ check: packages rocksdb ## formatting, lints, documentation, unit tests
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
 	cargo test --release --workspace --lib --bins
+
+# Needs the network, or a clone of the advisories: see scripts/audit.
+audit: ## cargo-deny and cargo-audit: advisories, licences, sources, crates there twice
+	scripts/audit
 
 fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 	scripts/fuzz $(FUZZ_SECONDS)
