@@ -8,8 +8,11 @@
 use std::collections::HashMap;
 use std::env;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -206,26 +209,32 @@ fn copy(from: &Path, to: &Path) {
     assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
 }
 
-/// Each step of a run: the call, and which one of its name it is.
+/// Each step of a run's first thread, which does the work: the call, and which
+/// one of its name it is, as strace counts for each thread.
 fn steps(log: &str) -> Vec<(String, usize)> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut steps = Vec::new();
+    let mut first = None;
     for line in log.lines() {
-        let call = line
-            .split_once(' ')
-            .map_or(line, |(_, call)| call.trim_start());
+        let Some((thread, call)) = line.split_once(' ') else {
+            continue;
+        };
+        let call = call.trim_start();
         // The end of a call that was begun while another thread made one.
         let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with("<...")) else {
             continue;
         };
-        let nth = seen.entry(name).or_default();
-        *nth += 1;
         let creates = CREATING.iter().any(|flag| call.contains(flag));
         let changes = STEPS.contains(&name) || (name.starts_with("open") && creates);
         assert!(
             changes || LOOKS.contains(&name),
             "a call that the test does not know: {line}"
         );
+        if *first.get_or_insert(thread) != thread {
+            continue;
+        }
+        let nth = seen.entry(name).or_default();
+        *nth += 1;
         // What is written to standard error is no file of ours.
         if changes && !call.starts_with("write(2,") && !call.starts_with("write(1,") {
             steps.push((name.to_owned(), *nth));
@@ -234,8 +243,13 @@ fn steps(log: &str) -> Vec<(String, usize)> {
     steps
 }
 
-/// Kills `bmfd COMMAND` at moments of its run and checks what is left by
-/// `check`, then lets the next run end the work.
+fn n_moments() -> usize {
+    env::var("POSTERN_FAULTS").map_or(20, |n| n.parse().unwrap())
+}
+
+/// Kills `bmfd COMMAND` at moments of its run, all of them where so many are
+/// asked for, and checks what is left by `check`, then lets the next run end
+/// the work.
 fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
     let host = Host::new();
     if command == "rotate" {
@@ -252,13 +266,14 @@ fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
     assert!(steps.len() > 3, "{steps:?}");
 
     let mut rng = Rng::with_seed(seed);
-    let n_moments = env::var("POSTERN_FAULTS").map_or(20, |n| n.parse().unwrap());
-    for _ in 0..n_moments {
-        let (name, nth) = &steps[rng.usize(..steps.len())];
+    let all = steps.iter().filter(|_| n_moments() >= steps.len());
+    let random = std::iter::from_fn(|| Some(&steps[rng.usize(..steps.len())]));
+    for (name, nth) in all.chain(random).take(n_moments()) {
         host.restore("before");
         let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
-        host.bmfd(host.traced(&log, &["-e", &fault]), &[command]);
+        let outcome = host.bmfd(host.traced(&log, &["-e", &fault]), &[command]);
         let moment = format!("bmfd {command}, seed {seed}, killed at {name} number {nth}");
+        assert_eq!(outcome.status.signal(), Some(9), "not killed: {moment}");
         check(&host, &moment);
         host.done(&[command]);
         assert_eq!(host.messages(), messages, "{moment}");
@@ -284,6 +299,33 @@ fn rotation_survives_a_kill_at_any_moment() {
         assert!((3..=5).contains(&messages.len()), "{moment}: {messages:?}");
         assert!(messages.contains_key("3.h:2,S"), "{moment}");
     });
+}
+
+#[test]
+fn the_daemon_survives_a_kill_at_any_time() {
+    let host = Host::new();
+    host.keep("before");
+    host.done(&["once"]);
+    host.done(&["rotate"]);
+    let (messages, model) = (host.messages(), host.model());
+    let mut rng = Rng::with_seed(6);
+    for n in 0..n_moments() {
+        host.restore("before");
+        let mut bmfd = Command::new(built("bmfd"));
+        bmfd.arg("--config").arg(host.config()).arg("serve");
+        let mut daemon = bmfd.stderr(Stdio::null()).spawn().unwrap();
+        // By then it has rotated.
+        thread::sleep(Duration::from_micros(rng.u64(..400_000)));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        let lies = host.messages();
+        let lies_once = lies.values().all(|folders| folders.len() == 1);
+        assert!(lies_once, "kill {n}: {lies:?}");
+        host.done(&["once"]);
+        host.done(&["rotate"]);
+        assert_eq!(host.messages(), messages, "kill {n}");
+        assert_eq!(host.model(), model, "kill {n}");
+    }
 }
 
 /// Full and read-only disks, errors of the disk, folders that cannot be read:
@@ -327,6 +369,11 @@ fn whatever_the_system_refuses_nothing_is_lost() {
             assert_eq!(lies.len(), 5, "{moment}: {lies:?}");
             let lies_once = lies.values().all(|folders| folders.len() == 1);
             assert!(lies_once, "{moment}: {lies:?}");
+            if (&lies, &host.model()) != (&messages, &model) {
+                assert_ne!(code, Some(0), "{moment}");
+                let could_say = !calls.contains("write");
+                assert!(!could_say || !outcome.stderr.is_empty(), "{moment}");
+            }
             host.done(&["once"]);
             assert_eq!(host.messages(), messages, "{moment}");
             assert_eq!(host.model(), model, "{moment}");

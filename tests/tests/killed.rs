@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::env;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -108,9 +109,10 @@ fn kill_registering(kind: Kind, n_moments: usize, seed: u64) {
         copy(&trained, &database);
         let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
         let mut killed = traced(kind, &database, &folder.path().join("log"), &fault);
-        run(&mut killed, Input::File(&input));
+        let outcome = run(&mut killed, Input::File(&input));
 
         let moment = format!("{kind:?}, seed {seed}, killed at {name} number {nth}");
+        assert_eq!(outcome.status.signal(), Some(9), "not killed: {moment}");
         let left = held(kind, &database);
         assert!(
             left == before || left == after,

@@ -51,8 +51,8 @@ enum Command {
     Rotate(rotate::Args),
     /// Watch the mailboxes, and learn and rotate until told to end
     ///
-    /// SIGHUP reads the configuration again, SIGTERM and SIGINT end it when
-    /// what was begun is done.
+    /// SIGHUP reads the configuration again (not what it says of the database
+    /// and of listening), SIGTERM and SIGINT end it when what was begun is done.
     Serve,
     Status(admin::StatusArgs),
     User(admin::UserArgs),

@@ -147,6 +147,40 @@ impl Config {
         (places, errors)
     }
 
+    /// Keeps what `before` says where nothing can change while the daemon
+    /// runs, and names the tables of the file that say something else now.
+    pub fn wait_for_restart(&mut self, before: &Self) -> Vec<&'static str> {
+        let Listening {
+            socket,
+            mail_user,
+            limits,
+            spamd_socket,
+            spamd,
+            tell_over_tcp,
+            metrics,
+        } = &self.listening;
+        let old = &before.listening;
+        let is_service_new =
+            (socket, mail_user, limits) != (&old.socket, &old.mail_user, &old.limits);
+        let is_spamd_new = (spamd_socket, spamd, tell_over_tcp)
+            != (&old.spamd_socket, &old.spamd, &old.tell_over_tcp);
+        let tables = [
+            (self.databases != before.databases, "database"),
+            (is_service_new, "service"),
+            (is_spamd_new, "spamd"),
+            (metrics != &old.metrics, "metrics"),
+            (
+                self.watching.max_watches != before.watching.max_watches,
+                "watching.max_watches",
+            ),
+        ];
+        self.databases = before.databases.clone();
+        self.listening = before.listening.clone();
+        self.watching.max_watches = before.watching.max_watches;
+        let waiting = tables.into_iter().filter(|(is_new, _)| *is_new);
+        waiting.map(|(_, table)| table).collect()
+    }
+
     /// What holds for `user`.
     pub fn settings(&self, user: &str) -> &Settings {
         self.users.get(user).unwrap_or(&self.host)

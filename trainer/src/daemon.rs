@@ -5,8 +5,8 @@
 //! reads or writes a disk is done by the threads of a pool, one mailbox by one
 //! thread at a time.
 //!
-//! SIGHUP reads the configuration again; watches stay, so that no change is
-//! missed. SIGTERM and SIGINT begin no new turn and end when the present ones
+//! SIGHUP reads the configuration again, but for the database and where it
+//! listens; watches stay, so that no change is missed. SIGTERM and SIGINT begin no new turn and end when the present ones
 //! have; what they leave the next start finds, as it would after a kill.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::listeners;
@@ -76,7 +76,9 @@ async fn run(path: &Path, config: Config) -> anyhow::Result<()> {
             Some(ended) = listeners.join_next() => ended.context("a listener ended")??,
             _ = hangup.recv() => match Config::read(path) {
                 Ok(mut config) => {
-                    config.databases.continue_from(&new_config.borrow().databases);
+                    for table in config.wait_for_restart(&new_config.borrow()) {
+                        warn!(table, "what is new here needs a restart, and stays as it was");
+                    }
                     let config = Arc::new(config);
                     new_config.send_replace(Arc::clone(&config));
                     keeper.reload(config);

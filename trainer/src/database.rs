@@ -55,14 +55,6 @@ impl Databases {
         &self.path
     }
 
-    /// Goes on with what `before` has open, if that is the same database: it
-    /// cannot be opened twice.
-    pub fn continue_from(&mut self, before: &Self) {
-        if self.path == before.path {
-            self.opened = Arc::clone(&before.opened);
-        }
-    }
-
     /// Whether its folder may be used, if it is there.
     ///
     /// # Errors
@@ -229,16 +221,5 @@ mod tests {
         databases.open("anna", Access::ReadWrite).unwrap();
         assert!(path.exists());
         assert!(Databases::new(Path::new("lib"), 1).is_err());
-    }
-
-    #[test]
-    fn is_opened_once_also_after_a_reload() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Databases::new(dir.path(), 1 << 20).unwrap();
-        first.host().unwrap();
-        let mut reloaded = Databases::new(dir.path(), 1 << 20).unwrap();
-        assert!(reloaded.host().is_err());
-        reloaded.continue_from(&first);
-        reloaded.host().unwrap();
     }
 }

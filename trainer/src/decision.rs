@@ -4,9 +4,10 @@
 //! Only what people did teaches. What the filter filed by itself does not,
 //! until somebody moves it.
 //!
-//! Nothing is remembered here: the ledger says what was learned of a message
-//! and whether the filter filed it, so that a message found by a scan after a
-//! lost event is decided like one that was seen to move. Two folders may hold
+//! Nothing is remembered here, and how a message came to where it is does not
+//! count: the ledger says what was learned of it and whether the filter filed
+//! it, so that a message found by a scan after a lost event is decided like one
+//! that was seen to move. Two folders may hold
 //! it at the same time, when a mail reader copies and then deletes; while the
 //! other one holds it too, a message that merely lies there teaches nothing,
 //! or the two would be learned and unlearned in turn.
@@ -35,17 +36,6 @@ pub enum Role {
     Never,
 }
 
-/// How a message came to where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Came {
-    /// It was seen to move here from a folder of this role.
-    Moved(Role),
-    /// It was seen to appear: delivered, or copied by a mail reader.
-    Appeared,
-    /// It was found here by a scan; whatever happened was not seen.
-    Found,
-}
-
 /// What the ledger knows of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -62,14 +52,15 @@ pub enum Known {
 pub struct Sighting {
     /// Where it is; `None` when it has gone.
     pub is: Option<Role>,
-    /// How it came there.
-    pub came: Came,
     /// How long it has been there.
     pub lain: Duration,
     /// Its flags.
     pub flags: Flags,
     /// What the ledger knows of it.
     pub known: Known,
+    /// It came here so long after the ledger's first entry that the ledger
+    /// would know it if it had been learned before.
+    pub would_be_known: bool,
     /// It carries our mark, which nobody else can make, that the filter took
     /// it for spam.
     pub marked: bool,
@@ -180,22 +171,18 @@ pub fn decide(seen: &Sighting, settings: &Settings) -> Decision {
 }
 
 fn in_spam(seen: &Sighting, settings: &Settings) -> Decision {
-    let from_the_user = matches!(
-        seen.came,
-        Came::Moved(Role::Counting | Role::Archive | Role::WronglyCaught)
-    );
     let lesson = match seen.known {
         Known::Learned(Label::Spam) => Lesson::Nothing,
-        Known::Learned(Label::Ham) if seen.is_stale_twin() => return nothing(Reason::Twin),
+        Known::Learned(Label::Ham) if seen.has_twin => return nothing(Reason::Twin),
         Known::Learned(Label::Ham) => Lesson::Learn(Label::Spam),
-        Known::Filed if !from_the_user => return nothing(Reason::FilterFiled),
-        Known::No if seen.marked && !from_the_user => {
+        Known::Filed => return nothing(Reason::FilterFiled),
+        Known::No if seen.marked => {
             return Decision {
                 lesson: Lesson::NoteFiled,
                 ..nothing(Reason::FilterFiled)
             };
         }
-        Known::Filed | Known::No => Lesson::Learn(Label::Spam),
+        Known::No => Lesson::Learn(Label::Spam),
     };
     Decision {
         lesson,
@@ -204,12 +191,13 @@ fn in_spam(seen: &Sighting, settings: &Settings) -> Decision {
     }
 }
 
-/// Learning comes before moving, so what merely lies here was learned.
+/// Learning comes before moving, so what merely lies here was learned, unless
+/// the ledger would know it.
 fn in_learned(seen: &Sighting) -> Decision {
-    match (seen.known, seen.came) {
-        (Known::Learned(Label::Spam), _) => nothing(Reason::AlreadyLearned),
-        (_, Came::Found) if seen.has_twin => nothing(Reason::Twin),
-        (Known::No, Came::Found) => nothing(Reason::LearnedLongAgo),
+    match seen.known {
+        Known::Learned(Label::Spam) => nothing(Reason::AlreadyLearned),
+        _ if seen.has_twin => nothing(Reason::Twin),
+        Known::No if !seen.would_be_known => nothing(Reason::LearnedLongAgo),
         _ => learn(Label::Spam, Reason::UserFiledSpam),
     }
 }
@@ -217,7 +205,7 @@ fn in_learned(seen: &Sighting) -> Decision {
 fn in_wrongly_caught(seen: &Sighting, settings: &Settings) -> Decision {
     let lesson = match seen.known {
         Known::Learned(Label::Ham) => Lesson::Nothing,
-        Known::Learned(Label::Spam) if seen.is_stale_twin() => return nothing(Reason::Twin),
+        Known::Learned(Label::Spam) if seen.has_twin => return nothing(Reason::Twin),
         _ => Lesson::Learn(Label::Ham),
     };
     Decision {
@@ -228,13 +216,11 @@ fn in_wrongly_caught(seen: &Sighting, settings: &Settings) -> Decision {
 }
 
 fn in_counting(seen: &Sighting, settings: &Settings) -> Decision {
-    let left_spam = matches!(seen.came, Came::Moved(Role::Spam | Role::Learned));
     match seen.known {
         Known::Learned(Label::Ham) => nothing(Reason::AlreadyLearned),
         // A mail reader that copies deletes the original later, or never.
         Known::Learned(Label::Spam) | Known::Filed if seen.has_twin => nothing(Reason::Twin),
         Known::Learned(Label::Spam) | Known::Filed => learn(Label::Ham, Reason::LeftSpam),
-        Known::No if left_spam => learn(Label::Ham, Reason::LeftSpam),
         // The mark alone does not say that it was ever in the spam folder:
         // there are users whose spam is tagged and stays in INBOX.
         Known::No => kept(seen, settings),
@@ -242,11 +228,10 @@ fn in_counting(seen: &Sighting, settings: &Settings) -> Decision {
 }
 
 fn in_archive(seen: &Sighting, settings: &Settings) -> Decision {
-    match (seen.known, seen.came) {
-        (Known::Learned(Label::Ham), _) => nothing(Reason::AlreadyLearned),
-        (Known::Learned(Label::Spam) | Known::Filed, _)
-        | (_, Came::Moved(Role::Spam | Role::Learned)) => nothing(Reason::Archived),
-        (Known::No, _) => kept(seen, settings),
+    match seen.known {
+        Known::Learned(Label::Ham) => nothing(Reason::AlreadyLearned),
+        Known::Learned(Label::Spam) | Known::Filed => nothing(Reason::Archived),
+        Known::No => kept(seen, settings),
     }
 }
 
@@ -278,12 +263,6 @@ fn kept(seen: &Sighting, settings: &Settings) -> Decision {
 }
 
 impl Sighting {
-    /// Whether this may be what a copying mail reader left behind, rather than
-    /// where the user wants it.
-    fn is_stale_twin(&self) -> bool {
-        self.has_twin && self.came == Came::Found
-    }
-
     /// Mail flagged by the user is left in place.
     fn move_when_due(&self, settings: &Settings, to: Then) -> Then {
         if self.flags.contains(Flags::FLAGGED) {

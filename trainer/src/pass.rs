@@ -113,6 +113,7 @@ pub fn look(
     let (mut pass, is_unseen, gone) = (looking.pass, looking.is_unseen, looking.gone);
     ask(&mut candidates, taught)?;
     let sides = sides(&candidates, memory, view.settings);
+    let known_since = known_since(taught, view.settings)?;
     for message in &candidates {
         if let Some(remembered) = memory.message(&message.folder, &message.entry) {
             remembered.is_kept_ham = message.known == Known::Learned(Label::Ham);
@@ -121,7 +122,7 @@ pub fn look(
     let mut kept_today = n_kept(memory, view);
     for message in &candidates {
         let settings = view.settings.deciding(kept_today);
-        let mut sighting = message.sighting(&sides, view.now);
+        let mut sighting = message.sighting(&sides, known_since, view.now);
         let mut decision = decide(&sighting, &settings);
         if decision.reason == Reason::ReadAndKept {
             if is_unseen {
@@ -151,6 +152,13 @@ pub fn look(
         }
         pass.add(message, decision);
     }
+    pass.steps.sort_by_cached_key(|step| {
+        let message = memory.message(&step.folder, &step.entry);
+        (
+            message.map(|message| message.changed),
+            step.entry.name.clone(),
+        )
+    });
     for step in &pass.steps {
         // Until it is done.
         memory.set_due(step, seconds(view.now));
@@ -180,8 +188,27 @@ fn n_kept(memory: &Memory, view: &View<'_>) -> usize {
     kept.count()
 }
 
-/// Whether a user may have put a message of a spam folder there to be learned,
-/// and it has not been: neither the ledger knows it nor did the filter file it.
+/// Since when the ledger knows of whatever came to the learned folder if it was
+/// learned: that happened shortly before it was moved there. `None`: it knows
+/// of nothing.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn known_since(taught: &Taught, settings: &Settings) -> Result<Option<SystemTime>, Error> {
+    let oldest = taught.oldest_entry()?;
+    Ok(
+        oldest
+            .map(|time| UNIX_EPOCH + Duration::from_secs(time) + settings.move_after + MOVED_LATE),
+    )
+}
+
+/// A message is moved no longer than this after it was due.
+const MOVED_LATE: Duration = Duration::from_secs(60 * 60);
+
+/// Whether a user may have put a message of a spam folder, or of the learned
+/// folder, there to be learned, and it has not been: neither the ledger knows
+/// it nor did the filter file it. What came to the folder before `since` was
+/// learned.
 ///
 /// # Errors
 /// When the message or the store cannot be read.
@@ -190,7 +217,12 @@ pub fn is_unlearned(
     entry: &Entry,
     taught: &Taught,
     mark: Option<&MarkKey>,
+    since: SystemTime,
 ) -> Result<bool, Error> {
+    let details = folder.examine(entry)?;
+    if details.is_none_or(|details| details.changed <= since) {
+        return Ok(false);
+    }
     let Some(raw) = read(folder, entry)? else {
         return Ok(false);
     };

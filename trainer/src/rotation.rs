@@ -131,26 +131,23 @@ pub fn plan_rotation(inventory: &Inventory, quota: &Quota, now: SystemTime) -> P
 /// As [`plan_rotation`], where finding out what is learned is dear:
 /// `is_unlearned` is asked once about each message that would go, and what it
 /// protects is noted in `inventory`.
-///
-/// # Errors
-/// Those of `is_unlearned`.
-pub fn plan_asking<E>(
+pub fn plan_asking(
     inventory: &mut Inventory,
     quota: &Quota,
     now: SystemTime,
-    mut is_unlearned: impl FnMut(&Entry) -> Result<bool, E>,
-) -> Result<Plan, E> {
+    mut is_unlearned: impl FnMut(&Entry) -> bool,
+) -> Plan {
     let mut asked = HashSet::new();
     loop {
         let plan = plan_rotation(inventory, quota, now);
         let mut unlearned = HashSet::new();
         for deletion in &plan.deletions {
-            if asked.insert(deletion.entry.clone()) && is_unlearned(&deletion.entry)? {
+            if asked.insert(deletion.entry.clone()) && is_unlearned(&deletion.entry) {
                 unlearned.insert(&deletion.entry);
             }
         }
         if unlearned.is_empty() {
-            return Ok(plan);
+            return plan;
         }
         for item in &mut inventory.messages {
             if unlearned.contains(&item.entry) {
@@ -401,10 +398,10 @@ mod tests {
         let mut asked = Vec::new();
         let plan = plan_asking(&mut inventory, &quota, at(NOW), |entry| {
             asked.push(entry.name.to_string());
-            Ok::<_, ()>(entry.name.as_bytes() == b"a")
+            entry.name.as_bytes() == b"a"
         });
         assert_eq!(asked, ["a", "b"]);
-        assert_eq!(plan.unwrap().deletions[0].entry.name.as_bytes(), b"b");
+        assert_eq!(plan.deletions[0].entry.name.as_bytes(), b"b");
         assert_eq!(
             inventory.messages[0].protection,
             Some(Protection::NotLearned)

@@ -105,6 +105,26 @@ impl Taught {
         Ok(entries)
     }
 
+    /// When the oldest entry of the ledger was made, in seconds since 1970;
+    /// `None`: there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn oldest_entry(&self) -> Result<Option<u64>, Error> {
+        let model = match self.model() {
+            Ok(model) => model,
+            Err(store) => return store.oldest_entry(),
+        };
+        let mut oldest = None;
+        model.look(&mut |view| {
+            view.entries_by_age(&mut |time, _, _| {
+                oldest = Some(time);
+                false
+            })
+        })?;
+        Ok(oldest)
+    }
+
     /// Does what is to be done with each message, in order and in one change,
     /// on disk when it returns. `now` is in seconds since 1970.
     ///

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use classifier::Label;
 use classifier::mark::MarkKey;
+use classifier::modern::Act;
 use classifier_rocksdb::HostStore;
 use tempfile::TempDir;
-use trainer::taught::make_classic;
+use trainer::taught::{Taught, make_classic};
 
 /// A host with mailboxes below `home`.
 struct Host {
@@ -167,6 +169,33 @@ fn in_a_spam_folder_what_was_not_learned_yet_stays() {
     assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
     assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
     assert_eq!(host.names("anna", ".Junk/cur").len(), 1);
+}
+
+/// A user may put spam among the learned himself.
+#[test]
+fn among_the_learned_what_was_not_learned_yet_stays() {
+    let host = Host::new("[rotation.'Junk.Learned']\nmax_messages = 1\n");
+    host.folders("anna", &["", ".Junk", ".Junk.Learned"]);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let path = host.dir.path().join("lib");
+    let database = HostStore::open(&path, &Default::default()).unwrap();
+    let lesson = [(b"Subject: old\n\nold\n".to_vec(), Act::Learn(Label::Spam))];
+    let mut taught = Taught::of(&database, "anna").unwrap();
+    taught.learn(&lesson, now.as_secs() - 2 * 60 * 60).unwrap();
+    drop((taught, database));
+    for n in 1..=2 {
+        let path = host.path("anna", &format!(".Junk.Learned/cur/{n}.h:2,S"));
+        fs::write(path, format!("Subject: {n}\n\nmail {n}\n")).unwrap();
+    }
+    assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
+    assert_eq!(host.names("anna", ".Junk.Learned/cur").len(), 2);
+    assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
+    assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
+    assert_eq!(host.names("anna", ".Junk.Learned/cur").len(), 1);
+    let status = host.bmfd(&["status", "anna"]);
+    assert!(text(&status.stdout).starts_with("anna: modern, 0 ham, 3 spam"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
@@ -191,6 +192,81 @@ fn a_new_configuration_is_taken_and_a_wrong_one_refused() {
     daemon.signal(Signal::HUP);
     daemon.wait_for("message learned user=\"anna\" folder=Unwanted file=1.h:2,");
     daemon.teach("anna/Maildir/.Unwanted", "2.h:2,");
+}
+
+#[test]
+fn a_reload_misses_nothing_and_says_what_needs_a_restart() {
+    const N: usize = 60;
+    let daemon = Daemon::start("", |home| {
+        user(home, "anna");
+        for n in 0..N {
+            put(&home.join("anna/Maildir"), &format!("{n}.h:2,S"));
+        }
+    });
+    daemon.wait_for("all mailboxes looked at");
+    for n in 0..N {
+        let name = format!("{n}.h:2,S");
+        let from = daemon.path("anna/Maildir/cur").join(&name);
+        fs::rename(from, daemon.path("anna/Maildir/.Junk/cur").join(&name)).unwrap();
+        if n % 5 == 0 {
+            let config = format!("learning.ham_per_day = {}", n + 1);
+            write_config(daemon.dir.path(), &config);
+            daemon.signal(Signal::HUP);
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+    let mut missing: HashSet<_> = (0..N).map(|n| format!("file={n}.h:2,S ")).collect();
+    while !missing.is_empty() {
+        let line = daemon.wait_for("message learned user=\"anna\" folder=Junk");
+        missing.retain(|file| !line.contains(file.as_str()));
+    }
+
+    let path = daemon.dir.path().join("bmfd.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(&path, config.replace("/lib'", "/other'")).unwrap();
+    daemon.signal(Signal::HUP);
+    let line = daemon.wait_for("needs a restart");
+    assert!(line.contains("table=\"database\""), "{line}");
+    daemon.teach("anna/Maildir/.Junk", "x.h:2,");
+    assert!(!daemon.dir.path().join("other").exists());
+}
+
+/// Who moves mail and teaches nothing would like to know.
+#[test]
+fn moves_in_vain_are_a_warning_in_the_status() {
+    let daemon = Daemon::start("learning.keep_before_ham_hours = 1000", |home| {
+        user(home, "anna");
+        folder(&home.join("anna/Maildir/.Archive"));
+    });
+    let status = || {
+        let config = daemon.dir.path().join("bmfd.toml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bmfd"));
+        command.arg("--config").arg(config).args(["status", "anna"]);
+        command.output().unwrap()
+    };
+    let names = (0..6).map(|n| format!("{n}.h:2,S"));
+    for name in names.clone() {
+        daemon.teach("anna/Maildir/.Junk", &name);
+    }
+    for name in names {
+        let from = daemon.path("anna/Maildir/.Junk/cur").join(&name);
+        fs::rename(from, daemon.path("anna/Maildir/.Archive/cur").join(&name)).unwrap();
+    }
+    let end = Instant::now() + PATIENCE;
+    while status().status.success() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let output = status();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("taught nothing (spam that was archived)"),
+        "{said}"
+    );
+    assert!(
+        said.contains("to or from a spam folder taught nothing"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

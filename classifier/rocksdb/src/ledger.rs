@@ -62,6 +62,25 @@ impl UserStore {
         Ok(entry.is_some_and(|(entry, _)| entry.added.is_none()))
     }
 
+    /// When the oldest entry of the ledger was made, in seconds since 1970;
+    /// `None`: there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn oldest_entry(&self) -> Result<Option<u64>, Error> {
+        let Some(id) = self.shared.user_id(self.name())? else {
+            return Ok(None);
+        };
+        let mut oldest = None;
+        let keys = layout::counted_age_range(id);
+        let shared = &self.shared;
+        shared.each_record(keys, ReadOptions::default(), |age, _| {
+            oldest = layout::parse_age(age).map(|(time, _)| time);
+            Ok(false)
+        })?;
+        Ok(oldest)
+    }
+
     /// Does what is to be done with each message (any bytes), in order and in
     /// one batch. `now` is in seconds since 1970. Returns the scores that came
     /// first, for [`Act::OwnVerdict`] only.

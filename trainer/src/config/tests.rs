@@ -183,3 +183,36 @@ fn a_named_mailbox_replaces_those_by_pattern() {
     assert_eq!(config.places(Some("bert")).0[0].to_string(), bert);
     assert_eq!(config.places(Some("nobody")).0, []);
 }
+
+#[test]
+fn what_waits_for_a_restart_is_named_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let parse = |text: &str| {
+        let text = format!("database.path = '{}'\n{text}", dir.path().display());
+        Config::parse(&text, Path::new("x")).unwrap()
+    };
+    let before = parse("");
+    // It cannot be opened twice.
+    before.databases.host().unwrap();
+    let mut same = parse("learning.ham_per_day = 3");
+    assert_eq!(same.wait_for_restart(&before), [""; 0]);
+    assert_eq!(same.settings("anna").ham_per_day, 3);
+    same.databases.host().unwrap();
+    let mut other = Config::parse(
+        "database.path = '/elsewhere'\nservice.socket = '/s'\nspamd.tell_over_tcp = true\n\
+         metrics.listen = '127.0.0.1:1'\nwatching.max_watches = 3\n",
+        Path::new("x"),
+    )
+    .unwrap();
+    assert_eq!(
+        other.wait_for_restart(&before),
+        [
+            "database",
+            "service",
+            "spamd",
+            "metrics",
+            "watching.max_watches"
+        ]
+    );
+    assert_eq!(other, before);
+}

@@ -15,7 +15,7 @@ use super::memory::{
 use super::{DAY, Pass, RETRY, View};
 use crate::Error;
 use crate::config::Settings;
-use crate::decision::{Came, Known, Role, Sighting};
+use crate::decision::{Known, Role, Sighting};
 use crate::taught::{self, Taught};
 
 pub(super) struct Looking<'a> {
@@ -377,15 +377,22 @@ pub(super) fn is_with_spam(role: Role) -> bool {
 }
 
 impl Candidate {
-    pub(super) fn sighting(&self, sides: &Sides, now: SystemTime) -> Sighting {
+    /// `known_since`: what came later the ledger would know if it had been
+    /// learned.
+    pub(super) fn sighting(
+        &self,
+        sides: &Sides,
+        known_since: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Sighting {
         let (spam, other) = sides.get(&self.digest).copied().unwrap_or_default();
         let lain = milliseconds(now).saturating_sub(self.changed);
         Sighting {
             is: Some(self.role),
-            came: Came::Found,
             lain: Duration::from_millis(lain),
             flags: self.entry.name.flags(),
             known: self.known,
+            would_be_known: known_since.is_some_and(|since| self.changed > milliseconds(since)),
             marked: self.is_marked,
             has_twin: if is_with_spam(self.role) { other } else { spam },
             surely_ham: false,

@@ -202,6 +202,50 @@ fn a_copy_counts_when_the_original_has_gone() {
     assert_eq!(anna.learned(1), Some(Label::Ham));
 }
 
+/// As far as the ledger can tell it from what it has forgotten.
+#[test]
+fn what_is_put_among_the_learned_is_learned() {
+    let mut anna = User::new("");
+    anna.mailbox.create_folder(&name("Junk.Learned")).unwrap();
+    anna.put(".Junk.Learned/cur/1.h:2,S", 1);
+    assert_eq!(anna.pass(Duration::ZERO), [""; 0], "no ledger yet");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ago = now - 2 * HOUR;
+    let lesson = (mail(9), Act::Learn(Label::Ham));
+    anna.taught.learn(&[lesson], ago.as_secs()).unwrap();
+    assert_eq!(
+        anna.pass(Duration::ZERO),
+        ["Junk/Learned 1.h:2,S Spam Done"]
+    );
+    assert_eq!(anna.pass(Duration::ZERO), [""; 0]);
+    anna.put(".Junk.Learned/cur/2.h:2,S", 2);
+    let later = now + 61 * 24 * HOUR;
+    let lesson = (mail(8), Act::Learn(Label::Ham));
+    anna.taught.learn(&[lesson], later.as_secs()).unwrap();
+    assert_eq!(anna.pass(HOUR), [""; 0], "the ledger begins after it came");
+}
+
+/// What comes last weighs most.
+#[test]
+fn mail_is_learned_in_the_order_in_which_it_came() {
+    let mut anna = User::new("");
+    let names: Vec<_> = (0..20).map(|n| format!("{}.h:2,S", n * 7 % 20)).collect();
+    for (n, name) in (0..).zip(&names) {
+        let folder = if n % 2 == 0 { ".Junk" } else { ".Spam" };
+        fs::create_dir_all(anna.path(folder).join("cur")).unwrap();
+        fs::create_dir_all(anna.path(folder).join("new")).unwrap();
+        fs::create_dir_all(anna.path(folder).join("tmp")).unwrap();
+        anna.put(&format!("{folder}/cur/{name}"), n);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let done = anna.pass(Duration::ZERO);
+    let done: Vec<_> = done
+        .iter()
+        .map(|line| line.split(' ').nth(1).unwrap())
+        .collect();
+    assert_eq!(done, names);
+}
+
 #[test]
 fn trash_and_flags_and_what_the_filter_filed() {
     let mut anna = User::new("");

@@ -1,6 +1,6 @@
 //! The rotation of one folder of a mailbox, as planned and carried out.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use classifier::store::lmdb::Access;
 use mailbox::{Folder, FolderName};
@@ -11,13 +11,13 @@ use crate::Error;
 use crate::config::Config;
 use crate::decision::Role;
 use crate::journal::{Event, Journal, What};
-use crate::pass::is_unlearned;
+use crate::pass::{is_unlearned, known_since};
 use crate::rotation::{
     Deletion, Outcome, Plan, Quota, execute, plan_asking, plan_rotation, take_inventory,
 };
 
-/// What is to go from `folder` now. In a spam folder the ledger is asked; what
-/// lies among the learned was learned before it came there.
+/// What is to go from `folder` now. The ledger is asked what the user has put
+/// there and is not learned yet; what cannot be read may be that, and stays.
 pub(crate) fn plan(
     config: &Config,
     subject: &Subject<'_>,
@@ -27,14 +27,25 @@ pub(crate) fn plan(
 ) -> Result<Plan, Error> {
     let (name, folder) = folder;
     let mut inventory = take_inventory(folder)?;
-    if subject.settings.roles.role(name) != Role::Spam {
-        return Ok(plan_rotation(&inventory, quota, now));
-    }
-    let mark = config.databases.mark_key(subject.user)?;
-    let taught = config.databases.taught(subject.user, Access::ReadOnly)?;
-    plan_asking(&mut inventory, quota, now, |entry| {
-        is_unlearned(folder, entry, &taught, mark.as_ref())
-    })
+    let user = subject.user;
+    let taught = || config.databases.taught(user, Access::ReadOnly);
+    let (taught, since) = match subject.settings.roles.role(name) {
+        Role::Spam => (taught()?, UNIX_EPOCH),
+        Role::Learned => {
+            let taught = taught()?;
+            let since = known_since(&taught, subject.settings)?;
+            (taught, since.unwrap_or(now))
+        }
+        _ => return Ok(plan_rotation(&inventory, quota, now)),
+    };
+    let mark = config.databases.mark_key(user)?;
+    let plan = plan_asking(&mut inventory, quota, now, |entry| {
+        is_unlearned(folder, entry, &taught, mark.as_ref(), since).unwrap_or_else(|error| {
+            warn!(user, folder = %name, file = %entry.name, %error, "message not deleted");
+            true
+        })
+    });
+    Ok(plan)
 }
 
 /// Deletes what the quota of `name` says, one line of the log for each, and
