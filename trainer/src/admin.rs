@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::{Event, Journal};
 use crate::live::{Live, Seen, Totals};
-use crate::{taught, users};
+use crate::{taught, told, users};
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub fn answer(host: &HostStore, live: &Live, args: &[&str], input: &[u8], now: u
     let mut input = input;
     match run(host, Some(live), &command, &mut input, now) {
         Ok(output) => Reply::Printed { exit: 0, output },
-        Err(error) => Reply::Refused(Refusal::Failed, format!("{error:#}")),
+        Err(error) => Reply::Refused(Refusal::Failed, told(&error)),
     }
 }
 
@@ -162,6 +162,14 @@ pub fn run(
             ensure!(dir.is_absolute(), "{dir:?} is no absolute path");
             let partial = partial(dir)?;
             ensure!(!dir.exists(), "{} exists already", dir.display());
+            let folder = dir.parent().filter(|folder| !folder.is_dir());
+            if let Some(folder) = folder {
+                bail!(
+                    "cannot make {}: there is no folder {}",
+                    dir.display(),
+                    folder.display()
+                );
+            }
             host.checkpoint(&partial)?;
             fs::write(partial.join("backup"), format!("{now}\n"))?;
             fs::rename(&partial, dir).with_context(|| format!("cannot make {}", dir.display()))?;

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
-use tracing::{Level, error};
+use tracing::{Level, error, warn};
 
 use crate::Error;
 use crate::config::Config;
 use crate::daemon;
+use crate::pattern::Place;
 use crate::turn::Subject;
 
 mod admin;
@@ -83,7 +84,7 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// How it went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// Everything was done.
     Done = 0,
@@ -151,37 +152,63 @@ fn each_mailbox(
     user: Option<&str>,
     mut visit: impl FnMut(&Subject<'_>) -> Result<Exit, Failure>,
 ) -> anyhow::Result<Exit> {
-    let (places, errors) = config.places(user);
-    let mut exit = Exit::Done;
-    for error in errors {
-        error!(%error, "cannot look for mailboxes");
-        exit = Exit::Wrong;
-    }
+    let (places, mut exit) = places(config, user);
     let mut n_mailboxes = 0;
     for place in &places {
-        let settings = config.settings(&place.user);
-        let visited = match place.open(settings.roles.layout()) {
-            Ok(None) => continue,
-            Ok(Some(mailbox)) => visit(&Subject::new(config, &place.user, mailbox)),
-            Err(error) => Err(error.into()),
-        };
-        n_mailboxes += 1;
-        match visited {
-            Ok(Exit::Done) => {}
-            Ok(_) => exit = Exit::Wrong,
-            Err(Failure::Output(error)) => return Err(error.into()),
-            Err(Failure::Mailbox(error)) => {
-                error!(user = place.user, %error, "mailbox left alone");
-                exit = Exit::Wrong;
-            }
+        if let Some(visited) = mailbox(config, place, &mut visit)? {
+            n_mailboxes += 1;
+            exit = exit.max(visited);
         }
     }
-    if let (0, Some(user)) = (n_mailboxes, user) {
-        anyhow::bail!(
-            "{user} has no mailbox; see mailboxes.patterns and users in the configuration"
-        );
+    if user.is_some() {
+        some_mailbox(n_mailboxes, user)?;
     }
     Ok(exit)
+}
+
+/// Where mailboxes may be; where one cannot look is logged.
+fn places(config: &Config, user: Option<&str>) -> (Vec<Place>, Exit) {
+    let (places, errors) = config.places(user);
+    for error in &errors {
+        error!(%error, "cannot look for mailboxes");
+    }
+    (places, Exit::wrong_if(!errors.is_empty()))
+}
+
+/// Calls `visit` for the mailbox at `place`, if there is one.
+fn mailbox(
+    config: &Config,
+    place: &Place,
+    visit: impl FnOnce(&Subject<'_>) -> Result<Exit, Failure>,
+) -> io::Result<Option<Exit>> {
+    let layout = config.settings(&place.user).roles.layout();
+    let visited = match place.open(layout) {
+        Ok(None) => return Ok(None),
+        Ok(Some(mailbox)) => visit(&Subject::new(config, &place.user, mailbox)),
+        Err(error) => Err(error.into()),
+    };
+    match visited {
+        Ok(exit) => Ok(Some(exit)),
+        Err(Failure::Output(error)) => Err(error),
+        Err(Failure::Mailbox(error)) => {
+            error!(user = place.user, %error, "mailbox left alone");
+            Ok(Some(Exit::Wrong))
+        }
+    }
+}
+
+/// One that was asked for is missing, or there is none at all.
+fn some_mailbox(n_mailboxes: usize, user: Option<&str>) -> anyhow::Result<Exit> {
+    match (n_mailboxes, user) {
+        (0, Some(user)) => anyhow::bail!(
+            "{user} has no mailbox; see mailboxes.patterns and users in the configuration"
+        ),
+        (0, None) => {
+            warn!("no mailbox found; see mailboxes.patterns in the configuration");
+            Ok(Exit::Wrong)
+        }
+        _ => Ok(Exit::Done),
+    }
 }
 
 /// What may stop the work on one mailbox.

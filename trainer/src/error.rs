@@ -35,6 +35,17 @@ pub enum Error {
     Database(#[from] classifier::Error),
 }
 
+/// An error and what led to it, each reason once: an error may say its cause
+/// itself.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let first = causes.next().unwrap_or_default();
+    causes.fold(first, |told, cause| match told.ends_with(&cause) {
+        true => told,
+        false => format!("{told}: {cause}"),
+    })
+}
+
 impl Error {
     /// For `map_err` on a system call.
     pub(crate) fn io(
@@ -47,5 +58,24 @@ impl Error {
             path,
             source,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn each_reason_is_told_once() {
+        let io = || io::Error::from(io::ErrorKind::NotFound);
+        let ours: Result<(), _> = Err(Error::io("read", "/x")(io()));
+        let error = ours.context("no configuration").unwrap_err();
+        assert_eq!(
+            told(&error),
+            format!("no configuration: cannot read \"/x\": {}", io())
+        );
+        let error = Err::<(), _>(io()).context("outer").unwrap_err();
+        assert_eq!(told(&error), format!("outer: {}", io()));
     }
 }

@@ -46,4 +46,4 @@ pub mod turn;
 pub mod users;
 mod watch;
 
-pub use error::Error;
+pub use error::{Error, told};

@@ -147,7 +147,7 @@ impl Service {
         };
         match own {
             Some(own) if wanted.is_empty() || wanted == own => Ok(own),
-            _ if wanted.is_empty() => Err(Refused::not_yours("nobody knows who is asking".into())),
+            _ if wanted.is_empty() => Err(nameless(peer)),
             _ if !users::is_name(wanted) => Err(Refused::not_yours(format!(
                 "{wanted:?} cannot be the name of a user"
             ))),
@@ -155,7 +155,7 @@ impl Service {
             Some(own) => Err(Refused::not_yours(format!(
                 "{own} may not use the model of {wanted}"
             ))),
-            None => Err(Refused::not_yours("nobody knows who is asking".into())),
+            None => Err(nameless(peer)),
         }
     }
 
@@ -365,4 +365,10 @@ impl From<Error> for Refused {
             reason: error.to_string(),
         }
     }
+}
+fn nameless(peer: Peer) -> Refused {
+    Refused::not_yours(match peer {
+        Peer::Uid(uid) => format!("uid {uid} has no name in the user database; name a user"),
+        Peer::Anybody => "nobody knows who is asking; name a user".into(),
+    })
 }

@@ -16,6 +16,10 @@ use crate::pass::{Memory, Outcome, Pass, Step, View, look};
 
 pub mod rotate;
 
+/// A turn reads about so many messages; the rest comes when the others have
+/// had theirs.
+pub(crate) const MOST_READ: usize = 256;
+
 /// A user's mailbox and what holds for it.
 #[derive(Debug)]
 pub struct Subject<'a> {

@@ -240,6 +240,24 @@ fn a_pass_learns_and_moves_and_the_next_one_has_nothing_to_do() {
     );
 }
 
+#[test]
+fn nobody_waits_for_all_mail_of_another() {
+    let host = Host::new("");
+    assert_eq!(host.bmfd(&["once"]).status.code(), Some(1));
+    host.folders("anna", &["", ".Junk"]);
+    host.folders("bert", &["", ".Junk"]);
+    for n in 0..600 {
+        let path = host.path("anna", &format!(".Junk/cur/{n}.h:2,S"));
+        fs::write(path, format!("Subject: {n}\n\nmail {n}\n")).unwrap();
+    }
+    host.put("bert", ".Junk/cur/1.h:2,S", 3);
+    let output = host.bmfd(&["once"]);
+    let log: Vec<_> = text(&output.stderr).lines().collect();
+    assert_eq!(log.len(), 601);
+    let bert = log.iter().position(|line| line.contains("bert")).unwrap();
+    assert!(bert < 600, "after all of anna's");
+}
+
 /// A user has one model, of whichever engine.
 #[test]
 fn moves_teach_the_classic_engine_where_that_is_the_users() {
@@ -365,6 +383,26 @@ fn what_cannot_be_done_is_said() {
         "",
         &["rotate", "--config", "/dev/null/x"],
         "cannot read \"/dev/null/x\"",
+    );
+    check(
+        "",
+        &["status", "nobody"],
+        "there is no user nobody: no mailbox",
+    );
+    check(
+        "",
+        &["backup", "/missing/copy"],
+        "cannot make /missing/copy: there is no folder /missing",
+    );
+    check(
+        "",
+        &["learn", "anna", "--ham", "INBOX", "--spam", "INBOX"],
+        "INBOX cannot be both ham and spam",
+    );
+    check(
+        "rotation.Junk.max_bytes = '10M'",
+        &["rotate"],
+        "expected a whole number above 0",
     );
     check("", &[], "Usage: bmfd");
     check("", &["rotate", "--what"], "unexpected argument");

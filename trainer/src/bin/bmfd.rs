@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Parser;
-use tracing::error;
 use trainer::cli::{Args, Exit, is_broken_pipe, run, start_log};
+use trainer::told;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error:#}");
+            // One that cannot be written to is nothing to end worse for.
+            let _ = writeln!(io::stderr(), "bmfd: {}", told(&error));
             ExitCode::from(Exit::Failed as u8)
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use classifier::cli::wire::{Reply, Request};
 use classifier::{Error, Label};
 use tempfile::NamedTempFile;
@@ -16,6 +16,7 @@ use crate::admin::{self, Command, HostStatus, Line, Status};
 use crate::config::Config;
 use crate::journal::{Event, What};
 use crate::live::{Noticed, Totals};
+use crate::pattern::Place;
 use crate::turn::seconds;
 
 /// Print what each user's model has learned, when, and from where
@@ -39,7 +40,7 @@ pub(super) struct UserArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum UserCommand {
-    /// Print the names of all who have a model
+    /// Print the names of all of whom something is kept
     List,
     /// Write a user's model, ledger and journal to standard output
     Export {
@@ -114,6 +115,9 @@ pub(super) fn status(
         user: args.user.clone(),
     };
     let lines = done(config, &command, &[], now)?;
+    if let Some(user) = &args.user {
+        ensure_is_somebody(user, &lines, config)?;
+    }
     if args.json {
         out.write_all(&lines)?;
     }
@@ -135,6 +139,23 @@ pub(super) fn status(
         }
     }
     Ok(exit)
+}
+
+/// Or a misspelt name would look like a new user.
+fn ensure_is_somebody(user: &str, line: &[u8], config: &Config) -> anyhow::Result<()> {
+    let Line::Status(status) = serde_json::from_slice(line).context("no status")? else {
+        return Ok(());
+    };
+    let is_known = status.engine.is_some() || !status.events.is_empty();
+    let layout = config.settings(user).roles.layout();
+    let has_mailbox = |place: &Place| matches!(place.open(layout), Ok(Some(_)) | Err(_));
+    ensure!(
+        is_known
+            || !status.mailboxes.is_empty()
+            || config.places(Some(user)).0.iter().any(has_mailbox),
+        "there is no user {user}: no mailbox, and nothing was ever learned"
+    );
+    Ok(())
 }
 
 fn write_host(status: &HostStatus, out: &mut dyn Write) -> io::Result<()> {

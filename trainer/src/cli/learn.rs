@@ -45,9 +45,15 @@ pub(super) fn run(
     let layout = config.settings(&args.user).roles.layout();
     let names = |said: &[String]| -> anyhow::Result<Vec<FolderName>> {
         let parsed = said.iter().map(|name| FolderName::parse(name, layout));
-        Ok(parsed.collect::<Result<_, _>>()?)
+        let mut names = parsed.collect::<Result<Vec<_>, _>>()?;
+        names.sort();
+        names.dedup();
+        Ok(names)
     };
     let (ham, spam) = (names(&args.ham)?, names(&args.spam)?);
+    if let Some(name) = ham.iter().find(|name| spam.contains(name)) {
+        bail!("{name} cannot be both ham and spam");
+    }
     let (mut missing, mut failed) = (None, None);
     let exit = each_mailbox(config, Some(&args.user), |subject| {
         let mut folders = Vec::new();

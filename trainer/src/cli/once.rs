@@ -1,14 +1,15 @@
 //! `bmfd once`: one pass over the mailboxes, for cron.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::SystemTime;
 
 use classifier::store::lmdb::Access;
+use rayon::prelude::*;
 
-use super::{Exit, Failure, each_mailbox, not_beside_serve};
+use super::{Exit, Failure, each_mailbox, mailbox, not_beside_serve, places, some_mailbox};
 use crate::config::Config;
 use crate::pass::{Memory, Step, look};
-use crate::turn::{self, Subject};
+use crate::turn::{self, MOST_READ, Subject};
 
 /// Learn what users taught by moving mail, move on what was learned, and end
 ///
@@ -30,15 +31,41 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     not_beside_serve(config)?;
-    each_mailbox(config, args.user.as_deref(), |subject| {
-        if args.dry_run {
-            dry_run(config, subject, now, out)
-        } else {
-            let memory = &mut Memory::default();
-            let turn = turn::take(config, subject, memory, usize::MAX, now)?;
-            Ok(Exit::wrong_if(turn.is_wrong))
+    let user = args.user.as_deref();
+    match args.dry_run {
+        true => each_mailbox(config, user, |subject| dry_run(config, subject, now, out)),
+        false => rounds(config, user, now),
+    }
+}
+
+/// Each mailbox that has more to do gets a turn in each round, so that nobody
+/// waits for all mail of another.
+fn rounds(config: &Config, user: Option<&str>, now: SystemTime) -> anyhow::Result<Exit> {
+    let (places, mut exit) = places(config, user);
+    let mut waiting: Vec<_> = places
+        .into_iter()
+        .map(|place| (place, Memory::default()))
+        .collect();
+    let mut n_mailboxes = 0;
+    while !waiting.is_empty() {
+        let turns = waiting.into_par_iter().map(|(place, mut memory)| {
+            let mut has_more = false;
+            let visited = mailbox(config, &place, |subject| {
+                let turn = turn::take(config, subject, &mut memory, MOST_READ, now)?;
+                has_more = turn.pass.more;
+                Ok(Exit::wrong_if(turn.is_wrong))
+            })?;
+            Ok((visited, has_more.then_some((place, memory))))
+        });
+        let turns: Vec<_> = turns.collect::<io::Result<_>>()?;
+        waiting = Vec::new();
+        for (visited, more) in turns {
+            n_mailboxes += usize::from(visited.is_some());
+            exit = exit.max(visited.unwrap_or(Exit::Done));
+            waiting.extend(more);
         }
-    })
+    }
+    Ok(exit.max(some_mailbox(n_mailboxes, user)?))
 }
 
 fn dry_run(

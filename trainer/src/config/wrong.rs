@@ -34,7 +34,10 @@ pub fn parse<F: DeserializeOwned, C>(
     let checked = toml::from_str(text)
         .map_err(|error| Wrong {
             at: error.span().unwrap_or_default(),
-            reason: error.message().to_owned(),
+            // As people say it.
+            reason: error
+                .message()
+                .replace("a nonzero u64", "a whole number above 0"),
         })
         .and_then(check);
     checked.map_err(|Wrong { at, reason }| {

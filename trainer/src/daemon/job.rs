@@ -11,7 +11,7 @@ use crate::config::{Config, Settings};
 use crate::decision::Role;
 use crate::pass::Memory;
 use crate::pattern::Place;
-use crate::turn::{self, Subject};
+use crate::turn::{self, MOST_READ, Subject};
 use crate::watch::inotify::{self, Inotify, Of, Refused, Wd};
 use crate::watch::schedule::Id;
 
@@ -31,10 +31,6 @@ pub(super) struct Seat {
     /// What the folders with a quota were like when they were last rotated.
     rotated: HashMap<FolderName, [Mark; 2]>,
 }
-
-/// A turn reads about so many messages; the rest comes when the others have
-/// had theirs.
-const MOST_READ: usize = 256;
 
 /// How changes of a mailbox are noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
