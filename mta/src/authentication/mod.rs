@@ -3,15 +3,45 @@
 //!
 //! | module | answers |
 //! | --- | --- |
+//! | [`incoming`] | what is found of mail of others: SPF, DKIM, ARC, DMARC |
+//! | [`foreign`] | which fields only pretend to be ours |
 //! | [`keys`] | which keys a domain has, and where each is in its life |
 //! | [`signing`] | the signatures of a message: RFC 6376, RFC 8463 |
 //! | [`srs`] | whose name mail carries that is sent on |
 
+pub mod foreign;
+pub mod incoming;
 pub mod keys;
 pub mod signing;
 pub mod srs;
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use crate::delivery::content::header_section;
+
+/// What can be said of how mail from outside is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long the DNS may take for all that is asked about one message.
+    pub patience: Duration,
+    /// Whether what an author's domain wishes is done.
+    pub obeys: bool,
+    /// Which name servers are asked; without, those of the system.
+    pub dns: Option<Vec<SocketAddr>>,
+}
+
+impl Default for Settings {
+    /// DMARC fails for honest mail that lists pass on, so that nobody is
+    /// obeyed unasked.
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(10),
+            obeys: false,
+            dns: None,
+        }
+    }
+}
 
 /// `message` without blanks at its end, which the relaxed canonicalization of
 /// bodies ignores (RFC 6376 §3.4.4). mail-auth 0.13 counts lines of blanks

@@ -99,6 +99,10 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
             writeln!(out, "passed the gate")?;
             write_all(seen, out)?;
         }
+        Event::Authenticated { results } => {
+            writeln!(out, "authenticated")?;
+            write_all(results, out)?;
+        }
         Event::Refused {
             to,
             came,

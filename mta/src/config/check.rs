@@ -12,6 +12,7 @@ use trainer::config::wrong::{Wrong, absolute};
 
 use super::network::Network;
 use super::{Config, DATA, LOCAL, Listening, Tls, gate, raw};
+use crate::authentication;
 use crate::delivery::program;
 use crate::pipeline::checkpassword::Checkpassword;
 use crate::pipeline::{self, ScannerDown, VirusPolicy, clamd::Clamd};
@@ -53,6 +54,8 @@ pub(super) fn check(file: raw::File) -> Result<Config, Wrong> {
     pipeline.learning = Some(Arc::clone(&trainer));
     let publish = published(&file.publish)?;
     pipeline.keep_hashes = publish.has_passwords();
+    let remote = remote(&file, name)?;
+    pipeline.authentication = authentication(&file.authentication, remote.dns.clone());
     Ok(Config {
         listening: listening(&file.listen)?,
         limits: limits(&file.smtp),
@@ -61,11 +64,25 @@ pub(super) fn check(file: raw::File) -> Result<Config, Wrong> {
         tls: tls(&file.tls, &data)?,
         pipeline,
         publish,
-        remote: remote(&file, name)?,
+        remote,
         trainer,
         user: file.user.filter(|user| !user.is_empty()),
         data,
     })
+}
+
+fn authentication(
+    said: &raw::Authentication,
+    dns: Option<Vec<SocketAddr>>,
+) -> Option<authentication::Settings> {
+    let default = authentication::Settings::default();
+    said.check
+        .unwrap_or(true)
+        .then(|| authentication::Settings {
+            patience: seconds(said.dns_seconds, default.patience),
+            obeys: matches!(said.dmarc, raw::Dmarc::Obey),
+            dns,
+        })
 }
 
 fn listening(said: &raw::Listen) -> Result<Listening, Wrong> {

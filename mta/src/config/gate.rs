@@ -37,6 +37,7 @@ pub(super) fn settings(said: &raw::Gate) -> Result<Settings, Wrong> {
             odd_helo: or(said.odd_helo, policy.odd_helo),
             unresolvable_helo: or(said.unresolvable_helo, policy.unresolvable_helo),
             no_sender_domain: or(said.no_sender_domain, policy.no_sender_domain),
+            spf_fail: or(said.spf_fail, policy.spf_fail),
         },
         dns_lists: said
             .dns_list

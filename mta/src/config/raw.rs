@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) smtp: Smtp,
     pub(super) tls: Tls,
     pub(super) gate: Gate,
+    pub(super) authentication: Authentication,
     pub(super) login: Login,
     pub(super) scanner: Scanner,
     pub(super) queue: Queue,
@@ -71,6 +72,7 @@ pub(super) struct Gate {
     pub(super) odd_helo: Option<Action>,
     pub(super) unresolvable_helo: Option<Action>,
     pub(super) no_sender_domain: Option<Action>,
+    pub(super) spf_fail: Option<Action>,
     pub(super) dns_seconds: Option<NonZeroU64>,
     pub(super) dns_list: Vec<DnsList>,
     pub(super) rules: Option<Spanned<PathBuf>>,
@@ -82,6 +84,22 @@ pub(super) struct Gate {
     pub(super) tarpit_seconds: Option<u64>,
     pub(super) plugins: Option<Spanned<PathBuf>>,
     pub(super) plugin_seconds: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Authentication {
+    pub(super) check: Option<bool>,
+    pub(super) dns_seconds: Option<NonZeroU64>,
+    pub(super) dmarc: Dmarc,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Dmarc {
+    #[default]
+    Note,
+    Obey,
 }
 
 #[derive(Debug, Deserialize)]

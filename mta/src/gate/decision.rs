@@ -31,6 +31,8 @@ pub enum Rule {
     UnresolvableHelo,
     /// Whether its sender's domain takes mail.
     NoSenderDomain,
+    /// Whether that domain lets the client send for it.
+    SpfFail,
     /// What plugins say.
     Plugins,
     /// Whether it has come again.
@@ -98,6 +100,7 @@ impl Rule {
             Self::OddHelo => "odd-helo",
             Self::UnresolvableHelo => "unresolvable-helo",
             Self::NoSenderDomain => "no-sender-domain",
+            Self::SpfFail => "spf-fail",
             Self::Plugins => "plugins",
             Self::Greylist => "greylist",
         }
@@ -105,7 +108,7 @@ impl Rule {
 }
 
 /// Those that may be skipped for some clients.
-const SKIPPED: [Rule; 9] = [
+const SKIPPED: [Rule; 10] = [
     Rule::DnsLists,
     Rule::EarlyTalker,
     Rule::NoReverseName,
@@ -114,6 +117,7 @@ const SKIPPED: [Rule; 9] = [
     Rule::OddHelo,
     Rule::UnresolvableHelo,
     Rule::NoSenderDomain,
+    Rule::SpfFail,
     Rule::Greylist,
 ];
 
@@ -180,11 +184,13 @@ impl Findings {
 }
 
 impl Finding {
-    /// What the client is told. RFC 7372 has the codes for reverse names.
+    /// What the client is told. RFC 7372 has the codes for reverse names and
+    /// SPF.
     pub fn reply(&self) -> Reply {
         let (permanent, transient) = match self.rule {
             Rule::NoReverseName | Rule::UnresolvableReverseName => ((5, 7, 25), (4, 7, 25)),
             Rule::NoSenderDomain => ((5, 7, 27), (4, 1, 8)),
+            Rule::SpfFail => ((5, 7, 23), (4, 7, 23)),
             _ => ((5, 7, 1), (4, 7, 1)),
         };
         let text = match self.rule {

@@ -9,6 +9,7 @@ use super::Gate;
 use super::judge::{Fact, Facts, Listed, ReverseName, SenderDomain};
 use super::rules::{Ruled, Subject};
 use super::visit::Visit;
+use crate::authentication::incoming::Origin;
 use crate::smtp::{Domain, ForwardPath, ReversePath};
 
 /// One recipient of a client.
@@ -30,6 +31,7 @@ pub(super) struct Gathered {
     about_client: AboutClient,
     about_helo: Option<(String, Fact<bool>)>,
     about_sender: Option<(String, AboutSender)>,
+    about_spf: Option<(Origin, Fact<bool>)>,
 }
 
 /// Asked from the first moment, so that the greeting delay is time to answer.
@@ -76,6 +78,13 @@ impl Gate {
         tokio::join!(hosts, listings)
     }
 
+    async fn is_forbidden(&self, origin: &Origin) -> Fact<bool> {
+        match self.settings.policy.spf_fail.looks() {
+            true => self.verifier.is_forbidden(origin).await,
+            false => Ok(false),
+        }
+    }
+
     /// An address in brackets needs none.
     async fn helo_resolves(&self, helo: &str) -> Fact<bool> {
         if !self.settings.policy.unresolvable_helo.looks() {
@@ -102,6 +111,7 @@ impl Gathered {
             about_client,
             about_helo: None,
             about_sender: None,
+            about_spf: None,
         }
     }
 
@@ -138,9 +148,23 @@ impl Gathered {
                 _ => Some((domain.to_owned(), gate.sender(domain).await)),
             }
         };
+        let origin = Origin {
+            address: question.address.to_canonical(),
+            helo: helo.to_owned(),
+            reverse_path: question.reverse_path.clone(),
+        };
+        let about_spf = async {
+            match self.about_spf.take() {
+                Some((asked, fact)) if asked == origin => (asked, fact),
+                _ => {
+                    let fact = gate.is_forbidden(&origin).await;
+                    (origin, fact)
+                }
+            }
+        };
         let about_client = Self::client(&mut self.about_client);
-        let ((reverse, mut listings), about_helo, about_sender) =
-            tokio::join!(about_client, about_helo, about_sender);
+        let ((reverse, mut listings), about_helo, about_sender, about_spf) =
+            tokio::join!(about_client, about_helo, about_sender, about_spf);
         if let Some((_, (_, more))) = &about_sender {
             // The same domain may have been asked about already.
             let new = |listed: &&Listed| !listings.contains(listed);
@@ -153,10 +177,12 @@ impl Gathered {
             helo_resolves: about_helo.1.clone(),
             reverse,
             sender: sender.map(|(domain, (hosts, _))| (domain, hosts)),
+            is_forbidden: about_spf.1.clone(),
             listings,
             ..Facts::of(question.address)
         };
         (self.about_helo, self.about_sender) = (Some(about_helo), about_sender);
+        self.about_spf = Some(about_spf);
         facts
     }
 }

@@ -35,6 +35,8 @@ pub struct Facts {
     /// The sender's domain; nothing for a null reverse-path, and for an
     /// address in its place.
     pub sender: Option<(String, Fact<SenderDomain>)>,
+    /// Whether that domain forbids the client by SPF.
+    pub is_forbidden: Fact<bool>,
     /// Of each list what it says; each question once.
     pub listings: Vec<Listed>,
 }
@@ -94,6 +96,7 @@ impl Facts {
             helo_resolves: Ok(true),
             reverse: Ok(Vec::new()),
             sender: None,
+            is_forbidden: Ok(false),
             listings: Vec::new(),
         }
     }
@@ -122,6 +125,18 @@ pub fn judge(host: &str, settings: &Settings, facts: &Facts) -> Findings {
     reverse_names(&mut found, settings, facts);
     if let Some(helo) = &facts.helo {
         helo_name(&mut found, host, settings, facts, helo);
+    }
+    match &facts.is_forbidden {
+        Ok(false) => {}
+        Ok(true) => {
+            let domain = facts.sender.as_ref().map_or("", |(domain, _)| domain);
+            let evidence = format!(
+                "{domain} says by SPF that {} does not send for it",
+                facts.address
+            );
+            found.by(policy.spf_fail, Rule::SpfFail, Effect::Refuse, evidence);
+        }
+        Err(reason) => found.unknown(Rule::SpfFail, reason),
     }
     if let Some((domain, hosts)) = &facts.sender {
         let evidence = |text: &str| format!("the sender's domain {domain} {text}");
@@ -345,6 +360,12 @@ mod tests {
                 |facts| facts.sender = Some(("x.test".into(), Ok(SenderDomain::NullMx))),
                 "no-sender-domain: the sender's domain x.test takes no mail (refuse)",
             ),
+            (
+                |facts| facts.is_forbidden = Err("late".into()),
+                "spf-fail: late (unknown)",
+            ),
+            // Unless it is asked for.
+            (|facts| facts.is_forbidden = Ok(true), ""),
             (
                 |facts| facts.sender = Some(("x.test".into(), Err("garbage".into()))),
                 "no-sender-domain: garbage (unknown)",

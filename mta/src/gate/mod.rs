@@ -38,6 +38,8 @@ pub mod rates;
 mod reverse;
 pub mod rules;
 pub mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod visit;
 
 use greylist::{Greylist, Whom};
@@ -50,6 +52,7 @@ use rules::Rules;
 pub use settings::{About, DnsList, Policy, Settings};
 
 use crate::Error;
+use crate::authentication::incoming::Verifier;
 use crate::config::network::Network;
 
 /// The gate of a host.
@@ -59,6 +62,7 @@ pub struct Gate {
     host: String,
     settings: Settings,
     lookup: Lookup,
+    verifier: Verifier,
     files: RwLock<Files>,
     /// Nothing where nobody is greylisted.
     greylist: Option<Greylist>,
@@ -92,7 +96,9 @@ impl Gate {
             Whom::Nobody => None,
             Whom::Suspects | Whom::All => Some(Greylist::open(greylist)?),
         };
+        let verifier = Verifier::new(lookup.dns(), host, settings.dns_time);
         Ok(Self {
+            verifier,
             host: host.to_ascii_lowercase(),
             files: RwLock::new(Files::read(&settings)?),
             lookup,

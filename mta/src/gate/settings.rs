@@ -52,6 +52,8 @@ pub struct Policy {
     pub unresolvable_helo: Action,
     /// Its sender's domain takes no mail.
     pub no_sender_domain: Action,
+    /// Its sender's domain says by SPF that mail does not come from there.
+    pub spf_fail: Action,
 }
 
 /// A DNS list: RFC 5782.
@@ -119,6 +121,7 @@ impl Default for Policy {
             odd_helo: Action::Refuse,
             unresolvable_helo: Action::Suspect,
             no_sender_domain: Action::Refuse,
+            spf_fail: Action::Pass,
         }
     }
 }

@@ -65,6 +65,11 @@ pub enum Event {
         /// What was found all the same.
         seen: Vec<String>,
     },
+    /// It came from outside, and was looked at.
+    Authenticated {
+        /// What was found, as its Authentication-Results field says.
+        results: Vec<String>,
+    },
     /// All of a message was refused, or a recipient before there was one.
     Refused {
         /// Whom it was for.
@@ -273,6 +278,7 @@ impl Line {
             }
             Event::Passed { .. }
             | Event::Scanned { .. }
+            | Event::Authenticated { .. }
             | Event::Signed { .. }
             | Event::Begot { .. } => false,
         }

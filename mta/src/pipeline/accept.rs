@@ -13,6 +13,8 @@ use super::signing::is_ours;
 use super::verdict::{self, Opinion};
 use super::{Inner, ScannerDown, VirusPolicy, refusal, seconds, trouble};
 use crate::accounts::{Delivery, SpamPolicy, User};
+use crate::authentication::foreign;
+use crate::authentication::incoming::{Checked, Wish};
 use crate::delivery::content::Content;
 use crate::delivery::instructions::Instruction;
 use crate::delivery::local::{Delivered, Job};
@@ -33,6 +35,8 @@ pub(super) struct Incoming<'a> {
     now: SystemTime,
     /// With our trace field on top.
     bytes: Vec<u8>,
+    /// Whether it is filed as spam whatever the filter says.
+    to_junk: bool,
     /// Where it goes, each place once.
     pub(super) targets: Vec<Target>,
     /// For each recipient of the envelope, which targets.
@@ -48,7 +52,12 @@ pub(super) struct Target {
 
 impl Inner {
     /// Answers the end of data. Everything here may block.
-    pub(super) fn take_over(&self, envelope: &Envelope, message: &Message) -> Answer {
+    pub(super) fn take_over(
+        &self,
+        envelope: &Envelope,
+        message: &Message,
+        checked: Option<Checked>,
+    ) -> Answer {
         let now = SystemTime::now();
         let id = self.ids.next(now);
         self.note(
@@ -66,7 +75,12 @@ impl Inner {
             let seen = envelope.gate.clone();
             self.note(&id, now, Event::Passed { seen });
         }
-        self.take(envelope, message, &id, now).unwrap_or_else(|refusal| {
+        if let Some(Checked { results, .. }) = &checked {
+            let results = results.clone();
+            self.note(&id, now, Event::Authenticated { results });
+        }
+        let checked = checked.unwrap_or_default();
+        self.take(envelope, message, &checked, &id, now).unwrap_or_else(|refusal| {
             info!(queue_id = id, reply = %refusal.reply, reason = refusal.reason, "message refused");
             self.refused(&id, now, all_paths(envelope), &refusal);
             Answer::All(refusal.reply)
@@ -88,23 +102,28 @@ impl Inner {
         &self,
         envelope: &Envelope,
         message: &Message,
+        checked: &Checked,
         id: &str,
         now: SystemTime,
     ) -> Result<Answer, Refusal> {
+        let wish = self.obeyed(checked)?;
         let unreadable = |error: io::Error| refusal(trouble(), error.to_string());
         let raw = message.bytes().map_err(unreadable)?;
         if let Some(account) = &envelope.client.account {
             self.check_from(account, &raw)?;
         }
-        let mut bytes = trace::received(envelope, &self.settings.host, id, now).into_bytes();
+        let host = &self.settings.host;
+        let mut bytes = checked.field(host).into_bytes();
+        bytes.extend_from_slice(trace::received(envelope, host, id, now).as_bytes());
         let begin = bytes.len();
-        bytes.extend_from_slice(&raw);
+        bytes.extend_from_slice(&foreign::without(&raw, host));
         drop(raw);
         let mut incoming = Incoming {
             id,
             envelope,
             now,
             bytes,
+            to_junk: wish == Wish::Quarantine,
             targets: Vec::new(),
             by_recipient: Vec::new(),
         };
@@ -266,6 +285,49 @@ impl Inner {
         }
     }
 
+    /// The header fields that tell `user` of `opinion`, and whether it is filed
+    /// in Junk: then it is marked, so that it teaches nothing.
+    pub(super) fn file_by(
+        &self,
+        user: &User,
+        opinion: Option<&Opinion>,
+        to_junk: bool,
+        content: &Content,
+    ) -> (String, bool) {
+        let is_spam = opinion.is_some_and(Opinion::is_spam);
+        let is_junk = (is_spam || to_junk) && user.settings.spam != SpamPolicy::Tag;
+        let mark = match opinion {
+            _ if !is_junk => String::new(),
+            Some(opinion) if is_spam => opinion.mark.clone(),
+            _ => match self.models.mark_key(&user.address.to_string()) {
+                Ok(key) => key.map_or_else(String::new, |key| key.field_of(content.bytes())),
+                Err(reason) => {
+                    warn!(user = %user.address, reason, "filed without a mark");
+                    String::new()
+                }
+            },
+        };
+        (
+            opinion.map(Opinion::fields).unwrap_or_default() + &mark,
+            is_junk,
+        )
+    }
+
+    /// What the domain of the author wishes, where that counts.
+    fn obeyed(&self, checked: &Checked) -> Result<Wish, Refusal> {
+        let obeys = self.settings.authentication.as_ref();
+        match checked.wish {
+            _ if !obeys.is_some_and(|settings| settings.obeys) => Ok(Wish::None),
+            Wish::Reject => {
+                // RFC 7372 §3.4.
+                let text = "the domain of its author asks to refuse it (DMARC)";
+                let reply = Reply::new(550, (5, 7, 26), text);
+                Err(refusal(reply, checked.results.join("; ")))
+            }
+            wish => Ok(wish),
+        }
+    }
+
     /// Spam is refused only where every recipient would.
     fn refuse_spam(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
         let would = |target: &Target| match &target.delivery {
@@ -375,7 +437,8 @@ impl Inner {
         else {
             return Err(trouble());
         };
-        let (fields, is_junk) = file_by(user, target.opinion.as_ref());
+        let opinion = target.opinion.as_ref();
+        let (fields, is_junk) = self.file_by(user, opinion, incoming.to_junk, content);
         let delivered = self.deliverer.deliver(&Job {
             reverse_path: &incoming.envelope.reverse_path,
             user,
@@ -449,17 +512,6 @@ impl Inner {
     }
 }
 
-/// The header fields that tell `user` of `opinion`, and whether it is filed in
-/// Junk.
-pub(super) fn file_by(user: &User, opinion: Option<&Opinion>) -> (String, bool) {
-    let Some(opinion) = opinion else {
-        return (String::new(), false);
-    };
-    let is_junk = opinion.is_spam() && user.settings.spam != SpamPolicy::Tag;
-    let mark = if is_junk { &*opinion.mark } else { "" };
-    (opinion.fields() + mark, is_junk)
-}
-
 fn judged(user: &User, opinion: &Opinion) -> Event {
     let verdict = match opinion.class {
         Class::Ham => "ham",
@@ -490,6 +542,7 @@ fn entry(incoming: &Incoming<'_>, recipients: Vec<Recipient>) -> Entry {
         envid: envelope.envid.clone(),
         is_double_bounce: false,
         recipients,
+        to_junk: incoming.to_junk,
         is_warned: false,
         is_held: false,
     }

@@ -13,7 +13,6 @@ use classifier::modern::Features;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use super::accept::file_by;
 use super::{Inner, no_way_out, seconds, trouble};
 use crate::accounts::{self, Delivery};
 use crate::delivery::content::{Content, delivered_to};
@@ -216,7 +215,8 @@ impl Inner {
         };
         let id = &work.taken.id;
         let opinion = self.judge(id, &user, content, once, work.now);
-        let (fields, is_junk) = file_by(&user, opinion.as_ref());
+        let to_junk = work.taken.entry.to_junk;
+        let (fields, is_junk) = self.file_by(&user, opinion.as_ref(), to_junk, content);
         let Delivered { places, forwards } = self.deliverer.deliver(&Job {
             reverse_path: &work.taken.entry.reverse_path,
             user: &user,
@@ -487,6 +487,7 @@ impl Inner {
             reverse_path: ReversePath::Null,
             client: format!("report of {}", work.taken.id),
             is_double_bounce: entry.reverse_path == ReversePath::Null,
+            to_junk: false,
             ..child
         };
         self.beget(work, "report", &report, &[fields.as_bytes(), &text])

@@ -50,8 +50,9 @@ use self::memory::Memory;
 use self::runner::Agenda;
 use self::verdict::Models;
 use crate::accounts::{Accounts, Directory, Plan, Resolved, resolve, wishes};
+use crate::authentication::incoming::{Checked, Origin, Verifier, with_crlf};
 use crate::authentication::signing::Signers;
-use crate::authentication::srs::Srs;
+use crate::authentication::{self, srs::Srs};
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
 use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt, TurnedAway, Wishes};
@@ -61,6 +62,7 @@ use crate::queue::disk::Folder;
 use crate::queue::schedule::Schedule;
 use crate::queue::{Ids, Queue};
 use crate::remote::WayOut;
+use crate::remote::dns::Dns;
 use crate::smtp::{
     Attempt, Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Mechanism, Reply,
     ReversePath,
@@ -88,6 +90,8 @@ pub struct Settings {
     pub programs: Limits,
     /// How large the journal may grow. Default: 64 MiB.
     pub journal_bytes: u64,
+    /// How mail from outside is looked at. Default: it is not.
+    pub authentication: Option<authentication::Settings>,
     /// What bmfd is told: its quotas hold at each delivery. Default: nothing
     /// is rotated here.
     pub learning: Option<Arc<trainer::config::Config>>,
@@ -129,6 +133,7 @@ impl Settings {
             schedule: Schedule::default(),
             programs: Limits::default(),
             journal_bytes: 64 << 20,
+            authentication: None,
             learning: None,
         }
     }
@@ -155,6 +160,7 @@ struct Inner {
     memory: Memory,
     logins: Logins,
     signers: Signers,
+    verifier: Option<Verifier>,
     srs: Srs,
 }
 
@@ -174,6 +180,11 @@ impl Postern {
         let spool = data.join("spool");
         Folder::open(&spool)?;
         let limits = settings.programs.clone();
+        let verifier = settings.authentication.as_ref().map(|checks| {
+            let dns = Dns::new(checks.dns.as_deref()).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(Verifier::new(&dns, &settings.host, checks.patience))
+        });
+        let verifier = verifier.transpose()?;
         let journal = Journal::new(data.join("journal"), settings.journal_bytes);
         let inner = Inner {
             srs: Srs::new(accounts.secret()),
@@ -188,6 +199,7 @@ impl Postern {
             memory: Memory::new(),
             logins: Logins::default(),
             signers: Signers::new(data.join("dkim")),
+            verifier,
             settings,
         };
         inner.reload()?;
@@ -217,6 +229,24 @@ impl Postern {
         };
         mechanisms.extend(cram_md5.then_some(Mechanism::CramMd5));
         Ok(mechanisms)
+    }
+
+    /// The message, and what is found of it when it comes from outside.
+    async fn look_at(
+        &self,
+        envelope: &Envelope,
+        message: Message,
+    ) -> io::Result<(Message, Option<Checked>)> {
+        let (Some(verifier), Some(origin)) = (&self.inner.verifier, Origin::of(envelope)) else {
+            return Ok((message, None));
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let wire = with_crlf(&message.bytes()?);
+            Ok::<_, io::Error>((message, wire))
+        });
+        let (message, wire) = read.await.map_err(io::Error::other)??;
+        let checked = verifier.check_apart(origin, wire).await;
+        Ok((message, Some(checked)))
     }
 
     /// The queue.
@@ -289,7 +319,15 @@ impl Host for Postern {
     async fn commit(&self, envelope: Envelope, message: Message) -> Answer {
         let inner = Arc::clone(&self.inner);
         let _memory = self.inner.memory.for_message(message.len()).await;
-        let taken = tokio::task::spawn_blocking(move || inner.take_over(&envelope, &message));
+        let (message, checked) = match self.look_at(&envelope, message).await {
+            Ok(checked) => checked,
+            Err(error) => {
+                warn!(%error, "a message could not be read");
+                return Answer::All(trouble());
+            }
+        };
+        let taken =
+            tokio::task::spawn_blocking(move || inner.take_over(&envelope, &message, checked));
         taken.await.unwrap_or_else(|error| {
             warn!(%error, "a message could not be taken over");
             Answer::All(trouble())

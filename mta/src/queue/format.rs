@@ -31,9 +31,9 @@
 //! | `* hold`, `* release` | not to be tried; to be tried again |
 //! | `* retry` | to be tried now |
 //!
-//! Lines that may be missing: `client` (for people), `body`, `smtputf8`,
-//! `ret full` or `ret hdrs`, `envid TEXT`, `double-bounce`; what a later version
-//! adds is passed over.
+//! Lines that may be missing: `client` (for people), `body`, `smtputf8`, `junk`
+//! (our users get it where spam goes), `ret full` or `ret hdrs`, `envid TEXT`,
+//! `double-bounce`; what a later version adds is passed over.
 
 use std::fmt::Write as _;
 
@@ -61,6 +61,8 @@ pub struct Entry {
     pub is_double_bounce: bool,
     /// Where it goes: the places, not the aliases that led there.
     pub recipients: Vec<Recipient>,
+    /// Whether our users get it where spam goes.
+    pub to_junk: bool,
     /// Whether the sender was told that it takes long.
     pub is_warned: bool,
     /// Whether nothing is tried.
@@ -151,6 +153,9 @@ impl Entry {
         if self.smtputf8 {
             head.push_str("smtputf8\n");
         }
+        if self.to_junk {
+            head.push_str("junk\n");
+        }
         match self.ret {
             Some(Return::Full) => head.push_str("ret full\n"),
             Some(Return::Headers) => head.push_str("ret hdrs\n"),
@@ -193,6 +198,7 @@ impl Entry {
             envid: None,
             is_double_bounce: false,
             recipients: Vec::new(),
+            to_junk: false,
             is_warned: false,
             is_held: false,
         };
@@ -205,6 +211,7 @@ impl Entry {
                 "client" => entry.client = rest.to_owned(),
                 "body" if rest == "8bitmime" => entry.body = Body::EightBitMime,
                 "smtputf8" => entry.smtputf8 = true,
+                "junk" => entry.to_junk = true,
                 "ret" if rest == "full" => entry.ret = Some(Return::Full),
                 "ret" if rest == "hdrs" => entry.ret = Some(Return::Headers),
                 "envid" => entry.envid = Some(rest.to_owned()),
@@ -459,6 +466,7 @@ pub(super) mod tests {
             envid: None,
             is_double_bounce: false,
             recipients: recipients.iter().map(recipient).collect(),
+            to_junk: false,
             is_warned: false,
             is_held: false,
         }

@@ -66,6 +66,11 @@ impl Dns {
         Ok(Self { resolver })
     }
 
+    /// For who asks more than we do.
+    pub(crate) fn resolver(&self) -> &TokioResolver {
+        &self.resolver
+    }
+
     /// The hosts that take mail of `domain`, the preferred ones first; those
     /// that are no better than `ourselves` are left out.
     pub(super) async fn exchangers(
