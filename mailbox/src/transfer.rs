@@ -119,12 +119,17 @@ mod tests {
     use crate::sys::each_step;
     use crate::testing::{MAIL, TestMailbox};
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     use std::time::{Duration, SystemTime};
+
+    /// Only root can give files to a group of which it is no member.
+    const GROUP: u32 = 2_345;
 
     /// A message with everything that must survive.
     fn prepare(test: &TestMailbox) -> Entry {
         let entry = test.put("", "cur/1.host,S=3,W=4:2,RSa", MAIL);
+        let given = chown(test.path("cur/1.host,S=3,W=4:2,RSa"), None, Some(GROUP));
+        assert!(given.is_ok() || !rustix::process::geteuid().is_root());
         let file = File::options()
             .append(true)
             .open(test.path("cur/1.host,S=3,W=4:2,RSa"))
@@ -148,6 +153,13 @@ mod tests {
         assert_eq!(test.messages().len(), 1);
     }
 
+    /// Where nothing fails; a group that cannot be given is no loss.
+    fn check_group(test: &TestMailbox) {
+        let metadata = fs::metadata(test.path(".Junk/cur/1.host,S=3,W=4:2,RSa")).unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        assert!(!is_root || metadata.gid() == GROUP);
+    }
+
     type Move = fn(&Folder, &Entry, &Folder) -> Result<bool, Error>;
     const WAYS: [Move; 2] = [Folder::move_to, Folder::copy_and_remove];
 
@@ -159,6 +171,7 @@ mod tests {
             let entry = prepare(&test);
             assert!(way(&inbox, &entry, &junk).unwrap());
             check_kept(&test);
+            check_group(&test);
             assert!(!way(&inbox, &entry, &junk).unwrap(), "it has gone");
         }
     }
@@ -237,6 +250,7 @@ mod tests {
                 .unwrap()
         );
         check_kept(&other);
+        check_group(&other);
         assert!(test.messages().is_empty());
         assert_eq!(
             MessageName::parse(b"1.host,S=3,W=4:2,RSa").unwrap(),

@@ -156,6 +156,11 @@ fn spamc_asks_and_teaches() {
     assert!(head.contains("\nX-Spam-Status: Yes, hits="), "{head}");
     assert!(head.contains("\nX-Spam-Mark: 1 "), "{head}");
     assert_eq!(body, "cheap watches number 90 of many\n");
+    assert_eq!(host.spamc("-x --headers", &spam).stdout_text(), passed);
+    let reported = host.spamc("-x -r", &spam).stdout_text();
+    assert!(reported.contains("spam: hits="), "{reported}");
+    let ham = host.spamc("-x -r", &mail(91, "lunch tomorrow"));
+    assert!(!ham.stdout_text().contains("hits="), "{ham:?}");
     let zipped = host.spamc("-x -z", &spam);
     if zipped.code() == 0 {
         assert_eq!(zipped.stdout_text(), passed);
@@ -177,6 +182,8 @@ fn spamc_asks_and_teaches() {
     assert_eq!(over_tcp("-c").code(), 1);
     let refused = over_tcp("-L spam");
     assert!(!refused.stdout_text().contains("successfully"));
+    let nothing = host.spamc("-x -L forget", &spam);
+    assert_eq!(nothing.stdout_text().trim(), ALREADY);
 }
 
 /// A server that `script` starts with the host's folder as $DIR. `None`, and a
