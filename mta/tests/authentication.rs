@@ -479,11 +479,17 @@ fn domains_are_obeyed_only_when_the_administrator_says_so() {
 fn the_gate_refuses_by_spf_where_it_is_told_to() {
     let keys = Keys::new();
     let dns = zone(&keys);
-    let gate = "[gate]\ngreeting_delay_seconds = 0\nno_reverse_name = \"pass\"\n\
-                unresolvable_reverse_name = \"pass\"\naddress_in_reverse_name = \"pass\"\n\
-                odd_helo = \"pass\"\nunresolvable_helo = \"pass\"\nno_sender_domain = \"pass\"\n\
-                tarpit_seconds = 0\nspf_fail = \"refuse\"\ngreylist = \"nobody\"\n";
-    let host = host(&dns, gate);
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    fs::write(&rules, "set address 127.0.0.12 RELAYCLIENT=\"\"\n").unwrap();
+    let gate = format!(
+        "[gate]\ngreeting_delay_seconds = 0\nno_reverse_name = \"pass\"\n\
+         unresolvable_reverse_name = \"pass\"\naddress_in_reverse_name = \"pass\"\n\
+         odd_helo = \"pass\"\nunresolvable_helo = \"pass\"\nno_sender_domain = \"pass\"\n\
+         tarpit_seconds = 0\nspf_fail = \"refuse\"\ngreylist = \"nobody\"\nrules = \"{}\"\n",
+        rules.display()
+    );
+    let host = host(&dns, &gate);
     let server = host.serve();
     let ask = |client: &str, from: &str| {
         let mut talk = Talk::new(connect_from(client, server.smtp[0]));
@@ -501,6 +507,20 @@ fn the_gate_refuses_by_spf_where_it_is_told_to() {
     ] {
         let reply = ask(client, from);
         assert!(reply.starts_with(expected), "{client} {from}: {reply}");
+    }
+    // Whom a rule lets send anywhere is not looked at later either.
+    for (client, is_looked_at) in [(BAD, true), ("127.0.0.12", false)] {
+        let text = "From: x@example.net\n\nx\n";
+        bring(
+            &server,
+            client,
+            "mx.example.net",
+            "x@soft.example.net",
+            text,
+        );
+        let mail = String::from_utf8(last(&host, "")).unwrap();
+        let found = mail.contains("\nAuthentication-Results: mail.example.org;");
+        assert_eq!(found, is_looked_at, "{mail}");
     }
     let story = host.run(&["why", "x@example.net"]);
     let expected = "because spf-fail: example.net says by SPF that 127.0.0.11 does not";

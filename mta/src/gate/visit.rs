@@ -56,6 +56,8 @@ pub(super) struct Pending {
     pub(super) sender: Option<ReversePath>,
     /// The client's names, and of each whether it leads back.
     pub(super) names: Vec<(String, bool)>,
+    /// Whether a rule or a plugin lets the client send anywhere.
+    pub(super) may_relay: bool,
     /// Whether the client was greylisted and came again.
     pub(super) came_again: bool,
 }
@@ -224,6 +226,7 @@ impl Visit {
             judged.decision = refuse(finding);
             return;
         }
+        self.message.may_relay |= client.may_relay;
         let is_allowed = judged.findings.deciding().is_some();
         if !is_allowed && !client.may_relay {
             self.message.looked_at.push(recipient.to_string());
