@@ -201,6 +201,41 @@ fn over_system(host: &Host, script: &str, port: u16) -> Option<Overlaid> {
     Some(Overlaid::start_in(host.dir.path(), script, port))
 }
 
+/// Accounts of the system have their mailboxes wherever their homes lie.
+#[test]
+fn the_accounts_of_the_system_have_mailboxes() {
+    if !tests::overlaid::is_possible() {
+        eprintln!("skipped: only root can give the system other accounts");
+        return;
+    }
+    let dir = tests::run::scratch();
+    let path = |below: &str| dir.path().join(below);
+    for folder in ["far/away/zoe/Maildir", "far/away/zoe/Maildir/.Junk"] {
+        for half in ["tmp", "new", "cur"] {
+            fs::create_dir_all(path(folder).join(half)).unwrap();
+        }
+    }
+    fs::write(path("far/away/zoe/Maildir/.Junk/cur/1.h:2,S"), mail(1, "x")).unwrap();
+    let config = format!(
+        "database.path = '{0}/lib'\nservice.socket = '{0}/socket'\n\
+         mailboxes.patterns = ['/nowhere/*']\nmailboxes.accounts = 'Maildir'\n",
+        dir.path().display()
+    );
+    fs::write(path("bmfd.toml"), config).unwrap();
+    let script = format!(
+        "echo zoe:x:4321:4321::$DIR/far/away/zoe:/bin/sh >>/etc/passwd\n\
+         {} --config $DIR/bmfd.toml once",
+        built("bmfd").display()
+    );
+    let output = tests::overlaid::run(dir.path(), &script);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("message learned user=\"zoe\" folder=Junk"),
+        "{said}"
+    );
+}
+
 /// Sends a message to anna.
 fn send(port: u16, message: &[u8]) {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -12,7 +12,7 @@
 //! # Ok::<(), trainer::Error>(())
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -29,17 +29,20 @@ use crate::pattern::{Pattern, Place};
 use crate::roles::Roles;
 use crate::rotation::Quota;
 use crate::socket::Limits;
+use crate::users;
 
 mod raw;
 pub mod wrong;
 
-use wrong::{Wrong, absolute};
+use wrong::{Wrong, absolute, below};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where mailboxes are looked for.
     pub patterns: Vec<Pattern>,
+    /// Where the mailbox of each account of the system lies, below its home.
+    pub accounts: Option<PathBuf>,
     /// Users whose mailbox is named, with its absolute path.
     pub named: BTreeMap<String, PathBuf>,
     /// What all users taught.
@@ -127,8 +130,8 @@ impl Config {
     }
 
     /// Where mailboxes may be by now, of one user or of all: the named ones,
-    /// then those by pattern. A pattern does not count for users whose mailbox
-    /// is named. What cannot be read is told, and does not stop the rest.
+    /// then those by pattern, then those of the system's accounts. Each counts
+    /// only for users who have none by then. What cannot be read is told, and does not stop the rest.
     pub fn places(&self, user: Option<&str>) -> (Vec<Place>, Vec<Error>) {
         let named = self.named.iter();
         let mut places: Vec<_> = named.map(|(user, path)| Place::named(user, path)).collect();
@@ -139,6 +142,18 @@ impl Config {
                     found
                         .into_iter()
                         .filter(|place| !self.named.contains_key(&place.user)),
+                ),
+                Err(error) => errors.push(error),
+            }
+        }
+        if let Some(below) = &self.accounts {
+            let found: HashSet<_> = places.iter().map(|place| place.user.clone()).collect();
+            match users::homes() {
+                Ok(homes) => places.extend(
+                    homes
+                        .into_iter()
+                        .filter(|(user, _)| !found.contains(user))
+                        .map(|(user, home)| Place::below(&user, &home, below)),
                 ),
                 Err(error) => errors.push(error),
             }
@@ -197,6 +212,7 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
             .map(|text| Pattern::parse(text.get_ref()).map_err(Wrong::at(text)))
             .collect::<Result<_, _>>()?,
     };
+    let accounts = file.mailboxes.accounts.as_ref().map(below).transpose()?;
     let layout = file
         .mailboxes
         .layout
@@ -231,6 +247,7 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
     }
     Ok(Config {
         patterns,
+        accounts,
         named,
         databases,
         listening,

@@ -144,6 +144,16 @@ impl Place {
         }
     }
 
+    /// A mailbox in a home, in which no link is followed; links on the way to
+    /// the home are.
+    pub fn below(user: &str, home: &Path, path: &Path) -> Self {
+        Self {
+            user: user.to_owned(),
+            base: home.to_owned(),
+            path: path.to_owned(),
+        }
+    }
+
     /// Opens the mailbox; `None` when there is none.
     ///
     /// # Errors

@@ -68,6 +68,7 @@ pub(super) struct Metrics {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Mailboxes {
+    pub(super) accounts: Option<Spanned<PathBuf>>,
     pub(super) patterns: Option<Vec<Spanned<String>>>,
     pub(super) layout: Option<Layout>,
 }

@@ -58,3 +58,16 @@ pub fn absolute(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
     }
     Ok(path.get_ref().clone())
 }
+
+/// A path below some folder, which it does not leave.
+///
+/// # Errors
+/// When it is absolute, empty, or has `..`.
+pub fn below(path: &Spanned<PathBuf>) -> Result<PathBuf, Wrong> {
+    let mut parts = path.get_ref().components().peekable();
+    if parts.peek().is_none() || !parts.all(|part| matches!(part, Component::Normal(_))) {
+        let reason = "a path below a home does not begin with / and has no ..";
+        return Err(Wrong::at(path)(reason.to_owned()));
+    }
+    Ok(path.get_ref().clone())
+}
