@@ -28,7 +28,8 @@ pub enum Error {
         detail: String,
     },
     /// Written by a later version of this program.
-    #[error("{} has format version {found}, and this program reads versions up to {newest}; use a newer program", path.display())]
+    #[error("{} has format version {found}, and this program reads versions up to {newest}; go back to the program that \
+             wrote it, or to a copy of before (docs/upgrades.md)", path.display())]
     NewerFormat {
         /// Which file or folder.
         path: PathBuf,

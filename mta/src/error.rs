@@ -1,7 +1,7 @@
 //! Why the host could not do something.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A failure of this crate. What a client or a message gets wrong is no error
 /// but a [`crate::smtp::Reply`].
@@ -60,6 +60,11 @@ impl Error {
         }
     }
 
+    /// What a later version of this program wrote.
+    pub(crate) fn newer(path: &Path, found: u64, newest: u64) -> Self {
+        Self::io("use", path)(io::Error::other(newer("it", found, newest)))
+    }
+
     /// For `map_err` on a system call.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -69,4 +74,12 @@ impl Error {
             source,
         }
     }
+}
+
+/// Says that a later version of this program wrote `what`, and how to return.
+pub(crate) fn newer(what: &str, found: u64, newest: u64) -> String {
+    format!(
+        "{what} has format version {found}, and this program reads versions up to {newest}; go back to \
+         the program that wrote it, or to a copy of before (docs/upgrades.md)"
+    )
 }

@@ -107,6 +107,7 @@ fn places() -> Places {
     Places {
         qmail: "/var/qmail".into(),
         data: "/var/lib/postern".into(),
+        ..Places::default()
     }
 }
 

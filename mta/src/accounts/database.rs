@@ -98,8 +98,7 @@ impl Accounts {
         let mut connection = Connection::open(path).map_err(failed)?;
         let newer = prepare(&mut connection).map_err(failed)?;
         if let Some(version) = newer {
-            let reason = format!("its version {version} is that of a newer program");
-            return Err(Error::io("use", path)(io::Error::other(reason)));
+            return Err(Error::newer(path, version as u64, VERSIONS.len() as u64));
         }
         let secret = connection.query_row("SELECT value FROM secret", [], |row| row.get(0));
         Ok(Self {

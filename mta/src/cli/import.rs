@@ -40,6 +40,15 @@ pub struct Qmail {
     /// below it
     #[arg(long, value_name = "FOLDER", default_value = "/")]
     root: PathBuf,
+    /// The text of tcprules [default: /etc/tcp.smtp and the like]
+    #[arg(long, value_name = "FILE")]
+    tcprules: Option<PathBuf>,
+    /// spamdyke's configuration [default: /etc/spamdyke.conf and the like]
+    #[arg(long, value_name = "FILE")]
+    spamdyke: Option<PathBuf>,
+    /// The list of passwords [default: authuser or smtpauth of qmail's users]
+    #[arg(long, value_name = "FILE")]
+    passwords: Option<PathBuf>,
     /// The system's user who keeps the mail of a host that is made; see `postern init`
     #[arg(long, value_name = "USER")]
     user: Option<String>,
@@ -83,7 +92,10 @@ pub fn run(
     let data = data.or(configured).unwrap_or(Path::new(config::DATA));
     let data = &std::path::absolute(data)?;
     let places = Places {
-        qmail: qmail.folder(),
+        qmail: qmail.inside(&qmail.folder),
+        tcprules: qmail.tcprules.as_deref().map(|path| qmail.inside(path)),
+        spamdyke: qmail.spamdyke.as_deref().map(|path| qmail.inside(path)),
+        passwords: qmail.passwords.as_deref().map(|path| qmail.inside(path)),
         data: data.clone(),
     };
     // Read by whoever may read the old host's folders; written by the owner of
@@ -212,9 +224,9 @@ fn tell(
 }
 
 impl Qmail {
-    /// The folder as the old host calls it.
-    fn folder(&self) -> PathBuf {
-        let given = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+    /// A path as the old host calls it.
+    fn inside(&self, path: &Path) -> PathBuf {
+        let given = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let root = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
         let below = given.strip_prefix(&root).unwrap_or(&given);
         Path::new("/").join(below)

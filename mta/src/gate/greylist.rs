@@ -95,6 +95,10 @@ CREATE TABLE IF NOT EXISTS network (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// SQLite's `user_version`; files of before it was set have 0 and the same
+/// tables.
+const VERSION: u32 = 1;
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -111,17 +115,28 @@ impl Greylist {
     /// # Errors
     /// When it cannot be used.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let opened = || -> rusqlite::Result<(Connection, u64)> {
+        let opened = || -> rusqlite::Result<(Connection, u64, u32)> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(10))?;
             connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
             connection.pragma_update(None, "synchronous", "normal")?;
+            let version: u32 =
+                connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if version > VERSION {
+                return Ok((connection, 0, version));
+            }
             connection.execute_batch(SCHEMA)?;
+            if version < VERSION {
+                connection.pragma_update(None, "user_version", VERSION)?;
+            }
             let count = "SELECT count(*) FROM attempt";
             let entries: i64 = connection.query_row(count, [], |row| row.get(0))?;
-            Ok((connection, entries.unsigned_abs()))
+            Ok((connection, entries.unsigned_abs(), VERSION))
         };
-        let (connection, entries) = opened().map_err(|source| failed(path, source))?;
+        let (connection, entries, version) = opened().map_err(|source| failed(path, source))?;
+        if version > VERSION {
+            return Err(Error::newer(path, version.into(), VERSION.into()));
+        }
         Ok(Self {
             connection: Mutex::new(connection),
             path: path.to_owned(),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::dotqmail::{self, Step};
 use super::names::{Found, NOBODY, Names, Place};
+use super::passwords::Kept;
 use super::report::{Outcome, Report};
 use super::source::Content;
 use crate::Error;
@@ -34,6 +35,8 @@ pub struct PlannedUser {
     pub home: PathBuf,
     /// Files of the user's folder, by name.
     pub files: BTreeMap<String, Content>,
+    /// What the user logs in with.
+    pub password: Option<Kept>,
 }
 
 /// The accounts of a host with these names. What becomes of lines of files

@@ -8,9 +8,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Plan;
+use super::passwords::Kept;
 use super::report::{Outcome, Report};
 use crate::Error;
-use crate::accounts::{Accounts, Address, Directory, Domain, Homes, User, UserSettings};
+use crate::accounts::{Accounts, Address, Directory, Domain, Homes, Password, User, UserSettings};
 
 /// Something that is missing here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Step {
     Domain(String),
     /// A user, with a mailbox.
     User(Address),
+    /// A user's password, of one who has none.
+    Password(Address, Kept),
     /// An alias, with where it leads.
     Alias(Address, Vec<String>),
 }
@@ -38,6 +41,7 @@ impl fmt::Display for Step {
             Self::File { path, .. } => write!(f, "file {}", path.display()),
             Self::Domain(name) => write!(f, "domain {name}"),
             Self::User(address) => write!(f, "user {address}"),
+            Self::Password(address, _) => write!(f, "password of {address}"),
             Self::Alias(address, to) => write!(f, "alias {address}: {}", to.join(", ")),
         }
     }
@@ -158,6 +162,21 @@ pub fn carry_out(steps: &[Step], accounts: &Accounts) -> Result<(), Error> {
             write(path, bytes, *mode).map_err(Error::io("write", path))?;
         }
     }
+    // Hashing takes its time, and holds nobody up.
+    let mut passwords = Vec::new();
+    for step in steps {
+        if let Step::Password(address, kept) = step {
+            let password = match kept {
+                Kept::Hash(hash) => Ok(Password::from(hash.clone())),
+                Kept::Clear(text) => Password::of(text.as_bytes(), true),
+            };
+            let refused = |reason| {
+                let place = Path::new("the password of").join(address.to_string());
+                Error::io("keep", place)(io::Error::other(reason))
+            };
+            passwords.push((address, password.map_err(refused)?));
+        }
+    }
     accounts.change(|change| {
         // Users and aliases belong to domains.
         for step in steps {
@@ -177,8 +196,11 @@ pub fn carry_out(steps: &[Step], accounts: &Accounts) -> Result<(), Error> {
                 Step::Alias(address, targets) => {
                     change.put_alias(address, targets)?;
                 }
-                Step::Domain(_) | Step::File { .. } => {}
+                Step::Domain(_) | Step::Password(..) | Step::File { .. } => {}
             }
+        }
+        for (address, password) in &passwords {
+            change.set_password(address, Some(password))?;
         }
         Ok(())
     })

@@ -12,6 +12,9 @@ use super::source::{Content, Source};
 use super::{Places, Plan, routes};
 use crate::smtp::Domain;
 
+mod clients;
+mod filter;
+mod logins;
 mod receiving;
 mod sending;
 mod tables;
@@ -53,7 +56,10 @@ pub(super) fn plan(source: &dyn Source, places: &Places) -> anyhow::Result<Plan>
     reader.plan.accounts = planned(&names, &assign, &mut reader.plan.report)?;
     reader.settings()?;
     reader.routes()?;
+    reader.logins(&names)?;
+    reader.tcprules()?;
     reader.rules()?;
+    reader.spamdyke()?;
     reader.certificate()?;
     reader.others()?;
     reader.left_to_do()?;

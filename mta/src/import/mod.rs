@@ -18,6 +18,9 @@
 //! | `accounts` | users and aliases of ours |
 //! | `host` | what the control files say, one by one |
 //! | `routes` | smtproutes |
+//! | [`tcprules`] | which clients may speak, and what holds for them |
+//! | [`spamdyke`] | options of the filter in front of qmail |
+//! | [`passwords`] | who logs in |
 //! | [`settings`] | keys of our configuration |
 //! | [`report`] | what became of each file and line |
 //! | [`apply`] | doing it |
@@ -30,10 +33,13 @@ pub mod control;
 pub mod dotqmail;
 mod host;
 pub mod names;
+pub mod passwords;
 pub mod report;
 mod routes;
 pub mod settings;
 pub mod source;
+pub mod spamdyke;
+pub mod tcprules;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,6 +54,12 @@ use source::Source;
 pub struct Places {
     /// qmail's folder, such as `/var/qmail`.
     pub qmail: PathBuf,
+    /// The text of the server's rules, where it is not at its usual place.
+    pub tcprules: Option<PathBuf>,
+    /// spamdyke's file, likewise.
+    pub spamdyke: Option<PathBuf>,
+    /// The list of passwords, likewise.
+    pub passwords: Option<PathBuf>,
     /// Our data folder, for files that the configuration names.
     pub data: PathBuf,
 }

@@ -136,6 +136,8 @@ pub enum Event {
 }
 
 const FIRST_LINE: &str = "postern queue 1";
+/// What `1` is.
+pub(super) const VERSION: u64 = 1;
 
 impl Entry {
     /// The lines above a message of so many bytes.
@@ -179,6 +181,12 @@ impl Entry {
         }
         let _ = write!(head, "size {size}\n\n");
         head
+    }
+
+    /// The version of a queue file that a later version of this program wrote.
+    pub(super) fn newer(head: &str) -> Option<u64> {
+        let version = head.lines().next()?.strip_prefix("postern queue ")?;
+        version.parse().ok().filter(|version| *version > VERSION)
     }
 
     /// Reads the lines above a message, without the empty one, and the size

@@ -119,7 +119,8 @@ fn a_newer_file_is_left_alone() {
         .pragma_update(None, "user_version", 5)
         .unwrap();
     let error = Accounts::open(&path, Homes::new(dir.path())).unwrap_err();
-    assert!(error.to_string().contains("newer program"), "{error}");
+    let reason = "has format version 5, and this program reads versions up to 4; go back";
+    assert!(error.to_string().contains(reason), "{error}");
 }
 
 /// A host of before there were passwords.
