@@ -10,6 +10,7 @@ pub mod gate;
 pub mod import;
 pub mod init;
 pub mod inject;
+pub mod model;
 mod password;
 pub mod preline;
 pub mod publish;
@@ -75,6 +76,9 @@ enum Command {
     /// Names that lead to others
     #[command(subcommand)]
     Alias(alias::Command),
+    /// What a user has taught the filter
+    #[command(subcommand)]
+    Model(model::Command),
     /// Write the accounts into the files of qmail, Dovecot, Courier, cmd5checkpw
     ///
     /// [publish] in the configuration says which. Exit code 1: a password is of a
@@ -221,6 +225,7 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
                 publish::after_change(config)?;
             }
         }
+        Command::Model(command) => model::run(&command, &places, out)?,
         Command::Publish { dry_run } => {
             let config = config.context("[publish] stands in the configuration: no --data")?;
             return publish::run(&config, dry_run, out);

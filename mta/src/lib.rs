@@ -17,6 +17,7 @@ pub mod handover;
 pub mod import;
 pub mod journal;
 pub mod message;
+pub mod models;
 pub mod pipeline;
 pub mod publish;
 pub mod queue;

@@ -657,3 +657,61 @@ fn eqmail_has_other_names_and_its_cdb_counts() {
         ]
     );
 }
+
+#[test]
+fn what_users_taught_bmf_comes_with_them() {
+    let old = Old::new(&[
+        ("/var/qmail/control/me", "mail.example.org\n"),
+        ("/var/qmail/control/locals", "example.org\n"),
+        (
+            "/var/qmail/users/assign",
+            "=bob:bob:1:1:/srv/bob:::\n=eve:eve:1:1:/srv/eve:::\n=zoe:zoe:1:1:/srv/zoe:::\n.\n",
+        ),
+        ("/srv/zoe/.bmf/goodlist.txt", "no list at all\n"),
+        ("/srv/bob/x", ""),
+        ("/srv/eve/x", ""),
+    ]);
+    // By Debian's bmf: Berkeley DB and text lists.
+    for (user, format) in [("bob", "db"), ("eve", "text")] {
+        let database = old.0.path().join("srv").join(user).join(".bmf");
+        fs::create_dir(&database).unwrap();
+        for n in 0..10 {
+            for (flag, words) in [("-s", "cheap watches"), ("-n", "shall we meet")] {
+                let message = old.0.path().join("message");
+                fs::write(&message, format!("Subject: {words} {n}\n\n{words} now\n")).unwrap();
+                let mut bmf = tests::programs::peer("bmf");
+                bmf.args(["-f", format, flag, "-d"])
+                    .arg(&database)
+                    .arg("-i")
+                    .arg(&message);
+                assert!(bmf.status().unwrap().code().unwrap() < 2);
+            }
+        }
+    }
+    let before = snapshot(old.0.path());
+    let new = tempfile::tempdir().unwrap();
+    let (report, code) = old.import(new.path(), user());
+    assert_eq!(code, 1, "{report}");
+    assert!(report.contains("/srv/zoe/.bmf\n"), "{report}");
+    for name in ["bob", "eve"] {
+        let to = new.path().join(name);
+        let address = format!("{name}@example.org");
+        let folder = to.display().to_string();
+        said(postern(new.path()).args(["model", "export", &address, &folder]));
+        let list = fs::read_to_string(to.join("spamlist.txt")).unwrap();
+        assert!(
+            list.contains(": 10\n") && list.contains("watches 20\n"),
+            "{list}"
+        );
+    }
+    // bmf's files stay, and so does what came of them.
+    assert!(before == snapshot(old.0.path()), "the old host was changed");
+    fs::remove_dir_all(old.0.path().join("srv/zoe/.bmf")).unwrap();
+    let made = snapshot(new.path());
+    let (again, code) = old.import(new.path(), &[]);
+    assert_eq!((code, again.starts_with('\n')), (0, true), "{again}");
+    assert!(
+        made == snapshot(new.path()),
+        "a second run changed something"
+    );
+}

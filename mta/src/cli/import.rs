@@ -1,7 +1,7 @@
 //! `postern import`: moving in from another host.
 
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use super::why::printable;
 use super::{init, publish};
-use crate::accounts::{Accounts, Homes};
+use crate::accounts::{Accounts, Address, Homes};
 use crate::config::{self, Config};
 use crate::import::apply::{self, RULES, Step};
 use crate::import::report::{Finding, Outcome, Report};
 use crate::import::source::Disk;
 use crate::import::{self, Places, Plan};
+use crate::models;
 use crate::server::run::become_owner;
 
 /// From where.
@@ -122,7 +123,10 @@ pub fn run(
             .then(|| Accounts::open(&database, homes))
             .transpose()?)
     };
+    let mut models = Models::wanted(&plan, data)?;
+    let disk = Disk::below(&qmail.root);
     if known.is_some() && !qmail.dry_run {
+        models.copy(&disk, data)?;
         own(data)?;
     }
     let missing = apply::missing(&plan, data, open()?.as_ref(), &mut report)?;
@@ -141,16 +145,19 @@ pub fn run(
                 plan.settings.in_sample(&sample)
             };
             new.make(&text)?;
+            models.copy(&disk, data)?;
             own(data)?;
         }
         let accounts = open()?.context("the host has no accounts; `postern init` makes them")?;
         apply::carry_out(&missing, &accounts)?;
+        models.import(data, &mut report)?;
         let is_account = |step: &Step| !matches!(step, Step::File { .. });
         if missing.iter().any(is_account) {
             publish::after_change(&Config::read(path)?)?;
         }
     }
     let mut steps: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    steps.extend(models.steps());
     if known.is_none() {
         steps.insert(0, format!("configuration {}", path.display()));
     }
@@ -171,6 +178,92 @@ fn check(plan: &Plan, path: &Path) -> anyhow::Result<()> {
     Config::parse(&settings.in_sample(&sample), path)
         .context("what the old host says makes no configuration")?;
     Ok(())
+}
+
+/// What users have taught bmf and is not here yet.
+struct Models {
+    /// Each with the folder of the old host.
+    wanted: Vec<(Address, PathBuf)>,
+    /// Copies, which whoever keeps the mail can read.
+    copies: Option<tempfile::TempDir>,
+}
+
+/// Names whose models have come, a line each: a second run does not open the
+/// database, which the server may have open.
+const IMPORTED: &str = "imported-models";
+
+impl Models {
+    fn wanted(plan: &Plan, data: &Path) -> anyhow::Result<Self> {
+        let path = data.join(IMPORTED);
+        let known = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let users = plan.accounts.users.iter();
+        let with = users.filter_map(|(address, user)| Some((address.clone(), user.bmf.clone()?)));
+        let is_new = |(address, _): &(Address, PathBuf)| {
+            let name = address.to_string();
+            known.lines().all(|line| line != name)
+        };
+        Ok(Self {
+            wanted: with.filter(is_new).collect(),
+            copies: None,
+        })
+    }
+
+    fn steps(&self) -> Vec<String> {
+        let wanted = self.wanted.iter();
+        wanted
+            .map(|(address, _)| format!("model of {address}"))
+            .collect()
+    }
+
+    /// While everybody's folders can still be read.
+    fn copy(&mut self, disk: &Disk, data: &Path) -> anyhow::Result<()> {
+        if self.wanted.is_empty() {
+            return Ok(());
+        }
+        let owner =
+            std::fs::metadata(data).with_context(|| format!("cannot use {}", data.display()))?;
+        let give =
+            |path: &Path| std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()));
+        let copies = tempfile::tempdir().context("cannot make a folder for temporary files")?;
+        for (n, (_, folder)) in self.wanted.iter().enumerate() {
+            let copy = copies.path().join(n.to_string());
+            let copied = std::fs::create_dir(&copy)
+                .and_then(|()| models::copy(&disk.place(folder), &copy))
+                .and_then(|()| give(&copy))
+                .and_then(|()| {
+                    std::fs::read_dir(&copy)?.try_for_each(|entry| give(&entry?.path()))
+                });
+            copied.with_context(|| format!("cannot copy {}", folder.display()))?;
+        }
+        give(copies.path())?;
+        self.copies = Some(copies);
+        Ok(())
+    }
+
+    /// What cannot be understood is told, and stops nothing.
+    fn import(&self, data: &Path, report: &mut Report) -> anyhow::Result<()> {
+        let Some(copies) = &self.copies else {
+            return Ok(());
+        };
+        let databases = models::databases(data)?;
+        let mut imported = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(data.join(IMPORTED))?;
+        for (n, (address, folder)) in self.wanted.iter().enumerate() {
+            let copy = copies.path().join(n.to_string());
+            if let Err(error) = models::import(&databases, &address.to_string(), &copy) {
+                report.add(Outcome::Left, folder, None, "", format!("{error:#}"));
+                continue;
+            }
+            writeln!(imported, "{address}")?;
+        }
+        Ok(imported.sync_all()?)
+    }
 }
 
 /// Root goes on with the rights of whoever keeps the mail.

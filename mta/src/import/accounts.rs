@@ -37,6 +37,8 @@ pub struct PlannedUser {
     pub files: BTreeMap<String, Content>,
     /// What the user logs in with.
     pub password: Option<Kept>,
+    /// Where bmf keeps what the user has taught it.
+    pub bmf: Option<PathBuf>,
 }
 
 /// The accounts of a host with these names. What becomes of lines of files

@@ -10,6 +10,7 @@ use super::control::{self, Line};
 use super::report::Outcome;
 use super::source::{Content, Source};
 use super::{Places, Plan, routes};
+use crate::models::FILES;
 use crate::smtp::Domain;
 
 mod clients;
@@ -337,6 +338,17 @@ impl Reader<'_> {
                     let why = format!("an mbox of {address}, to be made a Maildir");
                     found.push((user.home.join(name), why));
                 }
+            }
+        }
+        for (address, user) in &mut self.plan.accounts.users {
+            let folder = user.home.join(".bmf");
+            let of_bmf = |name: &String| FILES.contains(&name.as_str());
+            if self.source.list(&folder)?.iter().any(of_bmf) {
+                let why = format!("as the model of {address}");
+                self.plan
+                    .report
+                    .add(Outcome::Carried, &folder, None, "", why);
+                user.bmf = Some(folder);
             }
         }
         for (path, why) in found {

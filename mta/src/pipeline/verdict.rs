@@ -2,13 +2,15 @@
 //!
 //! The message is turned into features once, however many users it has.
 
+use classifier::classic;
 use classifier::mark::MarkKey;
 use classifier::modern::{
-    Class, Evidence, Explanation, Features, Params, Verdict, header_fields, probability,
+    Class, Cutoffs, Evidence, Explanation, Features, Params, Verdict, header_fields, probability,
 };
-use classifier::store::ModelStore;
 use classifier::store::lmdb::Access;
+use classifier::store::{ModelStore, TokenLookup};
 use trainer::database::Databases;
+use trainer::taught::Taught;
 
 use crate::accounts::User;
 
@@ -134,9 +136,12 @@ impl Models for HostModels {
         features: &Features,
         n: usize,
     ) -> Result<(Verdict, Explanation), String> {
-        let taught = self.databases.open(user, Access::ReadOnly);
-        let taught = taught.map_err(|error| error.to_string())?;
-        let explained = taught.explain(message, features, &Params::default(), n);
+        let taught = self.databases.taught(user, Access::ReadOnly);
+        let explained = match taught.map_err(|error| error.to_string())? {
+            Taught::Memory(model) => model.explain(message, features, &Params::default(), n),
+            Taught::Modern(model) => model.explain(message, features, &Params::default(), n),
+            Taught::Classic(counts) => by_counts(message, &counts, n),
+        };
         explained.map_err(|error| error.to_string())
     }
 
@@ -144,6 +149,49 @@ impl Models for HostModels {
         let key = self.databases.mark_key(user);
         key.map_err(|error| error.to_string())
     }
+}
+
+/// The verdict of bmf's own score, which knows ham and spam only.
+fn by_counts(
+    message: &[u8],
+    counts: &impl TokenLookup,
+    n: usize,
+) -> Result<(Verdict, Explanation), classifier::Error> {
+    let params = classic::Params::bmf();
+    let score = classic::score(message, counts, &params)?;
+    let log_odds = |probability: f64| (probability / (1.0 - probability)).ln();
+    let is_spam = score.hits > params.spam_cutoff;
+    // The log-odds that the modern engine would call so probable.
+    let per_probability = log_odds(probability(1.0));
+    let cutoff = log_odds(params.spam_cutoff) / per_probability;
+    let verdict = Verdict {
+        class: if is_spam { Class::Spam } else { Class::Ham },
+        probability: score.hits,
+        log_odds: log_odds(score.hits.clamp(f64::EPSILON, 1.0 - f64::EPSILON)),
+        views: [score.hits; 3],
+        cutoffs: Cutoffs {
+            ham: cutoff,
+            spam: cutoff,
+        },
+    };
+    let mut evidence: Vec<Evidence> = score
+        .evidence
+        .iter()
+        .map(|one| Evidence {
+            place: "text".into(),
+            what: String::from_utf8_lossy(one.token.as_bytes()).into_owned(),
+            log_odds: log_odds(one.spamicity),
+        })
+        .collect();
+    evidence.sort_by(|a, b| b.log_odds.total_cmp(&a.log_odds));
+    let (spam, ham): (Vec<_>, Vec<_>) = evidence.into_iter().partition(|one| one.log_odds > 0.0);
+    let mut explanation = Explanation {
+        spam,
+        ham: ham.into_iter().rev().collect(),
+    };
+    explanation.spam.truncate(n);
+    explanation.ham.truncate(n);
+    Ok((verdict, explanation))
 }
 
 #[cfg(test)]
