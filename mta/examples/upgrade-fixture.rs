@@ -66,6 +66,7 @@ fn waiting(data: &Path) -> anyhow::Result<()> {
         ret: None,
         envid: None,
         is_double_bounce: false,
+        to_junk: false,
         recipients: ["bob@example.net", "carol@example.com"]
             .map(|address| {
                 Ok(Recipient {

@@ -16,6 +16,7 @@ pub mod preline;
 pub mod publish;
 pub mod qmail_queue;
 pub mod queue;
+pub mod replay;
 pub mod sendmail;
 pub mod user;
 pub mod why;
@@ -97,6 +98,12 @@ enum Command {
     /// Who may bring mail
     #[command(subcommand)]
     Gate(gate::Command),
+    /// What would have become of mail that another host has dealt with
+    ///
+    /// Beside what that host's header fields and folders say: recipients, rules of the
+    /// gate, virus scanner and each user's filter. Delivers nothing, learns nothing,
+    /// changes nothing; the DNS is not asked.
+    Replay(replay::Replay),
     /// The story of a message: where it went, and why
     Why(why::Question),
     /// Send mail, as programs call sendmail
@@ -231,6 +238,11 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
             return publish::run(&config, dry_run, out);
         }
         Command::Queue(command) => queue::run(command, &places, now, out)?,
+        Command::Replay(replay) => {
+            let config =
+                config.context("what is to be tried stands in the configuration: no --data")?;
+            replay::run(&replay, &config, out)?;
+        }
         Command::Why(question) => why::run(&question, &places, out)?,
         Command::Sendmail { arguments } => {
             let programs = ForPrograms::read(&args.config)?;

@@ -22,6 +22,7 @@ pub mod pipeline;
 pub mod publish;
 pub mod queue;
 pub mod remote;
+pub mod replay;
 pub mod server;
 pub mod smtp;
 
