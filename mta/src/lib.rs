@@ -10,6 +10,7 @@ pub mod accounts;
 pub mod authentication;
 pub mod cli;
 pub mod config;
+pub mod confinement;
 pub mod delivery;
 mod error;
 pub mod gate;

@@ -104,11 +104,13 @@ fn mail_in(folder: &Path) -> Vec<String> {
 #[test]
 fn the_chain_of_the_old_host_works_as_it_did() {
     let dir = tempfile::tempdir().unwrap();
-    let data = dir.path();
-    let clamd = Clamd::start(data);
-    let bin = programs(data, &clamd);
+    // Programs see nothing of the host's folder but the user's.
+    let place = dir.path();
+    let data = &*place.join("data");
+    let clamd = Clamd::start(place);
+    let bin = programs(place, &clamd);
 
-    fs::create_dir(data.join("mail")).unwrap();
+    fs::create_dir_all(data.join("mail")).unwrap();
     let accounts =
         Accounts::open(&data.join("accounts.db"), Homes::new(data.join("mail"))).unwrap();
     let anna = Address::new("anna", "example.org");
@@ -132,7 +134,7 @@ fn the_chain_of_the_old_host_works_as_it_did() {
         .unwrap();
     accounts.homes().mailbox(&anna).unwrap();
     let home = accounts.homes().home(&anna).unwrap();
-    let rc = data.join("procmailrc");
+    let rc = place.join("procmailrc");
     // procmail forgets the environment; elsewhere these lie in /usr/bin.
     fs::write(&rc, format!("PATH={}:/usr/bin:/bin\n{RC}", bin.display())).unwrap();
     fs::write(home.join("filter.rc"), FILTER).unwrap();

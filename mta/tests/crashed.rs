@@ -52,6 +52,9 @@ const STEPS: &[&str] = &[
 
 /// Calls on files and connections that change no file, unless a flag says so.
 const LOOKS: &[&str] = &[
+    "landlock_add_rule",
+    "landlock_create_ruleset",
+    "landlock_restrict_self",
     "access",
     "close",
     "dup",

@@ -34,8 +34,9 @@ pub struct Deliverer {
     accounts: Arc<Accounts>,
     names: UniqueNames,
     limits: Limits,
-    /// Where programs' input lies while they read it; files without a name.
-    spool: PathBuf,
+    /// The folder of the host. In its `spool` programs' input lies while they
+    /// read it; files without a name.
+    data: PathBuf,
 }
 
 /// One message for one user.
@@ -87,13 +88,14 @@ pub struct Forward {
 }
 
 impl Deliverer {
-    /// For the users of `accounts`; `host` goes into the names of messages.
-    pub fn new(accounts: Arc<Accounts>, host: &str, limits: Limits, spool: PathBuf) -> Self {
+    /// For the users of `accounts`; `host` goes into the names of messages, and `data` is
+    /// the folder of the host.
+    pub fn new(accounts: Arc<Accounts>, host: &str, limits: Limits, data: PathBuf) -> Self {
         Self {
             accounts,
             names: UniqueNames::new(host),
             limits,
-            spool,
+            data,
         }
     }
 
@@ -295,8 +297,10 @@ impl Deliverer {
         // Programs get it as it came, with the filter's word; `preline` adds
         // the other lines.
         let input = self.input(job.content.with(b"", job.fields.as_bytes()));
-        let run =
-            input.and_then(|file| program::run(command, home, &environment, file, &self.limits));
+        let hidden = [&*self.data, self.accounts.homes().root()];
+        let run = input.and_then(|file| {
+            program::run(command, home, &environment, file, &self.limits, &hidden)
+        });
         match run {
             Ok(ended) => Ok(ended.judge()),
             Err(error) => {
@@ -310,7 +314,7 @@ impl Deliverer {
     fn input(&self, mut message: Pieces<'_>) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::open(
-            &self.spool,
+            self.data.join("spool"),
             flags,
             Mode::RUSR | Mode::WUSR,
         )?);

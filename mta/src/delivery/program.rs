@@ -11,18 +11,23 @@
 //! Source: qmail-command(8). The limits are set by the shell's `ulimit`, so
 //! that nothing has to be done between fork and exec. What a program started
 //! and left running ends with it.
+//!
+//! It sees nothing of the host but its user's folder, where the kernel knows
+//! Landlock: see [`crate::confinement`].
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Once, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use tracing::warn;
 
+use crate::confinement;
 use crate::smtp::Reply;
 
 /// What a program may take.
@@ -74,7 +79,8 @@ pub enum Judgement {
 /// How much of its output is kept.
 const MAX_OUTPUT: u64 = 3_000;
 
-/// Runs `command` in `home` with `input` from its beginning.
+/// Runs `command` in `home` with `input` from its beginning. Of `hidden` it
+/// sees its home only.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -84,6 +90,7 @@ pub fn run(
     environment: &[(&'static str, String)],
     input: File,
     limits: &Limits,
+    hidden: &[&Path],
 ) -> io::Result<Ended> {
     let (reader, writer) = io::pipe()?;
     let mut shell = Command::new("/bin/sh");
@@ -106,7 +113,17 @@ pub fn run(
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0);
-    let mut child = shell.spawn()?;
+    // A thread gives its rights up for good, so that it is one for this alone.
+    let confined = thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            if !confinement::hide(hidden, home)? {
+                say_that_nothing_is_hidden();
+            }
+            shell.spawn()
+        });
+        started.join()
+    });
+    let mut child = confined.map_err(|_| io::Error::other("the thread has failed"))??;
     // Our ends of the pipe, or it would never end.
     drop(shell);
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -124,6 +141,13 @@ pub fn run(
         .recv_timeout(Duration::from_secs(1))
         .unwrap_or_default();
     Ok(ended_with(status, is_late, &output))
+}
+
+fn say_that_nothing_is_hidden() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        warn!("programs of users can see other users' mail: this kernel lacks Landlock (5.19)");
+    });
 }
 
 fn ended_with(status: ExitStatus, is_late: bool, output: &[u8]) -> Ended {
@@ -195,6 +219,7 @@ mod tests {
             &environment,
             input("Subject: hello\n"),
             limits,
+            &[home],
         )
         .unwrap()
     }

@@ -177,8 +177,7 @@ impl Postern {
         way_out: Option<Box<dyn WayOut>>,
         settings: Settings,
     ) -> io::Result<Self> {
-        let spool = data.join("spool");
-        Folder::open(&spool)?;
+        Folder::open(&data.join("spool"))?;
         let limits = settings.programs.clone();
         let verifier = settings.authentication.as_ref().map(|checks| {
             let dns = Dns::new(checks.dns.as_deref()).map_err(io::Error::other)?;
@@ -188,7 +187,7 @@ impl Postern {
         let journal = Journal::new(data.join("journal"), settings.journal_bytes);
         let inner = Inner {
             srs: Srs::new(accounts.secret()),
-            deliverer: Deliverer::new(accounts, &settings.host, limits, spool),
+            deliverer: Deliverer::new(accounts, &settings.host, limits, data.to_owned()),
             queue: Queue::new(Folder::open(&data.join("queue"))?),
             quarantine: Queue::new(Folder::open(&data.join("quarantine"))?),
             ids: Ids::default(),

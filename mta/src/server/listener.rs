@@ -8,10 +8,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::net::SendFlags;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketFlags, SocketType, bind, listen, socket_with, sockopt,
+};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{Instrument, debug, debug_span, error, warn};
 
 use super::driver::{Surroundings, drive, start_tls};
 use super::stream::Stream;
@@ -30,12 +32,18 @@ pub struct Manner {
     pub implicit_tls: bool,
 }
 
-/// A socket that waits for clients.
+/// A socket that waits for clients; opened before there are any threads.
 #[derive(Debug)]
 pub enum Listener {
     /// Of an address.
-    Tcp(TcpListener),
+    Tcp(std::net::TcpListener),
     /// Of this machine.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// The same, within a runtime.
+enum Waiting {
+    Tcp(TcpListener),
     Unix(UnixListener),
 }
 
@@ -73,7 +81,7 @@ struct Seat<H> {
 }
 
 /// As many clients may wait until they are accepted.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 /// After an error that is no client's, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -82,18 +90,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// Those of the system.
-pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-            socket
-        }
+pub fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Opens a Unix socket with these rights, in place of one that a dead server
@@ -101,7 +111,7 @@ pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// `AddrInUse` when somebody listens there; those of the system.
-pub fn unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+pub fn unix(path: &Path, mode: u32) -> io::Result<std::os::unix::net::UnixListener> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -112,7 +122,8 @@ pub fn unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
         }
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
     Ok(listener)
 }
@@ -200,6 +211,10 @@ pub async fn accept<H: Host>(
     shared: Arc<Shared<H>>,
     alive: mpsc::Sender<()>,
 ) {
+    let listener = match Waiting::of(listener) {
+        Ok(listener) => listener,
+        Err(error) => return error!(%error, "cannot wait for clients"),
+    };
     let mut stopping = shared.around.stopping.clone();
     while !*stopping.borrow_and_update() {
         let accepted = tokio::select! {
@@ -280,7 +295,14 @@ fn send_away(stream: &Stream) {
     };
 }
 
-impl Listener {
+impl Waiting {
+    fn of(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
     async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {

@@ -7,7 +7,7 @@
 //! sending get their answer, deliveries that have begun end.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::listener::{self, Clients, Listener, Manner, Shared};
 use super::tls::{Certificates, LOOK_EVERY};
 use crate::accounts::{Accounts, Homes};
 use crate::config::{Config, Endpoint};
+use crate::confinement;
 use crate::gate::Gate;
 use crate::pipeline::Postern;
 use crate::pipeline::verdict::HostModels;
@@ -44,16 +45,15 @@ const TIDY_EVERY: Duration = Duration::from_secs(3600);
 /// When the system refuses what the host needs.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
     raise_file_limit();
+    let listeners = listeners(config)?;
+    let certificates = certificates(config)?;
+    drop_rights(config)?;
+    // Before there are threads, which would keep their rights.
+    confine(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let listeners = {
-        let _inside = runtime.enter();
-        listeners(config)?
-    };
-    let certificates = certificates(config)?;
-    drop_rights(config)?;
     let served = serve_at(&runtime, config, listeners, certificates);
     // What still blocks is nobody's promise.
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -309,6 +309,44 @@ pub fn become_owner(uid: Uid, gid: Gid) -> io::Result<()> {
     setgid(gid)?;
     setuid(uid)?;
     Ok(())
+}
+
+/// Gives up what the host does not need: to write anywhere else, and to listen
+/// anywhere else.
+fn confine(config: &Config) {
+    match confinement::keep_writes_to(&writable(config)) {
+        Ok(true) => info!("writes are kept to the host's folders"),
+        Ok(false) => warn!("the host is not confined: this kernel lacks Landlock (5.19)"),
+        Err(error) => warn!(%error, "the host is not confined"),
+    }
+}
+
+/// What the host writes, and where programs of plugins and `.qmail` may expect
+/// to write.
+fn writable(config: &Config) -> Vec<PathBuf> {
+    let sockets = config.listening.lmtp.iter().filter_map(|one| match one {
+        Endpoint::Unix(path) => Some(path),
+        Endpoint::Tcp(_) => None,
+    });
+    let sockets = sockets.chain(&config.listening.local);
+    let publish = &config.publish;
+    let files = [
+        &publish.qmail_users,
+        &publish.cmd5checkpw,
+        &publish.dovecot,
+        &publish.courier,
+        &config.gate.plugins,
+    ];
+    let files = sockets.chain(files.into_iter().flatten());
+    let mut folders: Vec<PathBuf> = files
+        .filter_map(|path| path.parent())
+        .map(Path::to_owned)
+        .collect();
+    folders.extend(publish.qmail_users.clone());
+    folders.extend(publish.qmail_control.clone());
+    folders.extend([config.data.clone(), std::env::temp_dir()]);
+    folders.extend(["/tmp", "/var/tmp", "/dev", "/proc"].map(PathBuf::from));
+    folders
 }
 
 /// Each client is a descriptor; the soft limit is often 1,024.
