@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,6 +179,9 @@ fn pipeline(file: &raw::File, host: &str) -> Result<pipeline::Settings, Wrong> {
         settings.clamd = Some(clamd);
     }
     settings.checkpassword = checkpassword(&file.login)?;
+    let or = |said: Option<NonZeroU32>, default| said.map_or(default, NonZeroU32::get);
+    settings.messages_per_hour = or(file.login.messages_per_hour, settings.messages_per_hour);
+    settings.recipients_per_hour = or(file.login.recipients_per_hour, settings.recipients_per_hour);
     settings.virus = match file.scanner.virus {
         raw::Virus::Refuse => VirusPolicy::Refuse,
         raw::Virus::Discard => VirusPolicy::Discard,

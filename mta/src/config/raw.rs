@@ -138,6 +138,8 @@ pub(super) struct TlsPair {
 pub(super) struct Login {
     pub(super) checkpassword: Option<Spanned<Vec<String>>>,
     pub(super) checkpassword_cram_md5: bool,
+    pub(super) messages_per_hour: Option<NonZeroU32>,
+    pub(super) recipients_per_hour: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -46,7 +46,7 @@ use greylist::{Greylist, Whom};
 use lookup::Lookup;
 use plugins::Plugins;
 use plugins::table::Table;
-use rates::Rates;
+use rates::{MINUTE, Rates};
 use rules::Rules;
 
 pub use settings::{About, DnsList, Policy, Settings};
@@ -103,8 +103,8 @@ impl Gate {
             files: RwLock::new(Files::read(&settings)?),
             lookup,
             greylist,
-            connections: Rates::new(settings.connections_per_minute),
-            recipients: Rates::new(settings.recipients_per_minute),
+            connections: Rates::new(settings.connections_per_minute, MINUTE),
+            recipients: Rates::new(settings.recipients_per_minute, MINUTE),
             settings,
         })
     }

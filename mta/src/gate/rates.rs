@@ -1,4 +1,5 @@
-//! How often a network may do something: a bucket each, which fills steadily.
+//! How often a network or an account may do something: a bucket each, which
+//! fills steadily.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 /// Buckets by key, a network or an account.
 #[derive(Debug)]
 pub struct Rates<K> {
-    per_minute: f64,
+    most: f64,
+    time: Duration,
     buckets: Mutex<HashMap<K, Bucket>>,
 }
 
@@ -20,13 +22,14 @@ struct Bucket {
 
 /// As many are remembered; further ones are not limited.
 const MAX_BUCKETS: usize = 100_000;
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 impl<K: Eq + Hash> Rates<K> {
-    /// So often in a minute, and no more than that at once.
-    pub fn new(per_minute: u32) -> Self {
+    /// So often within `time`, and no more than that at once.
+    pub fn new(most: u32, time: Duration) -> Self {
         Self {
-            per_minute: f64::from(per_minute),
+            most: f64::from(most),
+            time,
             buckets: Mutex::default(),
         }
     }
@@ -36,17 +39,18 @@ impl<K: Eq + Hash> Rates<K> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&key) {
             // A full bucket is as good as none.
-            buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < MINUTE);
+            buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < self.time);
             if buckets.len() >= MAX_BUCKETS {
                 return true;
             }
         }
         let bucket = buckets.entry(key).or_insert(Bucket {
-            left: self.per_minute,
+            left: self.most,
             at: now,
         });
-        let minutes = now.saturating_duration_since(bucket.at).as_secs_f64() / 60.0;
-        bucket.left = (bucket.left + minutes * self.per_minute).min(self.per_minute);
+        let passed = now.saturating_duration_since(bucket.at);
+        let filled = passed.as_secs_f64() / self.time.as_secs_f64() * self.most;
+        bucket.left = (bucket.left + filled).min(self.most);
         bucket.at = now;
         if bucket.left < 1.0 {
             return false;
@@ -62,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_bucket_fills_steadily() {
-        let rates = Rates::new(60);
+        let rates = Rates::new(60, MINUTE);
         let begin = Instant::now();
         let admitted = |key, at| (0..100).filter(|_| rates.admit(key, at)).count();
         assert_eq!(admitted(1, begin), 60);
@@ -73,7 +77,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let rates = Rates::new(1);
+        let rates = Rates::new(1, MINUTE);
         let begin = Instant::now();
         for n in 0..MAX_BUCKETS {
             assert!(rates.admit(n, begin));

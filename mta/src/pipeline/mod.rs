@@ -39,7 +39,7 @@ pub mod verdict;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
@@ -55,6 +55,7 @@ use crate::authentication::signing::Signers;
 use crate::authentication::{self, srs::Srs};
 use crate::delivery::local::Deliverer;
 use crate::delivery::program::Limits;
+use crate::gate::rates::Rates;
 use crate::handover::{Answer, Decision, Host, Login, Refusal, Salt, TurnedAway, Wishes};
 use crate::journal::{Came, Event, Journal, Line};
 use crate::message::Message;
@@ -68,6 +69,8 @@ use crate::smtp::{
     ReversePath,
 };
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What can be said of the host's dealings with mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -80,6 +83,10 @@ pub struct Settings {
     /// Whether hashes of other hosts stay as they are, since other programs
     /// check them too.
     pub keep_hashes: bool,
+    /// How many messages an account may send within an hour. Default: 500.
+    pub messages_per_hour: u32,
+    /// And to how many recipients. Default: 2,000.
+    pub recipients_per_hour: u32,
     /// What becomes of what it finds.
     pub virus: VirusPolicy,
     /// What happens while it does not answer.
@@ -128,6 +135,8 @@ impl Settings {
             clamd: None,
             checkpassword: None,
             keep_hashes: false,
+            messages_per_hour: 500,
+            recipients_per_hour: 2_000,
             virus: VirusPolicy::default(),
             scanner_down: ScannerDown::default(),
             schedule: Schedule::default(),
@@ -162,6 +171,9 @@ struct Inner {
     signers: Signers,
     verifier: Option<Verifier>,
     srs: Srs,
+    /// What each account has sent.
+    messages: Rates<String>,
+    recipients: Rates<String>,
 }
 
 impl Postern {
@@ -199,6 +211,8 @@ impl Postern {
             logins: Logins::default(),
             signers: Signers::new(data.join("dkim")),
             verifier,
+            messages: Rates::new(settings.messages_per_hour, HOUR),
+            recipients: Rates::new(settings.recipients_per_hour, HOUR),
             settings,
         };
         inner.reload()?;
@@ -268,7 +282,12 @@ impl Host for Postern {
         let inner = Arc::clone(&self.inner);
         let (account, reverse_path) = (client.account.clone(), reverse_path.clone());
         let account = account.unwrap_or_default();
-        asked(move || inner.check_reverse_path(&account, &reverse_path)).await
+        asked(move || {
+            inner.check_reverse_path(&account, &reverse_path)?;
+            let most = inner.settings.messages_per_hour;
+            within(&inner.messages, account, &format!("send {most} messages"))
+        })
+        .await
     }
 
     async fn check_recipient(
@@ -280,7 +299,16 @@ impl Host for Postern {
         let inner = Arc::clone(&self.inner);
         let (client, forward_path) = (client.clone(), forward_path.clone());
         let from = reverse_path.to_string();
-        asked(move || inner.check(&client, &from, &forward_path)).await
+        asked(move || {
+            inner.check(&client, &from, &forward_path)?;
+            let Some(account) = client.account else {
+                return Ok(());
+            };
+            let most = inner.settings.recipients_per_hour;
+            let what = format!("write to {most} recipients");
+            within(&inner.recipients, account, &what)
+        })
+        .await
     }
 
     async fn wishes(&self, forward_path: &ForwardPath) -> Wishes {
@@ -331,6 +359,16 @@ impl Host for Postern {
             warn!(%error, "a message could not be taken over");
             Answer::All(trouble())
         })
+    }
+}
+
+/// Counts something that an account does. Whoever has stolen its password
+/// gets no further.
+fn within(rates: &Rates<String>, account: String, what: &str) -> Result<(), Refusal> {
+    let text = format!("{account} may {what} an hour, try again later");
+    match rates.admit(account, Instant::now()) {
+        true => Ok(()),
+        false => Err(refusal(Reply::new(450, (4, 7, 1), text.clone()), text)),
     }
 }
 

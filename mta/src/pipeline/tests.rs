@@ -736,3 +736,62 @@ async fn a_delivery_that_fills_a_folder_makes_room_in_it() {
         "{left:#?}"
     );
 }
+
+#[tokio::test]
+async fn an_account_sends_so_much_an_hour() {
+    let test = Test::with(|settings| {
+        (settings.messages_per_hour, settings.recipients_per_hour) = (2, 3);
+    });
+    let client = |name: &str| {
+        let mut client = envelope("", &["bob@example.org"]).client;
+        client.account = Some(format!("{name}@example.org"));
+        client
+    };
+    let said = |decision: Decision| match decision {
+        Decision::Accept => "ok".to_owned(),
+        Decision::Refuse(refusal) => refusal.reply.to_string(),
+    };
+    let from = |name: &str| ReversePath::parse(format!("{name}@example.org").as_bytes()).unwrap();
+    let to = ForwardPath::parse(b"bob@example.org").unwrap();
+    let (anna, bob) = (client("anna"), client("bob"));
+    for (client, name, expected) in [
+        (&anna, "anna", "ok"),
+        // What is not allowed anyway is not counted.
+        (
+            &anna,
+            "bob",
+            "550 5.7.1 bob@example.org is not yours to send as",
+        ),
+        (&anna, "anna", "ok"),
+        (
+            &anna,
+            "anna",
+            "450 4.7.1 anna@example.org may send 2 messages an hour, try again later",
+        ),
+        (&bob, "bob", "ok"),
+    ] {
+        assert_eq!(
+            said(test.host.check_sender(client, &from(name)).await),
+            expected
+        );
+    }
+    let path = from("anna");
+    let mut unknown = anna.clone();
+    unknown.account = None;
+    for (client, expected) in [
+        (&anna, "ok"),
+        (&anna, "ok"),
+        (&anna, "ok"),
+        (
+            &anna,
+            "450 4.7.1 anna@example.org may write to 3 recipients an hour, try again later",
+        ),
+        (&bob, "ok"),
+        (&unknown, "ok"),
+    ] {
+        assert_eq!(
+            said(test.host.check_recipient(client, &path, &to).await),
+            expected
+        );
+    }
+}
