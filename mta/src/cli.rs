@@ -5,6 +5,8 @@ pub mod alias;
 pub mod check;
 pub mod checkpassword;
 pub mod dkim;
+pub mod dns;
+pub mod doctor;
 pub mod domain;
 pub mod gate;
 pub mod import;
@@ -60,6 +62,15 @@ enum Command {
     Init(init::Init),
     /// Look whether everything fits
     Check,
+    /// Look whether the host is well, from disk to DNS
+    ///
+    /// Each finding says how to mend it. Exit codes, as Nagios has them: 0 all is
+    /// well, 1 a warning, 2 something is wrong.
+    Doctor(doctor::Doctor),
+    /// Print what the DNS should say of our domains, and whether it does
+    ///
+    /// The output is part of a zone. Exit code 1: something is missing or differs.
+    Dns(dns::Question),
     /// Receive and deliver mail until told to end
     ///
     /// SIGHUP reads the certificates again, SIGTERM and SIGINT end it when what
@@ -184,6 +195,7 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
         Command::Init(_)
         | Command::Import(_)
         | Command::Check
+        | Command::Doctor(_)
         | Command::Serve
         | Command::Sendmail { .. }
         | Command::QmailQueue
@@ -201,7 +213,13 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
         Command::Import(command) => {
             return import::run(&command, &args.config, args.data.as_deref(), out);
         }
-        Command::Check => return check::run(&args.config, out),
+        Command::Check => return check::run(&args.config, now, out),
+        Command::Doctor(doctor) => return doctor::run(&doctor, &args.config, now, out),
+        Command::Dns(question) => {
+            let config =
+                config.context("the host's name stands in the configuration: no --data")?;
+            return dns::run(&question, &config, out);
+        }
         Command::Gate(command) => {
             let config = config.context("[gate] stands in the configuration: no --data")?;
             return gate::run(&command, &config, out);

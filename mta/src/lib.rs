@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod confinement;
 pub mod delivery;
+pub mod doctor;
 mod error;
 pub mod gate;
 pub mod handover;

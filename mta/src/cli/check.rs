@@ -5,10 +5,12 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::accounts::{Accounts, Homes};
 use crate::authentication::keys::{Keys, State};
 use crate::config::{Config, Endpoint};
+use crate::doctor::{Finding, Level, judge};
 use crate::gate::Gate;
 use crate::message::Message;
 use crate::publish;
@@ -33,6 +35,19 @@ impl Report<'_> {
         }
         Ok(())
     }
+
+    /// What is not wrong yet does not change the exit code.
+    fn warn(&mut self, finding: &Finding) -> anyhow::Result<()> {
+        match finding.level {
+            Level::Ok => Ok(()),
+            Level::Warning => Ok(writeln!(
+                self.out,
+                "soon   {}: {}",
+                finding.check, finding.text
+            )?),
+            Level::Critical => self.line(finding.check, Err(finding.text.clone())),
+        }
+    }
 }
 
 /// Prints what is configured and what is wrong with it; the exit code is 1
@@ -40,7 +55,7 @@ impl Report<'_> {
 ///
 /// # Errors
 /// When the configuration cannot be read, or the output fails.
-pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
+pub fn run(path: &Path, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i32> {
     let config = Config::read(path)?;
     let mut report = Report {
         out,
@@ -57,6 +72,13 @@ pub fn run(path: &Path, out: &mut dyn Write) -> anyhow::Result<i32> {
     report.line("queue", queue(&config))?;
     report.line("gate", gate(&config))?;
     report.line("certificate", certificate(&config))?;
+    if config.tls.is_there()
+        && let Ok(read) = Certificates::read(&config.tls.pairs)
+    {
+        for (pair, end) in read.ends() {
+            report.warn(&judge::certificate(&pair.certificate, end, now))?;
+        }
+    }
     report.line("virus scanner", scanner(&config))?;
     report.line("routes", routes(&config))?;
     report.line("publishes", publishes(&config))?;

@@ -45,11 +45,7 @@ impl Lookup {
     /// The names of an address, with whether they have one.
     pub async fn reverse(&self, address: IpAddr) -> Fact<Vec<ReverseName>> {
         let end = Instant::now() + self.patience;
-        let suffix = match address.to_canonical() {
-            IpAddr::V4(_) => "in-addr.arpa",
-            IpAddr::V6(_) => "ip6.arpa",
-        };
-        let asked = format!("{}.{suffix}", reversed(address));
+        let asked = reverse_name(address);
         let names = self.dns.ask(&asked, RecordType::PTR, |data| match data {
             RData::PTR(name) => Some(text(&name.0)),
             _ => None,
@@ -150,6 +146,15 @@ impl Lookup {
         answered.sort_by_key(|(n, _)| *n);
         answered.into_iter().map(|(_, listed)| listed).collect()
     }
+}
+
+/// Where the names of an address stand: RFC 1035 §3.5, RFC 3596 §2.5.
+pub fn reverse_name(address: IpAddr) -> String {
+    let suffix = match address.to_canonical() {
+        IpAddr::V4(_) => "in-addr.arpa",
+        IpAddr::V6(_) => "ip6.arpa",
+    };
+    format!("{}.{suffix}", reversed(address))
 }
 
 impl fmt::Debug for Lookup {

@@ -10,11 +10,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, ServerConfig, ServerConnection};
@@ -116,6 +116,14 @@ impl Certificates {
             .collect()
     }
 
+    /// When each certificate ends.
+    pub fn ends(&self) -> Vec<(Pair, SystemTime)> {
+        let all = self.shown.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .filter_map(|one| Some((one.pair.clone(), end(one.key.cert.first()?)?)))
+            .collect()
+    }
+
     /// For the next handshake.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.config))
@@ -171,6 +179,20 @@ fn names(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, String> {
     let first = chain.first().ok_or("there is no certificate in it")?;
     let parsed = webpki::EndEntityCert::try_from(first).map_err(|error| error.to_string())?;
     Ok(parsed.valid_dns_names().map(str::to_owned).collect())
+}
+
+/// webpki tells it only of a certificate that has expired; so all have.
+fn end(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let usage = webpki::KeyUsage::server_auth();
+    let last = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    match parsed.verify_for_usage(&[], &[], &[], last, usage, None, None) {
+        Err(webpki::Error::CertExpired { not_after, .. }) => {
+            let end = Duration::from_secs(not_after.as_secs());
+            SystemTime::UNIX_EPOCH.checked_add(end)
+        }
+        _ => None,
+    }
 }
 
 fn stamp(pair: &Pair) -> Stamp {

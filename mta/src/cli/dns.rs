@@ -1,0 +1,160 @@
+//! `postern dns`: what the DNS should say of our domains, ready to paste, and
+//! what it says.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::accounts::{self, Places};
+use crate::accounts::{Accounts, Homes};
+use crate::authentication::keys::Keys;
+use crate::config::Config;
+use crate::doctor::ask::Asking;
+use crate::doctor::records::{Facts, Record, State, records};
+
+/// What is printed.
+#[derive(Args, Debug)]
+pub struct Question {
+    /// A domain; by default all of ours
+    #[arg(value_parser = accounts::domain)]
+    domain: Option<String>,
+    /// An address of the host, as others see it; by default what the DNS says
+    #[arg(long = "address", value_name = "ADDRESS")]
+    addresses: Vec<IpAddr>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    r#type: &'static str,
+    version: u32,
+    domain: &'a str,
+    #[serde(flatten)]
+    record: &'a Record,
+    #[serde(flatten)]
+    state: &'a State,
+}
+
+/// What records of a domain are made of.
+pub(super) struct Known {
+    domain: String,
+    host: String,
+    addresses: Vec<IpAddr>,
+    submission: (Option<u16>, Option<u16>),
+    keys: Vec<(String, String)>,
+}
+
+impl Known {
+    pub(super) fn borrowed(&self) -> Facts<'_> {
+        Facts {
+            domain: &self.domain,
+            host: &self.host,
+            addresses: &self.addresses,
+            submission: self.submission,
+            keys: &self.keys,
+        }
+    }
+}
+
+/// Our domains.
+pub(super) fn domains(config: &Config) -> anyhow::Result<Vec<String>> {
+    let places = Places::new(&config.data);
+    let accounts = Accounts::open(&places.accounts(), Homes::new(places.mail()))?;
+    let domains = accounts.domains()?;
+    Ok(domains.into_iter().map(|domain| domain.name).collect())
+}
+
+/// What is known of one of them.
+pub(super) fn facts_of(
+    config: &Config,
+    domain: &str,
+    addresses: &[IpAddr],
+) -> anyhow::Result<Known> {
+    let listening = &config.listening;
+    let port = |all: &[std::net::SocketAddr]| all.first().map(|address| address.port());
+    let keys = Keys::read(&config.data.join("dkim"), domain)?;
+    let keys = keys.records().into_iter();
+    Ok(Known {
+        domain: domain.to_owned(),
+        host: config.pipeline.host.clone(),
+        addresses: addresses.to_owned(),
+        submission: (port(&listening.submission), port(&listening.submissions)),
+        keys: keys.map(|key| (key.name, key.text)).collect(),
+    })
+}
+
+/// Prints it; the exit code is 1 when something is missing or differs.
+///
+/// # Errors
+/// When the domains are not known, there are no name servers, or the output
+/// fails.
+pub fn run(question: &Question, config: &Config, out: &mut dyn Write) -> anyhow::Result<i32> {
+    let domains = match &question.domain {
+        Some(domain) => vec![domain.clone()],
+        None => domains(config)?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let asking = Asking::new(config).map_err(anyhow::Error::msg)?;
+        let host = &config.pipeline.host;
+        let addresses = match question.addresses.as_slice() {
+            [] => asking.addresses(host).await.unwrap_or_default(),
+            given => given.to_owned(),
+        };
+        if addresses.is_empty() && !question.json {
+            writeln!(
+                out,
+                "; {host} has no address in the DNS: --address names it"
+            )?;
+        }
+        let mut all_there = !addresses.is_empty();
+        for domain in &domains {
+            let facts = facts_of(config, domain, &addresses)?;
+            for record in records(&facts.borrowed()) {
+                let state = asking.compare(&record).await;
+                all_there &= state == State::There;
+                tell(question, domain, &record, &state, out)?;
+            }
+        }
+        Ok(i32::from(!all_there))
+    })
+}
+
+fn tell(
+    question: &Question,
+    domain: &str,
+    record: &Record,
+    state: &State,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    if question.json {
+        let line = Line {
+            r#type: "record",
+            version: 1,
+            domain,
+            record,
+            state,
+        };
+        writeln!(out, "{}", serde_json::to_string(&line)?)?;
+        return Ok(());
+    }
+    let said = match state {
+        State::There => "there".to_owned(),
+        State::Missing => "MISSING".to_owned(),
+        State::Differs { found } => {
+            let found = super::why::printable(&found.join(" / "));
+            format!("DIFFERS, there is: {found}")
+        }
+        State::Unknown { reason } => format!("not known: {reason}"),
+    };
+    writeln!(out, "{}", record.line())?;
+    writeln!(out, ";   {said} ({})", record.why)?;
+    Ok(())
+}
