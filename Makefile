@@ -18,7 +18,7 @@ CARGO_BUILD = cargo build --release --workspace --bins
 
 BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
 
-.PHONY: help accuracy attacks demo test check audit fuzz faults bench bench-quick bench-instructions bench-watch bench-asking bench-host soak build manual package install packages rocksdb peers corpora
+.PHONY: help accuracy attacks demo test check audit fuzz faults bench bench-quick bench-instructions bench-watch bench-asking bench-host bench-gate soak build manual package install packages rocksdb peers corpora
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' Makefile | \
@@ -81,6 +81,10 @@ bench-asking: build peers ## answers of bmfd serve a second, and whole processes
 # As root, on a quiet machine; a quarter of an hour.
 bench-host: build peers ## postern beside Postfix and OpenSMTPD, kept as docs/runs/DATE-host.md; MESSAGES, by default 10000
 	$(BENCHES) --host $(MESSAGES) --keep docs/runs
+
+# As root, on a quiet machine; two minutes.
+bench-gate: build peers ## the gate beside Postfix's postscreen, kept as docs/runs/DATE-gate.md
+	$(BENCHES) --gate --keep docs/runs
 
 soak: build peers ## random moves by IMAP while bmfd learns, for SECONDS, by default 30 minutes
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_SOAK=$(SECONDS) \

@@ -51,6 +51,10 @@ struct Arguments {
     /// messages in each turn
     #[arg(long, value_name = "MESSAGES", num_args = 0..=1, default_missing_value = "10000")]
     host: Option<usize>,
+    /// Race the gate with postscreen and nothing else, with so many connections
+    /// in each turn
+    #[arg(long, value_name = "CONNECTIONS", num_args = 0..=1, default_missing_value = "5000")]
+    gate: Option<usize>,
     /// Only workloads whose name holds this
     #[arg(long, default_value = "")]
     filter: String,
@@ -82,6 +86,18 @@ fn main() -> anyhow::Result<()> {
         host::state_facts(&mut record);
         let title = "The mail host, beside Postfix and OpenSMTPD";
         return publish(&record, "host", title, arguments.keep.as_deref());
+    }
+    if let Some(connections) = arguments.gate {
+        let rounds = if arguments.quick { 1 } else { 5 };
+        host::gate::measure(&mut record, &folder, connections, rounds)?;
+        state_facts(&mut record);
+        host::gate::state_facts(&mut record);
+        return publish(
+            &record,
+            "gate",
+            "The gate beside postscreen",
+            arguments.keep.as_deref(),
+        );
     }
     let n_bulk = if arguments.quick { 400 } else { 4_000 };
     let mail = Mail::prepare(&folder, n_bulk)?;

@@ -6,6 +6,7 @@
 //! their queue file and the message; ours syncs the message and its folder's
 //! names, and what it queues likewise.
 
+pub(crate) mod gate;
 mod load;
 mod ours;
 mod peers;

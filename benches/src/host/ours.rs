@@ -34,6 +34,22 @@ impl Ours {
         routes: &[(&str, u16)],
         lessons: Option<&[Message]>,
     ) -> anyhow::Result<Self> {
+        let route = |(domain, port): &(&str, u16)| {
+            format!("[[route]]\ndomain = \"{domain}\"\nhost = \"127.0.0.1\"\nport = {port}\n")
+        };
+        Self::prepare(
+            folder,
+            &routes.iter().map(route).collect::<String>(),
+            lessons,
+        )
+    }
+
+    /// With more sections in its configuration, and no filter.
+    pub(super) fn start_with(folder: &Path, sections: &str) -> anyhow::Result<Self> {
+        Self::prepare(folder, sections, None)
+    }
+
+    fn prepare(folder: &Path, sections: &str, lessons: Option<&[Message]>) -> anyhow::Result<Self> {
         let dir = TempDir::new_in(folder)?;
         let port = free_port()?;
         let data = dir.path().join("data");
@@ -48,7 +64,7 @@ impl Ours {
         };
         let shown = data.display().to_string();
         postern(&["init", "example.org", "--user", "root", "--data", &shown])?;
-        fs::write(&config, configuration(dir.path(), port, routes))?;
+        fs::write(&config, configuration(dir.path(), port, sections))?;
         let filter = if lessons.is_some() { "on" } else { "off" };
         for user in 0..USERS {
             let address = format!("u{user}@example.org");
@@ -108,19 +124,15 @@ impl Drop for Ours {
     }
 }
 
-fn configuration(dir: &Path, port: u16, routes: &[(&str, u16)]) -> String {
+fn configuration(dir: &Path, port: u16, sections: &str) -> String {
     let dir = dir.display();
-    let mut text = format!(
+    format!(
         "host = \"mail.example.org\"\ndata = \"{dir}/data\"\nuser = \"root\"\n\
          [listen]\nsmtp = [\"127.0.0.1:{port}\"]\nlocal = \"{dir}/local\"\n\
          max_sessions = 2000\nmax_sessions_per_client = 2000\n\
-         [filter]\nmodel_cache_bytes = {}\n",
+         [filter]\nmodel_cache_bytes = {}\n{sections}",
         MODEL_CACHE_MIB << 20
-    );
-    for (domain, port) in routes {
-        text += &format!("[[route]]\ndomain = \"{domain}\"\nhost = \"127.0.0.1\"\nport = {port}\n");
-    }
-    text
+    )
 }
 
 fn teach(models: &Path, user: &str, mail: &[Message]) -> anyhow::Result<()> {
