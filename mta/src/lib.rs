@@ -21,6 +21,7 @@ pub mod journal;
 pub mod message;
 pub mod models;
 pub mod pipeline;
+mod printable;
 pub mod publish;
 pub mod queue;
 pub mod remote;

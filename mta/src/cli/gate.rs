@@ -7,13 +7,13 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::why::printable;
 use crate::accounts::{self, Accounts, Homes};
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::gate::decision::{Effect, Finding};
 use crate::gate::gather::Question;
 use crate::handover::Wishes;
+use crate::printable::printable;
 use crate::smtp::{ForwardPath, ReversePath};
 
 /// What is asked.

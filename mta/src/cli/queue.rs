@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::accounts::{self, Places};
+use crate::printable::printable;
 use crate::queue::disk::Folder;
 use crate::queue::{Entry, Event, Locked, Queue, Record, State};
 use crate::smtp::trace;
@@ -187,7 +188,9 @@ fn show(queue: &Queue, id: &str, raw: bool, out: &mut dyn Write) -> anyhow::Resu
     let mut message = Vec::new();
     io::Read::read_to_end(&mut found.message(), &mut message)?;
     let head = crate::delivery::content::header_section(&message);
-    out.write_all(&message[..head])?;
+    for line in String::from_utf8_lossy(&message[..head]).lines() {
+        writeln!(out, "{}", printable(line))?;
+    }
     Ok(())
 }
 
@@ -273,7 +276,7 @@ mod tests {
         let head = "postern queue 1\narrived 1000\nfrom <anna@example.org>\nto <bob@example.net>\nsize 9\n\n";
         let (head, _) = Entry::parse(head.trim_end()).unwrap();
         let id = "00000000abc";
-        queue.accept(&head, &[b"A: b\n\nhi\n"], id).unwrap();
+        queue.accept(&head, &[b"A: \x1b\n\nhi\n"], id).unwrap();
         let bob = "    open   bob@example.net\n";
         let first = format!("{id}  9 bytes  from <anna@example.org>  ");
         let date = "next Thu, 1 Jan 1970 00:16:40 +0000\n";
@@ -290,11 +293,11 @@ mod tests {
         assert!(
             run_line(&places, &format!("show {id}"))
                 .unwrap()
-                .ends_with("\n\nA: b\n")
+                .ends_with("\n\nA: ?\n")
         );
         assert_eq!(
             run_line(&places, &format!("show --raw {id}")).unwrap(),
-            "A: b\n\nhi\n"
+            "A: \u{1b}\n\nhi\n"
         );
         run_line(&places, "retry").unwrap();
         let json = run_line(&places, "list --json").unwrap();

@@ -11,7 +11,8 @@ use clap::Args;
 
 use super::accounts::Places;
 use crate::delivery::content::header_section;
-use crate::journal::{Came, Event, Line, story};
+use crate::journal::{Came, Event, story};
+use crate::printable::printable;
 use crate::smtp::trace;
 
 /// What is asked about.
@@ -51,10 +52,17 @@ pub fn run(question: &Question, places: &Places, out: &mut dyn Write) -> anyhow:
             continue;
         }
         if last != Some(&line.id) {
-            writeln!(out, "{}", line.id)?;
+            writeln!(out, "{}", printable(&line.id))?;
             last = Some(&line.id);
         }
-        write_line(line, out)?;
+        let at = trace::date(SystemTime::UNIX_EPOCH + Duration::from_secs(line.at));
+        // Clients, other hosts and mail have had their words in it.
+        let told = told(&line.event);
+        let mut told = told.iter().map(|text| printable(text));
+        writeln!(out, "  {at}  {}", told.next().unwrap_or_default())?;
+        for more in told {
+            writeln!(out, "    {more}")?;
+        }
     }
     Ok(())
 }
@@ -74,10 +82,9 @@ fn id_of_file(path: &Path) -> anyhow::Result<String> {
         .with_context(|| format!("{} has no Received field of ours", path.display()))
 }
 
-fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
-    let at = trace::date(SystemTime::UNIX_EPOCH + Duration::from_secs(line.at));
-    write!(out, "  {at}  ")?;
-    match &line.event {
+/// What happened, and what is to be said of it in lines of their own.
+fn told(event: &Event) -> Vec<String> {
+    let (what, more) = match event {
         Event::Received {
             from,
             to,
@@ -88,21 +95,15 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
             let login = account
                 .as_ref()
                 .map(|name| format!(", logged in as {name}"));
-            writeln!(
-                out,
+            let what = format!(
                 "received from <{from}> for {}: {bytes} bytes, by {client}{}",
                 to.join(", "),
                 login.unwrap_or_default()
-            )?;
+            );
+            (what, Vec::new())
         }
-        Event::Passed { seen } => {
-            writeln!(out, "passed the gate")?;
-            write_all(seen, out)?;
-        }
-        Event::Authenticated { results } => {
-            writeln!(out, "authenticated")?;
-            write_all(results, out)?;
-        }
+        Event::Passed { seen } => ("passed the gate".into(), seen.clone()),
+        Event::Authenticated { results } => ("authenticated".into(), results.clone()),
         Event::Refused {
             to,
             came,
@@ -110,15 +111,17 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
             reason,
             seen,
         } => {
-            write!(out, "refused for {}", to.join(", "))?;
-            if let Some(Came { from, client }) = came {
-                write!(out, ", from <{from}> by {client}")?;
-            }
-            let reason = printable(reason);
-            writeln!(out, ": {reply}\n    because {reason}")?;
-            write_all(seen, out)?;
+            let came = came.as_ref();
+            let came = came.map(|Came { from, client }| format!(", from <{from}> by {client}"));
+            let what = format!(
+                "refused for {}{}: {reply}",
+                to.join(", "),
+                came.unwrap_or_default()
+            );
+            let because = format!("because {reason}");
+            (what, [because].into_iter().chain(seen.clone()).collect())
         }
-        Event::Scanned { result } => writeln!(out, "virus scanner: {result}")?,
+        Event::Scanned { result } => (format!("virus scanner: {result}"), Vec::new()),
         Event::Judged {
             user,
             verdict,
@@ -126,51 +129,36 @@ fn write_line(line: &Line, out: &mut dyn Write) -> anyhow::Result<()> {
             required,
             evidence,
         } => {
-            writeln!(
-                out,
+            let what = format!(
                 "{verdict} for {user}: probability {probability:.6}, spam is above {required:.6}"
-            )?;
-            for (place, what, log_odds) in evidence {
+            );
+            let line = |(place, what, log_odds): &(String, String, f64)| {
                 let (place, what) = (place.escape_debug(), what.escape_debug());
-                writeln!(out, "    {log_odds:>+8.3}  {place}: {what}")?;
-            }
+                format!("{log_odds:>+8.3}  {place}: {what}")
+            };
+            (what, evidence.iter().map(line).collect())
         }
         Event::Signed { domain, selectors } => {
-            writeln!(out, "signed for {domain} with {}", selectors.join(", "))?;
+            let what = format!("signed for {domain} with {}", selectors.join(", "));
+            (what, Vec::new())
         }
-        Event::Queued { to } => writeln!(out, "queued for {}", to.join(", "))?,
-        Event::Delivered { to, place } => writeln!(out, "delivered to {to}: {place}")?,
+        Event::Queued { to } => (format!("queued for {}", to.join(", ")), Vec::new()),
+        Event::Delivered { to, place } => (format!("delivered to {to}: {place}"), Vec::new()),
         Event::Deferred { to, reason, next } => {
             let next = trace::date(SystemTime::UNIX_EPOCH + Duration::from_secs(*next));
-            writeln!(
-                out,
-                "not yet delivered to {to}: {reason}; next attempt {next}"
-            )?;
+            let what = format!("not yet delivered to {to}: {reason}; next attempt {next}");
+            (what, Vec::new())
         }
-        Event::Failed { to, reason } => writeln!(out, "not delivered to {to}: {reason}")?,
-        Event::Begot { what, child } => writeln!(out, "{what} queued as {child}")?,
-    }
-    Ok(())
-}
-
-/// What the gate found, which may hold anybody's words.
-fn write_all(seen: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
-    for line in seen {
-        writeln!(out, "    {}", printable(line))?;
-    }
-    Ok(())
-}
-
-/// Without what could move the cursor of a terminal.
-pub(super) fn printable(text: &str) -> String {
-    let replaced = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(replaced).collect()
+        Event::Failed { to, reason } => (format!("not delivered to {to}: {reason}"), Vec::new()),
+        Event::Begot { what, child } => (format!("{what} queued as {child}"), Vec::new()),
+    };
+    [what].into_iter().chain(more).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Journal;
+    use crate::journal::{Journal, Line};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -212,6 +200,11 @@ mod tests {
             "Delivered-To: a\nReceived: from x\n\tby y\n\tid 00000000abc; Thu\nReceived: z\n\n",
         )
         .unwrap();
+        let failed = |text: &str| Event::Failed {
+            to: "bob@example.net".into(),
+            reason: text.into(),
+        };
+        note(failed("550 \u{1b}[2J no\nsuch user"));
         let ask = |about: &str| {
             let question = Asked::parse_from(["why", about]).question;
             let mut out = Vec::new();
@@ -222,7 +215,8 @@ mod tests {
         let expected = format!(
             "00000000abc\n  {date}  received from <x@example.net> for anna@example.org: 12 bytes, by \
              192.0.2.1:25 mx ESMTP, logged in as bob@example.org\n  {date}  spam for anna@example.org: probability 0.990000, spam is above \
-             0.900000\n      +3.500  Subject: watches\\u{{1b}}\n"
+             0.900000\n      +3.500  Subject: watches\\u{{1b}}\n  {date}  not delivered to bob@example.net: \
+             550 ?[2J no?such user\n"
         );
         for about in [
             "00000000abc",

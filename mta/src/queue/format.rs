@@ -37,6 +37,7 @@
 
 use std::fmt::Write as _;
 
+use crate::printable::printable;
 use crate::smtp::{Body, Mailbox, Notify, Return, ReversePath};
 
 /// What is known of a queued message.
@@ -416,13 +417,6 @@ fn bracketed(text: &str) -> Option<(&str, &str)> {
 
 fn line(head: &mut String, word: &str, text: &str) {
     let _ = writeln!(head, "{word} {}", printable(text));
-}
-
-/// One line's worth: nothing that came from outside ends a line of ours.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 fn notify_words(notify: Notify) -> String {

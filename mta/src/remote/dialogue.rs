@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use memchr::memchr;
 
 use super::{Credentials, Parcel};
+use crate::printable::printable;
 use crate::queue::Recipient;
 use crate::smtp::{EnhancedCode, Notify, Reply, Return, ReversePath};
 
@@ -49,7 +50,8 @@ impl Replies {
         self.input.extend_from_slice(bytes);
     }
 
-    /// The next reply, when all of it is there.
+    /// The next reply, when all of it is there. Its text will stand in logs,
+    /// reports and terminals.
     pub(crate) fn next(&mut self) -> Result<Option<Reply>, Nonsense> {
         while let Some(end) = memchr(b'\n', &self.input) {
             let line: Vec<u8> = self.input.drain(..=end).collect();
@@ -57,7 +59,7 @@ impl Replies {
             if self.octets > MAX_REPLY {
                 return Err(Nonsense);
             }
-            let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+            let line = printable(&String::from_utf8_lossy(line.trim_ascii_end()));
             let is_last = !matches!(line.as_bytes().get(3), Some(b'-'));
             self.lines.push(line);
             if is_last {
@@ -313,6 +315,12 @@ mod tests {
         }
         let bytes: Vec<&str> = text.split_inclusive(|_| true).collect();
         assert_eq!(replies(&bytes).unwrap(), whole);
+    }
+
+    #[test]
+    fn no_reply_reaches_a_terminal() {
+        let said = replies(&["550 5.1.1 \x1b[2Jgone\x07\r\n"]).unwrap();
+        assert_eq!(said, ["550 5.1.1 ?[2Jgone?"]);
     }
 
     #[test]
