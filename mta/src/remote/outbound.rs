@@ -146,14 +146,16 @@ impl Outbound {
             _ => Arc::clone(&self.anybody),
         };
         let is_implicit = route.is_some_and(|route| route.port == IMPLICIT_TLS);
+        let is_required =
+            credentials.is_some() || route.is_some_and(|route| route.port == SUBMISSION);
         Ok(Manner {
             host: self.settings.host.clone(),
             connect_time: self.settings.connect_time,
             reply_time: self.settings.reply_time,
-            security: match (is_implicit, &credentials) {
+            security: match (is_implicit, is_required) {
                 (true, _) => Security::Implicit(config),
-                (false, Some(_)) => Security::Required(config),
-                (false, None) => Security::Offered(config),
+                (false, true) => Security::Required(config),
+                (false, false) => Security::Offered(config),
             },
             credentials,
         })
@@ -183,6 +185,9 @@ impl WayOut for Outbound {
 
 /// Submissions with TLS from the first byte: RFC 8314 §3.3.
 const IMPLICIT_TLS: u16 = 465;
+/// Submissions: what is sent there is no mail between hosts that would go in
+/// clear rather than not at all (RFC 6409, RFC 8314 §3.3).
+const SUBMISSION: u16 = 587;
 
 /// Where TLS is only offered and fails, mail in clear is better than none
 /// (RFC 7435 §3).
