@@ -6,7 +6,8 @@
 //! traditional crypt, which looks at 8 bytes of a password only.
 //!
 //! An address without an account, or without a password, costs one argon2id
-//! too: how long an answer takes must not tell who has a mailbox here.
+//! too, and so does a wrong guess at a hash of another kind: how long an answer
+//! takes must not tell who has a mailbox here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -111,14 +112,18 @@ impl PasswordHash {
     }
 }
 
-/// Whether `password` is the one that is `stored`; never, if none is. One hash
-/// is computed in any case, unless the password is too long to be one.
+/// Whether `password` is the one that is `stored`; never, if none is. Whatever
+/// is wrong costs one argon2id, unless it is too long to be a password: also
+/// behind the cheap hash of another host, which would be answered too soon.
 pub fn is_right(stored: Option<&PasswordHash>, password: &[u8]) -> bool {
     if password.len() > MAX_PASSWORD_OCTETS {
         return false;
     }
-    let is_of = stored.unwrap_or(&DECOY).is_of(password);
-    is_of && stored.is_some()
+    let is_of = stored.is_some_and(|hash| hash.is_of(password));
+    if !is_of && stored.is_none_or(|hash| hash.scheme != Scheme::Argon2) {
+        DECOY.is_of(password);
+    }
+    is_of
 }
 
 impl FromStr for PasswordHash {
@@ -262,6 +267,16 @@ mod tests {
             HASHED.take();
             assert!(!is_right(stored, b"guess"));
             assert_eq!(HASHED.take(), [Scheme::Argon2], "{stored:?}");
+        }
+        for (text, scheme, password) in OF_OTHERS {
+            let hash: PasswordHash = text.parse().unwrap();
+            for (guess, expected) in [
+                (password, &[scheme][..]),
+                ("guess", &[scheme, Scheme::Argon2]),
+            ] {
+                is_right(Some(&hash), guess.as_bytes());
+                assert_eq!(HASHED.take(), expected, "{scheme}");
+            }
         }
         let params = |hash: &PasswordHash| hash.as_str().split('$').nth(3).map(str::to_owned);
         assert_eq!(params(&hash), params(&DECOY));

@@ -252,7 +252,7 @@ mod tests {
     use crate::accounts::{Domain, Homes, Password, Scheme, UserSettings, computed_hashes};
 
     #[test]
-    fn whoever_asks_costs_one_hash_of_the_same_kind() {
+    fn whoever_guesses_costs_one_hash_of_the_same_kind() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("accounts.db");
         let accounts = Accounts::open(&path, Homes::new(dir.path())).unwrap();
