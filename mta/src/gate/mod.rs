@@ -40,6 +40,7 @@ pub mod rules;
 pub mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod told;
 pub mod visit;
 
 use greylist::{Greylist, Whom};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as Now, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Gate;
 use super::decision::{Effect, Finding, Findings, Rule};
@@ -16,6 +16,7 @@ use super::greylist::{Standing, Whom};
 use super::judge::{Facts, judge};
 use super::plugins::{End, Event, Outcome, Plugins, Said};
 use super::rules::Ruled;
+use super::told;
 use crate::config::network::Network;
 use crate::handover::{Decision, GateLevel, Host, Refusal, TurnedAway, Wishes};
 use crate::smtp::{Client, Envelope, ForwardPath, Reply, ReversePath};
@@ -364,8 +365,7 @@ impl Visit {
         }
     }
 
-    /// One line in the log, with spamdyke's fields, and the story of a
-    /// recipient who gets nothing.
+    /// The line in the log, and the story of a recipient who gets nothing.
     async fn tell<H: Host>(
         &mut self,
         host: &H,
@@ -373,29 +373,14 @@ impl Visit {
         to: &ForwardPath,
         judged: &Judged,
     ) {
-        let client = &envelope.client;
-        let findings = &judged.findings;
-        let rule = match (&judged.decision, findings.refusal()) {
-            (Decision::Accept, _) => "none",
-            (Decision::Refuse(_), Some(finding)) => finding.rule.name(),
-            (Decision::Refuse(_), None) => "recipient",
-        };
-        let (message, reason) = match &judged.decision {
-            Decision::Accept => ("recipient accepted", ""),
-            Decision::Refuse(refusal) => ("recipient refused", refusal.reason.as_str()),
-        };
-        info!(
-            rule,
-            from = %envelope.reverse_path,
-            to = %to,
-            origin_ip = %self.address,
-            origin_rdns = judged.facts.reverse_name().unwrap_or("(unknown)"),
-            auth = client.account.as_deref().unwrap_or("(unknown)"),
-            encryption = client.tls.as_ref().map_or("(none)", |tls| tls.version),
-            reason,
-            "{message}"
-        );
-        match &judged.decision {
+        let Judged {
+            decision,
+            findings,
+            facts,
+        } = judged;
+        let rule = findings.refusal().map(|finding| finding.rule.name());
+        told::log(envelope, to, decision, rule, facts.reverse_name());
+        match decision {
             Decision::Accept => {
                 for line in findings.lines() {
                     if !self.message.seen.contains(&line) {
@@ -405,7 +390,7 @@ impl Visit {
             }
             Decision::Refuse(refusal) => {
                 let whom = TurnedAway {
-                    client: client.clone(),
+                    client: envelope.client.clone(),
                     from: envelope.reverse_path.to_string(),
                     to: vec![to.to_string()],
                     refusal: refusal.clone(),

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::stream::Stream;
 use super::tls::{self, Certificates};
 use crate::gate::plugins::End;
+use crate::gate::told;
 use crate::gate::visit::Visit;
 use crate::handover::{Decision, Host, Login, TurnedAway};
 use crate::message::Message;
@@ -179,16 +180,8 @@ pub async fn drive<H: Host>(
 async fn ungated<H: Host>(host: &H, envelope: &Envelope, to: &ForwardPath) -> Decision {
     let (client, from) = (&envelope.client, &envelope.reverse_path);
     let decision = host.check_recipient(client, from, to).await;
+    told::log(envelope, to, &decision, None, None);
     if let Decision::Refuse(refusal) = &decision {
-        info!(
-            from = %from,
-            to = %to,
-            origin_ip = client.peer.map(|peer| tracing::field::display(peer.ip())),
-            auth = client.account,
-            reply = %refusal.reply,
-            reason = refusal.reason,
-            "recipient refused"
-        );
         let whom = TurnedAway {
             client: client.clone(),
             from: from.to_string(),
