@@ -103,9 +103,8 @@ enum Command {
     /// Move in from another host
     #[command(subcommand)]
     Import(import::Command),
-    /// What waits to be delivered
-    #[command(subcommand)]
-    Queue(queue::Command),
+    /// What waits to be delivered, or lies in quarantine
+    Queue(queue::Request),
     /// Who may bring mail
     #[command(subcommand)]
     Gate(gate::Command),
@@ -121,7 +120,8 @@ enum Command {
     ///
     /// -t takes recipients from To, Cc and Bcc; -f ADDRESS gets reports; -F NAME
     /// stands in a From field that must be made; -i and -oi: a dot alone ends
-    /// nothing; -bs speaks SMTP. Exit codes: 0 taken, 100 refused, 111 later.
+    /// nothing; -bs speaks SMTP; -bp prints the queue. Exit codes: 0 taken, 100
+    /// refused, 111 later.
     Sendmail {
         /// Options of sendmail, and recipients
         #[arg(
@@ -204,7 +204,7 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
             (Places::new(data), None)
         }
         _ => {
-            let (data, config) = data(&args)?;
+            let (data, config) = data(&args.config, args.data.as_deref())?;
             (Places::new(data), config)
         }
     };
@@ -226,44 +226,44 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
         }
         Command::Serve => serve(&Config::read(&args.config)?)?,
         Command::Domain(command) => {
-            let changes = command.changes();
-            domain::run(command, &places, now, out)?;
-            if let (true, Some(config)) = (changes, &config) {
-                publish::after_change(config)?;
-            }
+            let config = config.as_ref().filter(|_| command.changes());
+            publish::changing(config, None, || domain::run(command, &places, now, out))?;
         }
         Command::Dkim(command) => {
             let servers = config.and_then(|config| config.remote.dns);
             dkim::run(&command, &places, servers.as_deref(), now, out)?;
         }
         Command::User(command) => {
-            let changes = command.changes();
-            user::run(command, &places, out)?;
-            if let (true, Some(config)) = (changes, &config) {
-                publish::after_change(config)?;
-            }
+            let config = config.as_ref().filter(|_| command.changes());
+            let about = command.about();
+            publish::changing(config, about, || user::run(command, &places, out))?;
         }
         Command::Alias(command) => {
-            let changes = command.changes();
-            alias::run(command, &places, out)?;
-            if let (true, Some(config)) = (changes, &config) {
-                publish::after_change(config)?;
-            }
+            let config = config.as_ref().filter(|_| command.changes());
+            publish::changing(config, None, || alias::run(command, &places, out))?;
         }
         Command::Model(command) => model::run(&command, &places, out)?,
         Command::Publish { dry_run } => {
             let config = config.context("[publish] stands in the configuration: no --data")?;
             return publish::run(&config, dry_run, out);
         }
-        Command::Queue(command) => queue::run(command, &places, now, out)?,
+        Command::Queue(request) => queue::run(request, &places, now, out)?,
         Command::Replay(replay) => {
             let config =
                 config.context("what is to be tried stands in the configuration: no --data")?;
             replay::run(&replay, &config, out)?;
         }
         Command::Why(question) => why::run(&question, &places, out)?,
+        // Some look with this whether mail waits.
+        Command::Sendmail { arguments } if arguments.iter().any(|word| word == "-bp") => {
+            let (data, _) = data(&args.config, args.data.as_deref())?;
+            queue::run(queue::Request::list(), &Places::new(data), now, out)?;
+        }
         Command::Sendmail { arguments } => {
-            let programs = ForPrograms::read(&args.config)?;
+            let programs = match ForPrograms::read(&args.config) {
+                Ok(programs) => programs,
+                Err(error) => return Ok(later("sendmail", &error, sendmail::SOFT)),
+            };
             let caller = sendmail::Caller {
                 socket: &programs.socket,
                 domain: &programs.domain,
@@ -280,7 +280,10 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
             return Ok(checkpassword::run(&request, places.data(), &program));
         }
         Command::QmailQueue => {
-            let ForPrograms { socket, domain } = ForPrograms::read(&args.config)?;
+            let ForPrograms { socket, domain } = match ForPrograms::read(&args.config) {
+                Ok(programs) => programs,
+                Err(error) => return Ok(later("qmail-queue", &error, qmail_queue::NO_CONFIG)),
+            };
             // Descriptor 1 is read here, not written.
             let envelope = fs::File::from(rustix::io::dup(rustix::stdio::stdout())?);
             let input = io::stdin().lock();
@@ -300,6 +303,26 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
     Ok(0)
 }
 
+/// For programs that must not lose mail because of a file of ours: the reason,
+/// and the code by which they try again.
+fn later(name: &str, error: &crate::Error, code: i32) -> i32 {
+    let _ = writeln!(io::stderr(), "{name}: {error}");
+    code
+}
+
+/// An error with what led to it. Many of ours say that themselves: nothing is
+/// said twice.
+pub fn reason(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// The name of the user who calls.
 fn who_calls() -> String {
     let user = nix::unistd::User::from_uid(Uid::current()).ok().flatten();
@@ -312,16 +335,14 @@ fn who_calls() -> String {
 
 /// The host's folder, and its configuration unless `--data` names another. Root works on it with the rights of its owner, so that
 /// the server can use what was made.
-fn data(args: &Args) -> anyhow::Result<(PathBuf, Option<Config>)> {
-    let config = match &args.data {
-        None if args.config.exists() || args.config != Path::new(config::PATH) => {
-            Some(Config::read(&args.config)?)
-        }
+fn data(path: &Path, named: Option<&Path>) -> anyhow::Result<(PathBuf, Option<Config>)> {
+    let config = match named {
+        None if path.exists() || path != Path::new(config::PATH) => Some(Config::read(path)?),
         _ => None,
     };
-    let configured = config.as_ref().map(|config| &config.data);
-    let data = args.data.as_ref().or(configured);
-    let data = data.cloned().unwrap_or_else(|| config::DATA.into());
+    let configured = config.as_ref().map(|config| config.data.as_path());
+    let data = named.or(configured).unwrap_or(Path::new(config::DATA));
+    let data = data.to_owned();
     if let Ok(found) = fs::metadata(&data)
         && Uid::effective().is_root()
         && found.uid() != 0

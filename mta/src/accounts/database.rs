@@ -341,8 +341,10 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Gives a user another address, of a known domain, that nobody has. Tells
-    /// whether there was the user.
+    /// Gives a user another address, of a known domain, that nobody has. Aliases
+    /// and domains that named the old one name the new one; an alias of the
+    /// user's own name, which keeps a copy, goes with the user. Tells whether
+    /// there was the user.
     ///
     /// # Errors
     /// As [`Change::put_domain`].
@@ -350,7 +352,73 @@ impl Change<'_> {
         let sql = "UPDATE user SET domain = ?3, local_part = ?4 \
                    WHERE domain = ?1 AND local_part = ?2";
         let names = [&from.domain, &from.local_part, &to.domain, &to.local_part];
-        Ok(self.run(sql, names)? > 0)
+        if self.run(sql, names)? == 0 {
+            return Ok(false);
+        }
+        let keeps_copy = self.leading_to(from)?.0.contains(from);
+        let aliases = "SELECT DISTINCT target FROM alias";
+        let postmasters = "SELECT DISTINCT postmaster FROM domain WHERE postmaster IS NOT NULL";
+        for (all, change) in [
+            (aliases, "UPDATE alias SET target = ?2 WHERE target = ?1"),
+            (
+                postmasters,
+                "UPDATE domain SET postmaster = ?2 WHERE postmaster = ?1",
+            ),
+        ] {
+            for old in self.texts(all)? {
+                if let Some(new) = renamed(&old, from, to) {
+                    self.run(change, [&old, &new])?;
+                }
+            }
+        }
+        if keeps_copy {
+            let sql = "UPDATE alias SET domain = ?3, local_part = ?4 \
+                       WHERE domain = ?1 AND local_part = ?2 AND NOT EXISTS \
+                       (SELECT 1 FROM alias WHERE domain = ?3 AND local_part = ?4)";
+            self.run(sql, names)?;
+        }
+        Ok(true)
+    }
+
+    /// The aliases that lead to a user, and the domains whose postmaster is the
+    /// user.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn leading_to(&self, user: &Address) -> Result<(Vec<Address>, Vec<String>), Error> {
+        let leads = |text: &str| renamed(text, user, user).is_some();
+        let sql = "SELECT DISTINCT domain, local_part, target FROM alias ORDER BY 1, 2";
+        let aliases = self.rows(sql, |row| {
+            Ok((address(row)?, row.get::<_, String>("target")?))
+        })?;
+        let mut aliases: Vec<Address> = aliases
+            .into_iter()
+            .filter(|(_, target)| leads(target))
+            .map(|(alias, _)| alias)
+            .collect();
+        aliases.dedup();
+        let sql = "SELECT name, postmaster FROM domain WHERE postmaster IS NOT NULL ORDER BY 1";
+        let domains = self.rows(sql, |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+        let named = domains
+            .into_iter()
+            .filter(|(_, postmaster)| leads(postmaster));
+        Ok((aliases, named.map(|(name, _)| name).collect()))
+    }
+
+    fn texts(&self, sql: &str) -> Result<Vec<String>, Error> {
+        self.rows(sql, |row| row.get(0))
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = || -> rusqlite::Result<Vec<T>> {
+            let mut statement = self.transaction.prepare(sql)?;
+            statement.query_map([], read)?.collect()
+        };
+        rows().map_err(|source| self.accounts.failed(source))
     }
 
     /// Removes a user and tells whether there was one.
@@ -388,6 +456,23 @@ impl Change<'_> {
         let run = || self.transaction.prepare_cached(sql)?.execute(params);
         run().map_err(|source| self.accounts.failed(source))
     }
+}
+
+/// What `text`, an address of whomever, is once `from` is called `to`; `None`
+/// when it is not that user's. One with a tag, `anna+list@example.org`, is.
+fn renamed(text: &str, from: &Address, to: &Address) -> Option<String> {
+    let mailbox = Mailbox::parse(text.as_bytes()).ok()?;
+    let local_part = mailbox.local_part.as_str();
+    let (base, tag) = local_part.split_at(local_part.find('+').unwrap_or(local_part.len()));
+    let name = |local_part: &str| Address::new(local_part, mailbox.domain.name().unwrap_or(""));
+    if name(local_part) == *from {
+        return Some(to.to_string());
+    }
+    (name(base) == *from).then(|| {
+        let mut tagged = to.clone();
+        tagged.local_part.push_str(tag);
+        tagged.to_string()
+    })
 }
 
 /// Nobody else reads the hashes: SQLite gives its other files the rights of

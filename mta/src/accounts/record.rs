@@ -123,8 +123,9 @@ words!(SpamPolicy, "folder" => Folder, "tag" => Tag, "refuse" => Refuse);
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no size; write 500M or 2G");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let power = match &text[digits.len()..] {
-        "" | "B" => 0,
+    let unit = &text[digits.len()..];
+    let power = match unit.strip_suffix('B').unwrap_or(unit) {
+        "" => 0,
         "k" | "K" => 1,
         "M" => 2,
         "G" => 3,
@@ -159,6 +160,9 @@ mod tests {
             ("0", 0),
             ("1500", 1500),
             ("10k", 10 * 1024),
+            ("10kB", 10 * 1024),
+            ("1GB", 1 << 30),
+            ("7B", 7),
             ("500M", 500 << 20),
             ("2G", 2 << 30),
         ] {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Parser;
-use mta::cli::{Args, arguments, run};
+use mta::cli::{Args, arguments, reason, run};
 use trainer::cli::{is_broken_pipe, start_log};
 
 fn main() -> ExitCode {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "postern: {error:#}");
+            let _ = writeln!(io::stderr(), "postern: {}", reason(&error));
             ExitCode::from(2)
         }
     }

@@ -2,12 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
 use crate::accounts::{Accounts, Address, Everything, Homes, Kind};
+use crate::journal::{Event, Journal, Line};
 use crate::queue::disk::Folder;
 
 /// Where everything of a host is: below one folder.
@@ -47,9 +49,35 @@ impl Places {
         self.data.join("dkim")
     }
 
+    /// Where infected mail lies.
+    pub fn quarantine(&self) -> PathBuf {
+        self.data.join("quarantine")
+    }
+
     /// The stories of messages.
     pub fn journal(&self) -> PathBuf {
         self.data.join("journal")
+    }
+
+    /// The journal, to be written beside the server, which keeps it within its
+    /// bounds.
+    pub fn journal_file(&self) -> Journal {
+        Journal::new(self.journal(), u64::MAX)
+    }
+
+    /// Notes what an administrator did.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn note(&self, id: &str, event: Event) -> anyhow::Result<()> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let line = Line {
+            at: since.unwrap_or_default().as_secs(),
+            id: id.to_owned(),
+            event,
+        };
+        let noted = self.journal_file().note(&line);
+        noted.with_context(|| format!("cannot write {}", self.journal().display()))
     }
 
     /// Opens the accounts; makes the folder of all users' folders.
@@ -57,6 +85,14 @@ impl Places {
     /// # Errors
     /// When they cannot be opened.
     pub fn open(&self) -> anyhow::Result<Accounts> {
+        if let Err(error) = std::fs::read_dir(&self.data)
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            bail!(
+                "{} is not yours: run this as root or as the owner of that folder",
+                self.data.display()
+            );
+        }
         Folder::open(&self.mail())
             .with_context(|| format!("cannot make {}", self.mail().display()))?;
         Ok(Accounts::open(&self.accounts(), Homes::new(self.mail()))?)
@@ -137,6 +173,9 @@ pub(super) fn print<T: Serialize>(
 
 /// For clap: an address of ours.
 pub(super) fn address(text: &str) -> Result<Address, String> {
+    if !text.contains('@') {
+        return Err(format!("{text} has no domain; write {text}@example.org"));
+    }
     Address::parse(text).map_err(|error| error.to_string())
 }
 

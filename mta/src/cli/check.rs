@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::accounts::{Accounts, Homes};
+use rustix::fs::Access;
+
+use crate::accounts::{Accounts, Homes, Resolved, resolve};
 use crate::authentication::keys::{Keys, State};
 use crate::config::{Config, Endpoint};
 use crate::doctor::{Finding, Level, judge};
@@ -17,6 +20,7 @@ use crate::publish;
 use crate::queue::Queue;
 use crate::queue::disk::Folder;
 use crate::server::tls::Certificates;
+use crate::smtp::Mailbox;
 
 /// What was found, each with `ok` or what is wrong.
 struct Report<'a> {
@@ -62,11 +66,12 @@ pub fn run(path: &Path, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
         is_wrong: false,
     };
     report.line("host", Ok(config.pipeline.host.clone()))?;
-    report.line("listens", Ok(listens(&config)))?;
+    report.line("listens", listens(&config))?;
     let networks = config.relay_networks.iter().map(ToString::to_string);
     let networks: Vec<String> = networks.collect();
     report.line("relays for", Ok(networks.join(", ")))?;
     report.line("accounts", accounts(&config))?;
+    report.line("aliases", aliases(&config))?;
     report.line("passwords", passwords(&config))?;
     report.line("signs", signs(&config))?;
     report.line("queue", queue(&config))?;
@@ -85,7 +90,41 @@ pub fn run(path: &Path, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
     Ok(i32::from(report.is_wrong))
 }
 
-fn listens(config: &Config) -> String {
+/// Whether the server could listen there, unless it does already.
+fn listens(config: &Config) -> Result<String, String> {
+    let said = places(config);
+    if UnixStream::connect(config.data.join("bmfd.socket")).is_ok() {
+        return Ok(format!("{said} (the server runs)"));
+    }
+    let listening = &config.listening;
+    let addresses = [
+        &listening.smtp,
+        &listening.submission,
+        &listening.submissions,
+    ];
+    let (mut tcp, mut unix) = (Vec::new(), Vec::new());
+    for endpoint in &listening.lmtp {
+        match endpoint {
+            Endpoint::Tcp(address) => tcp.push(address),
+            Endpoint::Unix(path) => unix.push(path),
+        }
+    }
+    for address in addresses.into_iter().flatten().chain(tcp) {
+        TcpListener::bind(address)
+            .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+    }
+    for path in unix.into_iter().chain(&listening.local) {
+        let mut folders = path.ancestors().skip(1);
+        let folder = folders
+            .find(|folder| folder.exists())
+            .unwrap_or(Path::new("/"));
+        rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+    }
+    Ok(said)
+}
+
+fn places(config: &Config) -> String {
     let listening = &config.listening;
     let smtp = listening.smtp.iter().map(ToString::to_string);
     let submission = |all: &[SocketAddr], name| {
@@ -125,6 +164,41 @@ fn accounts(config: &Config) -> Result<String, String> {
         (domains, users, can) => Ok(format!(
             "{domains} domains, {users} users, {can} of them with a password to log in with"
         )),
+    }
+}
+
+/// Whether each alias leads to somebody.
+fn aliases(config: &Config) -> Result<String, String> {
+    let path = config.data.join("accounts.db");
+    if !path.exists() {
+        return Ok("none".into());
+    }
+    let wrong = || -> Result<(usize, Vec<String>), crate::Error> {
+        let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")))?;
+        let aliases = accounts.aliases(None)?;
+        let mut wrong = Vec::new();
+        for (alias, targets) in &aliases {
+            for target in targets {
+                let resolved = match Mailbox::parse(target.as_bytes()) {
+                    Ok(mailbox) => resolve(&mailbox, &accounts)?,
+                    Err(_) => Resolved::NoSuchUser,
+                };
+                match resolved {
+                    Resolved::Plan(_) => {}
+                    Resolved::NoSuchUser => {
+                        wrong.push(format!("{alias} leads to {target}, who is not there"))
+                    }
+                    Resolved::Loop => {
+                        wrong.push(format!("{alias} leads back to itself by {target}"))
+                    }
+                }
+            }
+        }
+        Ok((aliases.len(), wrong))
+    };
+    match wrong().map_err(|error| error.to_string())? {
+        (n, wrong) if wrong.is_empty() => Ok(n.to_string()),
+        (_, wrong) => Err(wrong.join("; ")),
     }
 }
 

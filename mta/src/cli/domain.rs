@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::accounts::{self, Export, Import, Places};
 use super::dkim;
-use crate::accounts::{Accounts, Directory, Domain, Kind};
+use crate::accounts::{Accounts, Address, Directory, Domain, Kind};
 use crate::handover::GateLevel;
 
 /// What is done with domains.
@@ -93,13 +93,13 @@ pub fn run(
                 settings.domain
             );
             dkim::make_first(&settings.domain, places, now)?;
-            put(settings, Domain::default(), &accounts)
+            put(settings, Domain::default(), &accounts, out)
         }
         Command::Set(settings) => {
             let Some(domain) = accounts.domain(&settings.domain)? else {
                 bail!("there is no domain {}", settings.domain);
             };
-            put(settings, domain, &accounts)
+            put(settings, domain, &accounts, out)
         }
         Command::Remove { domain } => remove(&domain, &accounts),
         Command::List { json } => list(&accounts, json, out),
@@ -108,9 +108,24 @@ pub fn run(
     }
 }
 
-fn put(settings: Settings, mut domain: Domain, accounts: &Accounts) -> anyhow::Result<()> {
+fn put(
+    settings: Settings,
+    mut domain: Domain,
+    accounts: &Accounts,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     domain.name = settings.domain;
-    domain.postmaster = settings.postmaster.or(domain.postmaster);
+    if let Some(to) = settings.postmaster {
+        let postmaster = Address::new("postmaster", &domain.name);
+        let alias = accounts.alias(&postmaster)?;
+        if accounts.user(&postmaster)?.is_some() || !alias.is_empty() {
+            writeln!(
+                out,
+                "{postmaster} is a user or an alias, and gets that mail in place of {to}"
+            )?;
+        }
+        domain.postmaster = Some(to);
+    }
     domain.programs = settings.programs.unwrap_or(domain.programs);
     domain.gate = settings.gate.unwrap_or(domain.gate);
     Ok(accounts.change(|change| change.put_domain(&domain))?)

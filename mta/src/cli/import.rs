@@ -9,7 +9,6 @@ use clap::{Args, Subcommand};
 use nix::unistd::{Gid, Uid};
 use serde::Serialize;
 
-use super::why::printable;
 use super::{init, publish};
 use crate::accounts::{Accounts, Address, Homes};
 use crate::config::{self, Config};
@@ -18,6 +17,7 @@ use crate::import::report::{Finding, Outcome, Report};
 use crate::import::source::Disk;
 use crate::import::{self, Places, Plan};
 use crate::models;
+use crate::printable::printable;
 use crate::server::run::become_owner;
 
 /// From where.
@@ -149,12 +149,13 @@ pub fn run(
             own(data)?;
         }
         let accounts = open()?.context("the host has no accounts; `postern init` makes them")?;
-        apply::carry_out(&missing, &accounts)?;
-        models.import(data, &mut report)?;
         let is_account = |step: &Step| !matches!(step, Step::File { .. });
-        if missing.iter().any(is_account) {
-            publish::after_change(&Config::read(path)?)?;
-        }
+        let changes = missing.iter().any(is_account);
+        let config = changes.then(|| Config::read(path)).transpose()?;
+        publish::changing(config.as_ref(), None, || {
+            Ok(apply::carry_out(&missing, &accounts)?)
+        })?;
+        models.import(data, &mut report)?;
     }
     let mut steps: Vec<String> = missing.iter().map(ToString::to_string).collect();
     steps.extend(models.steps());

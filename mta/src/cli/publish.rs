@@ -37,18 +37,34 @@ pub fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> anyhow::Resul
     Ok(i32::from(!problems.is_empty()))
 }
 
-/// After a change of the accounts.
+/// Does `change` of the accounts, and publishes them afterwards, if `config` is
+/// given and says so. Of what cannot be published only what is new is told, and
+/// what is about the user in question.
 ///
 /// # Errors
-/// With the reason; the change stands.
-pub(super) fn after_change(config: &Config) -> anyhow::Result<()> {
-    if config.publish.is_empty() {
-        return Ok(());
-    }
+/// Those of `change`; with the reason, when it is done and is not published.
+pub(super) fn changing(
+    config: Option<&Config>,
+    about: Option<String>,
+    change: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Some(config) = config.filter(|config| !config.publish.is_empty()) else {
+        return change();
+    };
+    let plan = open(config).and_then(|accounts| {
+        let routes = &config.remote.routes;
+        let plan = publish::plan(&config.publish, &accounts, routes, &config.data)?;
+        Ok(plan.problems)
+    });
+    let known = plan.unwrap_or_default();
+    change()?;
     let published = open(config)
         .and_then(|accounts| Ok(publish::publish(config, &accounts)?))
         .context("it is done, but could not be published (`postern publish` tries again)")?;
-    tell(&published.problems);
+    let is_about = |problem: &String| about.as_ref().is_some_and(|name| problem.contains(name));
+    let mut problems = published.problems;
+    problems.retain(|problem| !known.contains(problem) || is_about(problem));
+    tell(&problems);
     Ok(())
 }
 

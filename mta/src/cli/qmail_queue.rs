@@ -3,7 +3,7 @@
 //!
 //! The envelope: `F`, the sender, NUL; for each recipient `T`, the address,
 //! NUL; NUL. Exit codes: 0 taken, 11 an address is too long, 31 refused for
-//! good, 54 cannot be read, 71 refused for now, 74 the server does not answer,
+//! good, 54 cannot be read, 55 so is the configuration, 71 refused for now, 74 the server does not answer,
 //! 91 the envelope is malformed. Source: qmail-queue(8).
 
 use std::io::{Read, Write};
@@ -18,6 +18,8 @@ struct Envelope {
     to: Vec<String>,
 }
 
+/// qmail's code for a configuration that cannot be read: to be tried again.
+pub(super) const NO_CONFIG: i32 = 55;
 /// qmail's own bound.
 const MAX_ADDRESS: usize = 1003;
 /// Some thousand recipients; whoever has more sends more messages.

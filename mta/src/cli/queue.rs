@@ -1,17 +1,39 @@
 //! `postern queue`: what waits, and what is to be done with it.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::accounts::{self, Places};
+use crate::journal;
 use crate::printable::printable;
 use crate::queue::disk::Folder;
 use crate::queue::{Entry, Event, Locked, Queue, Record, State};
 use crate::smtp::trace;
+
+/// What is asked.
+#[derive(Args, Debug)]
+pub struct Request {
+    /// Of what lies in quarantine, because a virus was found: list, show, release, drop
+    #[arg(long, global = true)]
+    quarantine: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+impl Request {
+    /// As `postern queue list`.
+    pub(super) fn list() -> Self {
+        Self {
+            quarantine: false,
+            command: Command::List { json: false },
+        }
+    }
+}
 
 /// What is done with queued messages.
 #[derive(Debug, Subcommand)]
@@ -86,25 +108,75 @@ const STEP: Duration = Duration::from_millis(50);
 /// # Errors
 /// With the reason.
 pub fn run(
-    command: Command,
+    request: Request,
     places: &Places,
     now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let folder = Folder::open(&places.queue());
-    let folder = folder.with_context(|| format!("cannot open {}", places.queue().display()))?;
-    let queue = Queue::new(folder);
+    let Request {
+        quarantine,
+        command,
+    } = request;
+    let queue = open(&places.queue())?;
+    if quarantine {
+        return with_infected(command, places, &queue, out);
+    }
+    let note = |ids: &[String], event: Event, what: &str| {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let at = since.unwrap_or_default().as_secs();
+        let record = [Record { at, event }];
+        each(&queue, places, ids, what, |mut taken| taken.note(&record))
+    };
     match command {
-        Command::List { json } => list(&queue, json, out),
-        Command::Show { id, raw } => show(&queue, &id, raw, out),
+        Command::List { json } => list(&queue, json, out)?,
+        Command::Show { id, raw } => show(&queue, &id, raw, out)?,
         Command::Retry { ids } => {
             let ids = if ids.is_empty() { queue.ids()? } else { ids };
-            note(&queue, &ids, Event::Retry, now)
+            note(&ids, Event::Retry, "retry")?;
         }
-        Command::Hold { ids } => note(&queue, &ids, Event::Hold, now),
-        Command::Release { ids } => note(&queue, &ids, Event::Release, now),
-        Command::Drop { ids } => each(&queue, &ids, |taken| queue.remove(taken)),
+        Command::Hold { ids } => note(&ids, Event::Hold, "hold")?,
+        Command::Release { ids } => note(&ids, Event::Release, "release")?,
+        Command::Drop { ids } => {
+            each(&queue, places, &ids, "drop", |taken| queue.remove(taken))?;
+        }
     }
+    Ok(())
+}
+
+/// The same for what lies in quarantine. What is released is queued, and not
+/// scanned again.
+fn with_infected(
+    command: Command,
+    places: &Places,
+    queue: &Queue,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let quarantine = open(&places.quarantine())?;
+    match command {
+        Command::List { json } => list(&quarantine, json, out),
+        Command::Show { id, raw } => show(&quarantine, &id, raw, out),
+        Command::Drop { ids } => each(&quarantine, places, &ids, "drop", |taken| {
+            quarantine.remove(taken)
+        }),
+        Command::Release { ids } => {
+            let released = each(&quarantine, places, &ids, "release", |taken| {
+                let message = taken.start(u64::MAX)?;
+                queue.accept(&taken.entry, &[&message], &taken.id)?;
+                quarantine.remove(taken)
+            });
+            queue.touch()?;
+            released
+        }
+        Command::Hold { .. } | Command::Retry { .. } => {
+            bail!("nothing is tried of what lies in quarantine; release puts it into the queue")
+        }
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<Queue> {
+    let folder = Folder::open(path);
+    let folder = folder.with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(Queue::new(folder))
 }
 
 fn list(queue: &Queue, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -194,36 +266,30 @@ fn show(queue: &Queue, id: &str, raw: bool, out: &mut dyn Write) -> anyhow::Resu
     Ok(())
 }
 
-fn note(queue: &Queue, ids: &[String], event: Event, now: SystemTime) -> anyhow::Result<()> {
-    let since = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let record = Record {
-        at: since.as_secs(),
-        event,
-    };
-    each(queue, ids, |mut taken| {
-        taken.note(std::slice::from_ref(&record))
-    })
-}
-
-/// Does `work` to each message, and lets the server know.
+/// Does `work` to each message, which its story calls `what`, and lets the
+/// server know.
 fn each(
     queue: &Queue,
+    places: &Places,
     ids: &[String],
+    what: &str,
     work: impl Fn(Locked<std::fs::File>) -> io::Result<()>,
 ) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     for id in ids {
-        match take(queue, id)? {
-            Some(taken) => work(taken)?,
-            None => missing.push(id.as_str()),
-        }
+        let Some(taken) = take(queue, id)? else {
+            missing.push(id.as_str());
+            continue;
+        };
+        work(taken)?;
+        let what = what.to_owned();
+        places.note(id, journal::Event::Administered { what })?;
     }
     queue.touch()?;
     ensure!(
         missing.is_empty(),
-        "not in the queue: {}",
+        "not in {}: {}",
+        queue.disk().path().display(),
         missing.join(", ")
     );
     Ok(())
@@ -256,15 +322,15 @@ mod tests {
 
     #[derive(Parser)]
     struct Line {
-        #[command(subcommand)]
-        command: Command,
+        #[command(flatten)]
+        request: Request,
     }
 
     fn run_line(places: &Places, line: &str) -> Result<String, String> {
         let line = Line::try_parse_from(std::iter::once("queue").chain(line.split(' '))).unwrap();
         let mut out = Vec::new();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000);
-        run(line.command, places, now, &mut out).map_err(|error| format!("{error:#}"))?;
+        run(line.request, places, now, &mut out).map_err(|error| format!("{error:#}"))?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -308,8 +374,45 @@ mod tests {
         assert!(dir.path().join("queue").join(crate::queue::MARKER).exists());
         run_line(&places, &format!("drop {id}")).unwrap();
         assert_eq!(run_line(&places, "list").unwrap(), "");
-        for line in ["show x", "drop x", "hold x"] {
+        for line in [
+            "show x",
+            "drop x",
+            "hold x",
+            "drop --quarantine x",
+            "retry --quarantine",
+        ] {
             assert!(run_line(&places, line).is_err(), "{line}");
         }
+        let story = journal::story(&places.journal(), id, 9).unwrap();
+        let done = story.into_iter().map(|line| match line.event {
+            journal::Event::Administered { what } => what,
+            other => panic!("{other:?}"),
+        });
+        let done: Vec<String> = done.collect();
+        assert_eq!(done, ["hold", "release", "retry", "drop"]);
+    }
+
+    #[test]
+    fn what_lies_in_quarantine_is_released_or_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(dir.path());
+        let quarantine = open(&places.quarantine()).unwrap();
+        let head = "postern queue 1\narrived 1000\nfrom <>\nto <bob@example.org>\nsize 9\n";
+        let (entry, _) = Entry::parse(head).unwrap();
+        for id in ["00000000abc", "00000000abd"] {
+            quarantine.accept(&entry, &[b"A: b\n\nhi\n"], id).unwrap();
+        }
+        run_line(&places, "drop --quarantine 00000000abd").unwrap();
+        let listed = run_line(&places, "--quarantine list").unwrap();
+        assert!(
+            listed.starts_with("00000000abc") && !listed.contains("abd"),
+            "{listed}"
+        );
+        run_line(&places, "release 00000000abc").unwrap_err();
+        run_line(&places, "release --quarantine 00000000abc").unwrap();
+        assert_eq!(run_line(&places, "list --quarantine").unwrap(), "");
+        let raw = run_line(&places, "show --raw 00000000abc").unwrap();
+        assert_eq!(raw, "A: b\n\nhi\n");
+        assert!(places.queue().join(crate::queue::MARKER).exists());
     }
 }

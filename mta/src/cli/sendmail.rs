@@ -7,6 +7,7 @@
 //! | `-F NAME` | the sender's name, where a From field must be made |
 //! | `-i`, `-oi` | a line with a dot alone does not end the message |
 //! | `-bs` | SMTP on standard input and output |
+//! | `-bp` | what waits, as `postern queue list` prints it |
 //! | `--` | no options follow |
 //!
 //! Other options of sendmail are passed over. Exit codes: 0 taken, 100 refused

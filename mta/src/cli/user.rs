@@ -16,6 +16,8 @@ use crate::accounts::{
     print_bytes,
 };
 use crate::handover::GateLevel;
+use crate::journal::Event;
+use crate::queue::Ids;
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +43,10 @@ pub enum Command {
         #[arg(long)]
         keep_clear: bool,
     },
-    /// Give a user another address; mail and what was learned go with it
+    /// Give a user another address
+    ///
+    /// Mail, what was learned and stories go with it; aliases and domains that
+    /// name the user name the new address.
     Rename {
         /// The address so far
         #[arg(value_parser = accounts::user_address)]
@@ -55,9 +60,15 @@ pub enum Command {
         /// The address
         #[arg(value_parser = accounts::user_address)]
         user: Address,
-        /// What becomes of the mail and of what was learned
+        /// What becomes of the mail, of what was learned, and of what `why` tells
         #[arg(long, value_enum)]
         mail: MailOfRemoved,
+    },
+    /// Print what is known of a user, and which names lead there
+    Show {
+        /// The address
+        #[arg(value_parser = accounts::user_address)]
+        user: Address,
     },
     /// Print all users
     List {
@@ -77,16 +88,28 @@ pub enum Command {
 impl Command {
     /// Whether the accounts are others afterwards.
     pub(super) fn changes(&self) -> bool {
-        !matches!(self, Self::List { .. } | Self::Export(_))
+        !matches!(
+            self,
+            Self::List { .. } | Self::Show { .. } | Self::Export(_)
+        )
+    }
+
+    /// Whom it is about, if it is one user whose settings or password change.
+    pub(super) fn about(&self) -> Option<String> {
+        match self {
+            Self::Add(settings) | Self::Set(settings) => Some(settings.user.to_string()),
+            Self::Passwd { user, .. } => Some(user.to_string()),
+            _ => None,
+        }
     }
 }
 
 /// What becomes of the mail of somebody who is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MailOfRemoved {
-    /// It stays on disk
+    /// All stays
     Keep,
-    /// It is deleted
+    /// All is deleted
     Erase,
 }
 
@@ -155,6 +178,37 @@ struct Listed {
     keeps_clear: bool,
 }
 
+impl Listed {
+    fn of(user: User) -> Self {
+        let UserSettings {
+            quota,
+            over_quota,
+            filter,
+            threshold,
+            spam,
+            programs,
+            gate,
+            password,
+        } = user.settings;
+        Self {
+            r#type: "user",
+            version: 1,
+            user: user.address.to_string(),
+            quota_bytes: quota.bytes,
+            quota_messages: quota.messages,
+            over_quota: over_quota.to_string(),
+            filter,
+            threshold,
+            spam: spam.to_string(),
+            programs,
+            gate: gate.map(|gate| gate.to_string()),
+            scram: password.as_ref().is_some_and(|p| p.scram.is_some()),
+            keeps_clear: password.as_ref().is_some_and(|p| p.clear.is_some()),
+            password: password.map(|password| password.hash.scheme().to_string()),
+        }
+    }
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -167,6 +221,10 @@ pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Re
             let Some(mut user) = accounts.user(&settings.user)? else {
                 bail!("there is no user {}", settings.user);
             };
+            ensure!(
+                !settings.says_nothing(),
+                "nothing is to be changed; `postern user set --help` lists what can be"
+            );
             // What `passwd` sets meanwhile stays.
             user.settings.password = None;
             settings.apply(&mut user.settings)?;
@@ -177,8 +235,9 @@ pub fn run(command: Command, places: &Places, out: &mut dyn Write) -> anyhow::Re
             remove,
             keep_clear,
         } => passwd(&user, remove, keep_clear, &accounts),
-        Command::Rename { from, to } => rename(&from, &to, &accounts, &Models::of(places)?),
-        Command::Remove { user, mail } => remove(&user, mail, &accounts, &Models::of(places)?),
+        Command::Rename { from, to } => rename(&from, &to, &accounts, places),
+        Command::Remove { user, mail } => remove(&user, mail, &accounts, places),
+        Command::Show { user } => show(&user, &accounts, out),
         Command::List { json, domain } => list(&accounts, domain.as_deref(), json, out),
         Command::Import(import) => import.run(&accounts),
         Command::Export(export) => export.run(&accounts, Kind::Users, out),
@@ -273,52 +332,115 @@ fn rename(
     from: &Address,
     to: &Address,
     accounts: &Accounts,
-    models: &Models,
+    places: &Places,
 ) -> anyhow::Result<()> {
+    let models = Models::of(places)?;
     ensure!(accounts.user(from)?.is_some(), "there is no user {from}");
     ensure!(accounts.user(to)?.is_none(), "there is a user {to} already");
     must_know(to, accounts)?;
     models.rename(from, to)?;
     let renamed = accounts.change(|change| {
-        accounts.homes().rename(from, to)?;
-        change.rename_user(from, to)
+        change.rename_user(from, to)?;
+        accounts.homes().rename(from, to)
     });
     if let Err(error) = renamed {
+        if !accounts.homes().home(from).is_ok_and(|home| home.exists()) {
+            accounts.homes().rename(to, from)?;
+        }
         models.rename(to, from)?;
         return Err(error.into());
     }
-    Ok(())
+    let event = Event::Renamed {
+        from: from.to_string(),
+        to: to.to_string(),
+    };
+    let noted = places.note(&Ids::default().next(SystemTime::now()), event);
+    noted.with_context(|| format!("{to} has all but the stories of {from}"))
 }
 
+/// The account goes last, so that whatever fails before can be done again.
 fn remove(
     user: &Address,
     mail: MailOfRemoved,
     accounts: &Accounts,
-    models: &Models,
+    places: &Places,
 ) -> anyhow::Result<()> {
-    let name = user.to_string();
-    let leads_here = |targets: &Vec<String>| targets.contains(&name);
-    let aliases = accounts.aliases(None)?;
-    let aliases: Vec<String> = aliases
-        .iter()
-        .filter(|(_, targets)| leads_here(targets))
-        .map(|(alias, _)| alias.to_string())
-        .collect();
+    let homes = accounts.homes();
+    let is_known = accounts.user(user)?.is_some();
+    let has_mail = homes.home(user).is_ok_and(|home| home.exists());
+    let erases = mail == MailOfRemoved::Erase;
+    ensure!(is_known || erases && has_mail, "there is no user {user}");
+    let (aliases, domains) = accounts.change(|change| change.leading_to(user))?;
+    let aliases: Vec<String> = aliases.iter().map(ToString::to_string).collect();
     ensure!(
         aliases.is_empty(),
         "these aliases lead to {user}, change them first: {}",
         aliases.join(", ")
     );
-    let removed = accounts.change(|change| change.remove_user(user))?;
-    ensure!(removed, "there is no user {user}");
-    if mail == MailOfRemoved::Erase {
-        accounts.homes().erase(user)?;
-        models.change(
-            user,
-            &admin::Command::Remove {
-                user: user.to_string(),
-            },
-        )?;
+    ensure!(
+        domains.is_empty(),
+        "{user} is the postmaster of {}; set another one first",
+        domains.join(", ")
+    );
+    if erases {
+        homes.erase(user)?;
+        let command = admin::Command::Remove {
+            user: user.to_string(),
+        };
+        Models::of(places)?.change(user, &command)?;
+        let forgotten = places.journal_file().forget(&user.to_string());
+        forgotten.with_context(|| format!("cannot change {}", places.journal().display()))?;
+    }
+    accounts.change(|change| change.remove_user(user))?;
+    if erases {
+        // What came meanwhile.
+        homes.erase(user)?;
+    }
+    Ok(())
+}
+
+fn show(address: &Address, accounts: &Accounts, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Some(user) = accounts.user(address)? else {
+        bail!("there is no user {address}");
+    };
+    let (aliases, domains) = accounts.change(|change| change.leading_to(address))?;
+    let or = |names: Vec<String>, none: &str| match names.is_empty() {
+        true => none.to_owned(),
+        false => names.join(", "),
+    };
+    let aliases = aliases.iter().map(ToString::to_string).collect();
+    let home = accounts.homes().home(address).map_err(anyhow::Error::msg)?;
+    let row = Listed::of(user);
+    let messages = row.quota_messages.map(|n| format!("{n} messages"));
+    let quota = row.quota_bytes.map(print_bytes).into_iter().chain(messages);
+    let on_or_off = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
+    let password = match (row.password, row.scram, row.keeps_clear) {
+        (None, ..) => "none, so that nobody can log in".to_owned(),
+        (Some(scheme), scram, clear) => {
+            let scram = if scram { ", SCRAM" } else { "" };
+            let clear = if clear { ", kept for CRAM-MD5" } else { "" };
+            format!("{scheme}{scram}{clear}")
+        }
+    };
+    for (what, said) in [
+        ("user", row.user),
+        ("folder", home.display().to_string()),
+        ("aliases", or(aliases, "none")),
+        ("postmaster of", or(domains, "no domain")),
+        ("password", password),
+        ("quota", or(quota.collect(), "none")),
+        ("over quota", row.over_quota),
+        ("filter", on_or_off(row.filter)),
+        (
+            "threshold",
+            row.threshold
+                .map_or("the model's".into(), |t| t.to_string()),
+        ),
+        ("spam", row.spam),
+        ("programs", on_or_off(row.programs)),
+        ("gate", row.gate.unwrap_or("as the domain says".into())),
+    ] {
+        writeln!(out, "{what:<14} {said}")?;
     }
     Ok(())
 }
@@ -329,34 +451,17 @@ fn list(
     json: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let listed = accounts.users(domain)?.into_iter().map(|user| Listed {
-        r#type: "user",
-        version: 1,
-        user: user.address.to_string(),
-        quota_bytes: user.settings.quota.bytes,
-        quota_messages: user.settings.quota.messages,
-        over_quota: user.settings.over_quota.to_string(),
-        filter: user.settings.filter,
-        threshold: user.settings.threshold,
-        spam: user.settings.spam.to_string(),
-        programs: user.settings.programs,
-        gate: user.settings.gate.map(|gate| gate.to_string()),
-        scram: user
-            .settings
-            .password
-            .as_ref()
-            .is_some_and(|p| p.scram.is_some()),
-        keeps_clear: user
-            .settings
-            .password
-            .as_ref()
-            .is_some_and(|p| p.clear.is_some()),
-        password: user
-            .settings
-            .password
-            .map(|password| password.hash.scheme().to_string()),
-    });
-    let listed: Vec<Listed> = listed.collect();
+    if let Some(name) = domain {
+        ensure!(
+            accounts.domain(name)?.is_some(),
+            "there is no domain {name}"
+        );
+    }
+    let listed: Vec<Listed> = accounts
+        .users(domain)?
+        .into_iter()
+        .map(Listed::of)
+        .collect();
     accounts::print(&listed, json, line, out)
 }
 
@@ -374,6 +479,24 @@ fn line(row: &Listed) -> String {
 }
 
 impl Settings {
+    fn says_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self {
+                user: _,
+                quota: None,
+                quota_messages: None,
+                over_quota: None,
+                filter: None,
+                threshold: None,
+                spam: None,
+                programs: None,
+                gate: None,
+                password_stdin: false,
+            }
+        )
+    }
+
     fn apply(&self, settings: &mut UserSettings) -> anyhow::Result<()> {
         if let Some(Limit(bytes)) = self.quota {
             settings.quota.bytes = bytes;

@@ -150,6 +150,13 @@ fn told(event: &Event) -> Vec<String> {
             (what, Vec::new())
         }
         Event::Failed { to, reason } => (format!("not delivered to {to}: {reason}"), Vec::new()),
+        Event::Discarded => ("discarded, because of the virus".into(), Vec::new()),
+        Event::Quarantined => {
+            let what = "put into quarantine; see `postern queue --quarantine list`";
+            (what.into(), Vec::new())
+        }
+        Event::Administered { what } => (format!("by the administrator: {what}"), Vec::new()),
+        Event::Renamed { from, to } => (format!("{from} is called {to} from now on"), Vec::new()),
         Event::Begot { what, child } => (format!("{what} queued as {child}"), Vec::new()),
     };
     [what].into_iter().chain(more).collect()

@@ -5,11 +5,15 @@
 //! When `journal` is full it becomes `journal.old` and a new one begins, so
 //! that between half and all of what may be kept is there. It is not synced: a
 //! power cut may cost its last seconds, never mail.
+//!
+//! The server writes it, and `postern user` and `postern queue` beside it:
+//! whoever writes has it locked (flock), and sees when another file has come in
+//! its place.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,13 +24,7 @@ use serde::{Deserialize, Serialize};
 pub struct Journal {
     path: PathBuf,
     max_bytes: u64,
-    open: Mutex<Option<Open>>,
-}
-
-#[derive(Debug)]
-struct Open {
-    file: File,
-    bytes: u64,
+    open: Mutex<Option<File>>,
 }
 
 /// One event of one message.
@@ -91,6 +89,10 @@ pub enum Event {
         /// What it said.
         result: String,
     },
+    /// It was forgotten, as the virus policy says.
+    Discarded,
+    /// It lies in quarantine, as the virus policy says.
+    Quarantined,
     /// The filter spoke, for one user.
     Judged {
         /// Whose model.
@@ -146,6 +148,20 @@ pub enum Event {
         /// Its ID.
         child: String,
     },
+    /// The administrator did something with it: `hold`, `release`, `retry` or
+    /// `drop`.
+    Administered {
+        /// What.
+        what: String,
+    },
+    /// A user got another address; what was known of the old one belongs to
+    /// the new one.
+    Renamed {
+        /// The address so far.
+        from: String,
+        /// The new one.
+        to: String,
+    },
 }
 
 /// Who came with mail.
@@ -175,47 +191,136 @@ impl Journal {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let half = self.max_bytes / 2;
-        let mut current = match open.take() {
-            Some(current) => current,
-            None => self.open_file()?,
-        };
-        if current.bytes > 0 && current.bytes + text.len() as u64 > half {
-            fs::rename(&self.path, old(&self.path))?;
-            current = self.open_file()?;
+        let mut file = self.locked(open.take())?;
+        let bytes = file.metadata()?.len();
+        if bytes > 0 && bytes + text.len() as u64 > self.max_bytes / 2 {
+            fs::rename(&self.path, beside(&self.path, "old"))?;
+            file = self.locked(None)?;
         }
-        let current = open.insert(current);
-        current.file.write_all(&text)?;
-        current.bytes += text.len() as u64;
+        file.write_all(&text)?;
+        file.unlock()?;
+        *open = Some(file);
         Ok(())
     }
 
-    fn open_file(&self) -> io::Result<Open> {
+    /// Takes `address`, a user's, out of everything: what the filter said to its
+    /// user goes, and elsewhere `erased` stands in its place. So it does for the
+    /// addresses that the user had before.
+    ///
+    /// # Errors
+    /// When the disk fails; it can be done again.
+    pub fn forget(&self, address: &str) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let _locked = self.locked(open.take())?;
+        let mut name = address.to_owned();
+        let mut rewritten = Vec::new();
+        for path in [self.path.clone(), beside(&self.path, "old")] {
+            let lines = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => BufReader::new(file?).lines(),
+            };
+            let mut kept = Vec::new();
+            for line in lines.collect::<io::Result<Vec<_>>>()?.into_iter().rev() {
+                match serde_json::from_str::<Line>(&line).map(|line| line.event) {
+                    Ok(Event::Judged { user, .. }) if user == name => {}
+                    Ok(Event::Renamed { from, to }) if to == name => name = from,
+                    _ => kept.push(without(&line, &name)),
+                }
+            }
+            rewritten.push((path, kept));
+        }
+        // The older file first: the newer one says which names there were.
+        for (path, kept) in rewritten.iter().rev() {
+            let new = beside(&self.path, "new");
+            let mut options = File::options();
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            let mut out = BufWriter::new(options.open(&new)?);
+            for line in kept.iter().rev() {
+                writeln!(out, "{line}")?;
+            }
+            out.into_inner()?.sync_all()?;
+            fs::rename(&new, path)?;
+        }
+        Ok(())
+    }
+
+    /// The file, locked; `open` is what it may still be.
+    fn locked(&self, mut open: Option<File>) -> io::Result<File> {
+        loop {
+            let file = match open.take() {
+                Some(file) => file,
+                None => self.open_file()?,
+            };
+            file.lock()?;
+            let (ours, there) = (file.metadata()?, fs::metadata(&self.path));
+            match there {
+                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                    return Ok(file);
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // Somebody has put another in its place.
+                _ => {}
+            }
+        }
+    }
+
+    fn open_file(&self) -> io::Result<File> {
         let mut options = File::options();
-        let file = options
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&self.path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Open { file, bytes })
+        let options = options.append(true).create(true).mode(0o600);
+        options.open(&self.path)
     }
 }
 
-fn old(path: &Path) -> PathBuf {
+/// `text` with `erased` for each `address`, also one with a tag,
+/// `anna+list@example.org`.
+fn without(text: &str, address: &str) -> String {
+    let Some((local_part, domain)) = address.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    // Of the same length: only ASCII letters of an address have two cases.
+    let lower = text.to_ascii_lowercase();
+    let is_part = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
+    let length = |at: usize| {
+        let behind = lower[at..].strip_prefix(local_part)?;
+        let tag = match behind.starts_with('+') {
+            true => behind.find(|c| !is_part(c))?,
+            false => 0,
+        };
+        let rest = behind[tag..].strip_prefix('@')?.strip_prefix(domain)?;
+        // Not before the rest of a longer domain; a full stop may follow.
+        let rest_of_name = |c: char| c.is_alphanumeric() || "-_".contains(c);
+        let ends = !rest.trim_start_matches('.').starts_with(rest_of_name);
+        ends.then(|| lower.len() - at - rest.len())
+    };
+    let (mut kept, mut done) = (String::new(), 0);
+    for (at, _) in lower.match_indices(local_part) {
+        let begins = at >= done && !lower[..at].ends_with(is_part);
+        if let Some(length) = begins.then(|| length(at)).flatten() {
+            kept.push_str(&text[done..at]);
+            kept.push_str("erased");
+            done = at + length;
+        }
+    }
+    kept + &text[done..]
+}
+
+/// `journal.old`, `journal.new`.
+fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".old");
+    name.push(".");
+    name.push(what);
     name.into()
 }
 
 /// What is known of the last `n` messages that `wanted` fits: an ID, or an
-/// address of a sender, recipient or user. In the order of time.
+/// address of a sender, recipient or user. In the order of time. With a message
+/// come those that it led to, forwards and reports, and those that led to it.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn story(path: &Path, wanted: &str, n: usize) -> io::Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for file in [old(path), path.to_owned()] {
+    for file in [beside(path, "old"), path.to_owned()] {
         match File::open(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             file => {
@@ -226,35 +331,48 @@ pub fn story(path: &Path, wanted: &str, n: usize) -> io::Result<Vec<Line>> {
             }
         }
     }
-    // A message begets others: their stories belong to it.
-    let fits: Vec<&str> = lines
-        .iter()
-        .filter(|line| line.fits(wanted))
-        .map(|l| l.id.as_str())
-        .collect();
     let mut ids = BTreeSet::new();
-    for id in fits.iter().rev() {
-        if ids.len() < n {
-            ids.insert((*id).to_owned());
+    let mut wanted = wanted;
+    for line in lines.iter().rev() {
+        if ids.len() < n && line.fits(wanted) {
+            ids.insert(line.id.clone());
+        }
+        if let Event::Renamed { from, to } = &line.event
+            && to.eq_ignore_ascii_case(wanted)
+        {
+            wanted = from;
         }
     }
-    loop {
-        let children: Vec<String> = lines
-            .iter()
-            .filter(|line| ids.contains(&line.id))
-            .filter_map(|line| match &line.event {
-                Event::Begot { child, .. } => Some(child.clone()),
-                _ => None,
-            })
-            .filter(|child| !ids.contains(child))
-            .collect();
-        if children.is_empty() {
-            break;
-        }
-        ids.extend(children);
-    }
-    lines.retain(|line| ids.contains(&line.id));
+    let begot: Vec<(String, String)> = lines
+        .iter()
+        .filter_map(|line| match &line.event {
+            Event::Begot { child, .. } => Some((line.id.clone(), child.clone())),
+            _ => None,
+        })
+        .collect();
+    let down = reach(&ids, begot.iter().map(|(parent, child)| (parent, child)));
+    let up = reach(&ids, begot.iter().map(|(parent, child)| (child, parent)));
+    lines.retain(|line| down.contains(&line.id) || up.contains(&line.id));
     Ok(lines)
+}
+
+/// `ids` and whatever `steps` lead to from them.
+fn reach<'a>(
+    ids: &BTreeSet<String>,
+    steps: impl Iterator<Item = (&'a String, &'a String)> + Clone,
+) -> BTreeSet<String> {
+    let mut reached = ids.clone();
+    loop {
+        let next = steps.clone().filter(|(from, _)| reached.contains(*from));
+        let new: Vec<String> = next
+            .filter(|(_, to)| !reached.contains(*to))
+            .map(|(_, to)| to.clone())
+            .collect();
+        if new.is_empty() {
+            return reached;
+        }
+        reached.extend(new);
+    }
 }
 
 impl Line {
@@ -276,11 +394,15 @@ impl Line {
             Event::Delivered { to, .. } | Event::Deferred { to, .. } | Event::Failed { to, .. } => {
                 is(to)
             }
+            Event::Renamed { from, to } => is(from) || is(to),
             Event::Passed { .. }
             | Event::Scanned { .. }
             | Event::Authenticated { .. }
             | Event::Signed { .. }
-            | Event::Begot { .. } => false,
+            | Event::Discarded
+            | Event::Quarantined
+            | Event::Begot { .. }
+            | Event::Administered { .. } => false,
         }
     }
 }
@@ -310,14 +432,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let journal = Journal::new(&path, 1 << 20);
-        let begot = Event::Begot {
+        let begot = |child: &str| Event::Begot {
             what: "forward".into(),
-            child: "2".into(),
+            child: child.into(),
         };
         for line in [
             line("1", delivered("anna@example.org")),
-            line("1", begot),
+            line("1", begot("2")),
+            line("1", begot("5")),
             line("2", delivered("carol@example.net")),
+            line("5", delivered("dan@example.net")),
             line("3", delivered("bob@example.org")),
             line("4", delivered("Anna@example.org")),
         ] {
@@ -327,12 +451,80 @@ mod tests {
             let story = story(&path, wanted, n).unwrap();
             story.iter().map(|line| line.id.as_str()).collect()
         };
-        assert_eq!(ids("anna@example.org", 9), "1124");
+        assert_eq!(ids("anna@example.org", 9), "111254");
         assert_eq!(ids("anna@example.org", 1), "4");
-        assert_eq!(ids("2", 9), "2");
+        // What it came of, and not what else came of that.
+        assert_eq!(ids("2", 9), "1112");
         assert_eq!(ids("nobody", 9), "");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_story_goes_with_a_user_who_gets_another_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let renamed = |from: &str, to: &str| Event::Renamed {
+            from: from.into(),
+            to: to.into(),
+        };
+        // The server has it open while others write.
+        let (server, tool) = (Journal::new(&path, 1 << 20), Journal::new(&path, 1 << 20));
+        server.note(&line("0", delivered("ann@x"))).unwrap();
+        server.note(&line("1", delivered("anna@x"))).unwrap();
+        tool.note(&line("2", renamed("anna@x", "ann@x"))).unwrap();
+        server.note(&line("3", delivered("ann@x"))).unwrap();
+        server.note(&line("4", delivered("anna@x"))).unwrap();
+        let ids = |wanted: &str| -> String {
+            let story = story(&path, wanted, 9).unwrap();
+            story.iter().map(|line| line.id.as_str()).collect()
+        };
+        assert_eq!(ids("ann@x"), "123");
+        assert_eq!(ids("anna@x"), "124");
+    }
+
+    #[test]
+    fn whoever_is_removed_is_forgotten_also_while_others_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let server = Journal::new(&path, 1_200);
+        let judged = |user: &str| Event::Judged {
+            user: user.into(),
+            verdict: "ham".into(),
+            probability: 0.1,
+            required: 0.9,
+            evidence: vec![("Subject".into(), format!("secret of {user}"), -1.0)],
+        };
+        let note = |id: &str, event| server.note(&line(id, event)).unwrap();
+        for (n, user) in ["anna@example.org", "bob@example.org"].iter().enumerate() {
+            note(&n.to_string(), judged(user));
+            note(&n.to_string(), delivered(user));
+        }
+        note("2", delivered("Anna+list@Example.org"));
+        note("3", delivered("joanna@example.org"));
+        note("4", delivered("anna@example.org.uk"));
+        assert!(beside(&path, "old").exists());
+        let tool = Journal::new(&path, 1_200);
+        for _ in 0..2 {
+            tool.forget("anna@example.org").unwrap();
+        }
+        note("5", delivered("bob@example.org"));
+        assert!(story(&path, "anna@example.org", 9).unwrap().is_empty());
+        let all =
+            [beside(&path, "old"), path.clone()].map(|path| fs::read_to_string(path).unwrap());
+        let all = all.concat();
+        for gone in ["secret of anna", "\"anna@example.org\"", "list"] {
+            assert!(!all.contains(gone), "{gone} is still in {all}");
+        }
+        for kept in [
+            "secret of bob",
+            "joanna@example.org",
+            "anna@example.org.uk",
+            "\"5\"",
+        ] {
+            assert!(all.contains(kept), "{kept} is gone from {all}");
+        }
+        assert!(!beside(&path, "new").exists());
     }
 
     #[test]

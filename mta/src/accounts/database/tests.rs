@@ -111,6 +111,61 @@ fn a_password_stays_when_something_else_changes() {
 }
 
 #[test]
+fn who_led_to_a_user_leads_to_the_new_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let accounts =
+        Accounts::open(&dir.path().join("accounts.db"), Homes::new(dir.path())).unwrap();
+    let named = |name: &str| Address::new(name, "example.org");
+    let put = |change: &Change<'_>, alias: &str, targets: &[&str]| {
+        let targets: Vec<String> = targets.iter().map(|to| (*to).to_owned()).collect();
+        change.put_alias(&named(alias), &targets).map(drop)
+    };
+    let (anna, ann) = (named("anna"), named("ann"));
+    let changed = accounts.change(|change| {
+        let mut domain = domain_named("example.org");
+        domain.postmaster = Some("Anna@Example.org".into());
+        change.put_domain(&domain)?;
+        change.put_user(&User {
+            address: anna.clone(),
+            settings: UserSettings::default(),
+        })?;
+        put(change, "info", &["b@example.net", "ANNA@example.org"])?;
+        put(
+            change,
+            "list",
+            &["anna+List@example.org", "anna-x@example.org"],
+        )?;
+        put(change, "anna", &["anna@example.org", "joanna@example.org"])?;
+        put(change, "", &["anna@example.net"])?;
+        let leading = change.leading_to(&anna)?;
+        assert_eq!(
+            leading.0,
+            [&anna, &named("info"), &named("list")].map(Clone::clone)
+        );
+        assert_eq!(leading.1, ["example.org"]);
+        change.rename_user(&anna, &ann)
+    });
+    assert!(changed.unwrap());
+    let all: Vec<String> = accounts
+        .aliases(None)
+        .unwrap()
+        .iter()
+        .map(|(alias, targets)| format!("{alias}: {}", targets.join(" ")))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            "@example.org: anna@example.net",
+            "ann@example.org: ann@example.org joanna@example.org",
+            "info@example.org: b@example.net ann@example.org",
+            "list@example.org: ann+List@example.org anna-x@example.org",
+        ]
+    );
+    let domain = accounts.domain("example.org").unwrap().unwrap();
+    assert_eq!(domain.postmaster.as_deref(), Some("ann@example.org"));
+}
+
+#[test]
 fn a_newer_file_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("accounts.db");

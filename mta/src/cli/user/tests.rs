@@ -55,6 +55,12 @@ fn a_host_is_furnished_from_the_command_line() {
         ),
         ("user set anna@example.org --spam tag --quota none", Ok("")),
         ("user set bob@example.org", Err("no user bob@example.org")),
+        ("user set anna@example.org", Err("nothing is to be changed")),
+        (
+            "user add bob",
+            Err("bob has no domain; write bob@example.org"),
+        ),
+        ("user list nodomain.test", Err("no domain nodomain.test")),
         (
             "user set anna@example.org --spam eat",
             Err("folder, tag, refuse"),
@@ -87,10 +93,53 @@ fn a_host_is_furnished_from_the_command_line() {
             "user remove anna@example.org --mail erase",
             Err("info@example.org"),
         ),
-        ("alias remove info@example.org anna@example.org", Ok("")),
+        ("user rename anna@example.org ann@example.org", Ok("")),
+        (
+            "alias list",
+            Ok("info@example.org               ann@example.org, b@example.net\n"),
+        ),
+        (
+            "user show ann@example.org",
+            Ok(concat!(
+                "user           ann@example.org\nfolder         DATA/mail/example.org/ann\n",
+                "aliases        info@example.org\npostmaster of  no domain\n",
+                "password       none, so that nobody can log in\nquota          none\n",
+                "over quota     defer\nfilter         on\nthreshold      0.99\n",
+                "spam           tag\nprograms       off\ngate           as the domain says\n",
+            )),
+        ),
+        (
+            "user show anna@example.org",
+            Err("no user anna@example.org"),
+        ),
+        ("alias remove info@example.org ann@example.org", Ok("")),
         ("alias remove info@example.org", Ok("")),
         ("alias remove info@example.org", Err("there is no alias")),
-        ("user rename anna@example.org ann@example.org", Ok("")),
+        (
+            "domain set example.org --postmaster ann@example.org",
+            Ok(""),
+        ),
+        (
+            "user remove ann@example.org --mail erase",
+            Err("the postmaster of example.org"),
+        ),
+        (
+            "domain set example.org --postmaster boss@example.net",
+            Ok(""),
+        ),
+        ("user add postmaster@example.org", Ok("")),
+        (
+            "domain set example.org --postmaster boss@example.org",
+            Ok(
+                "postmaster@example.org is a user or an alias, and gets that mail in place of \
+                boss@example.org\n",
+            ),
+        ),
+        ("user remove postmaster@example.org --mail erase", Ok("")),
+        (
+            "domain set example.org --postmaster boss@example.net",
+            Ok(""),
+        ),
         (
             "domain list --json",
             Ok(
@@ -104,11 +153,16 @@ fn a_host_is_furnished_from_the_command_line() {
         ),
         ("domain remove example.org", Err("1 users")),
         ("user remove ann@example.org --mail erase", Ok("")),
+        (
+            "user remove ann@example.org --mail erase",
+            Err("no user ann@example.org"),
+        ),
         ("domain remove example.org", Ok("")),
         ("domain list", Ok("")),
     ];
+    let data = dir.path().display().to_string();
     for (line, expected) in steps {
-        let found = run_line(&places, line);
+        let found = run_line(&places, line).map(|text| text.replace(&data, "DATA"));
         match (&found, expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{line}"),
             (Err(found), Err(expected)) if found.contains(expected) => {}
