@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::accounts::{self, Accounts, Homes};
 use crate::config::Config;
 use crate::gate::Gate;
-use crate::gate::decision::{Effect, Finding};
+use crate::gate::decision::{Effect, Finding, Rule};
 use crate::gate::gather::Question;
 use crate::handover::Wishes;
+use crate::pipeline::plan;
 use crate::printable::printable;
 use crate::smtp::{ForwardPath, ReversePath};
 
@@ -75,7 +76,7 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
         reverse_path: &test.from,
         forward_path: &test.to,
     };
-    let wishes = wishes_of(&test.to, config)?;
+    let (wishes, unknown) = recipient(&test.to, config)?;
     let greylist = match config.data.join("greylist.db") {
         path if path.exists() => path,
         // It is the server that makes it.
@@ -86,6 +87,13 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
         let gate = Gate::open(host, config.gate.clone(), servers, &greylist)?;
         anyhow::Ok(Arc::new(gate).try_out(question, wishes).await)
     })?;
+    // That is asked before the greylist.
+    let refused = findings
+        .refusal()
+        .filter(|finding| finding.rule != Rule::Greylist);
+    if let (None, Some(reply)) = (refused, unknown) {
+        return tell(test, "refuse", &findings.0, Some(reply), out);
+    }
     let verdict = match findings.deciding() {
         None if findings.is_suspect() => "suspect",
         None => "pass",
@@ -98,15 +106,17 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     tell(test, verdict, &findings.0, reply, out)
 }
 
-fn wishes_of(to: &ForwardPath, config: &Config) -> anyhow::Result<Wishes> {
+/// What the recipient wants of the gate, and what is answered to mail for one
+/// of ours who is not there.
+fn recipient(to: &ForwardPath, config: &Config) -> anyhow::Result<(Wishes, Option<String>)> {
     let path = config.data.join("accounts.db");
-    match to.mailbox().filter(|_| path.exists()) {
-        Some(mailbox) => {
-            let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")))?;
-            Ok(accounts::wishes(mailbox, &accounts)?)
-        }
-        None => Ok(Wishes::default()),
-    }
+    let Some(mailbox) = to.mailbox().filter(|_| path.exists()) else {
+        return Ok((Wishes::default(), None));
+    };
+    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")))?;
+    let wishes = accounts::wishes(mailbox, &accounts)?;
+    let refused = plan(mailbox, &accounts).err();
+    Ok((wishes, refused.map(|refusal| refusal.reply.to_string())))
 }
 
 fn tell(

@@ -139,6 +139,36 @@ impl Deliverer {
         }))
     }
 
+    /// Asks whether the user's mailbox has room for a small message, where mail
+    /// goes there.
+    ///
+    /// # Errors
+    /// With what is answered to mail for it when it has none.
+    pub fn must_have_room(
+        &self,
+        user: &User,
+        extension: Option<&Extension>,
+        now: SystemTime,
+    ) -> Result<(), Reply> {
+        if user.settings.quota == mailbox::Quota::default() {
+            return Ok(());
+        }
+        let goes_there = match self.instructions(user, extension) {
+            Ok(None) => true,
+            Ok(Some(said)) => said.all.contains(&Instruction::Maildir("Maildir".into())),
+            // Delivery tells what is wrong with them.
+            Err(_) => false,
+        };
+        if !goes_there {
+            return Ok(());
+        }
+        let homes = self.accounts.homes();
+        let folders = homes
+            .mailbox(&user.address)
+            .map_err(|error| failed(&error))?;
+        self.make_room(user, now, &folders, 1).map(drop)
+    }
+
     /// Delivers a message.
     ///
     /// # Errors
@@ -210,7 +240,7 @@ impl Deliverer {
         let name = if job.is_junk { JUNK } else { INBOX };
         let above = above(job);
         let mut message = job.content.with(above.as_bytes(), job.fields.as_bytes());
-        let counts = self.make_room(job, &folders, message.len())?;
+        let counts = self.make_room(job.user, job.now, &folders, message.len())?;
         let mut deliver = || {
             let name = FolderName::parse(name, Layout::MaildirPlusPlus)?;
             let folder = folders.create_folder(&name)?;
@@ -226,14 +256,20 @@ impl Deliverer {
 
     /// Whether the mailbox has a quota; an error when the message would
     /// exceed it.
-    fn make_room(&self, job: &Job<'_>, folders: &Folders, size: u64) -> Result<bool, Reply> {
-        let quota = job.user.settings.quota;
+    fn make_room(
+        &self,
+        user: &User,
+        now: SystemTime,
+        folders: &Folders,
+        size: u64,
+    ) -> Result<bool, Reply> {
+        let quota = user.settings.quota;
         if quota == mailbox::Quota::default() {
             return Ok(false);
         }
         let used = || match folders.quota_state()? {
-            Some(state) if state.quota == quota && !state.is_due(job.now) => Ok(state.usage),
-            _ => folders.recount(quota, &self.names, job.now),
+            Some(state) if state.quota == quota && !state.is_due(now) => Ok(state.usage),
+            _ => folders.recount(quota, &self.names, now),
         };
         let used = used().map_err(|error| failed(&error.into()))?;
         let added = Usage {
@@ -243,7 +279,7 @@ impl Deliverer {
         if !quota.is_exceeded_by(used.plus(added)) {
             return Ok(true);
         }
-        Err(match job.user.settings.over_quota {
+        Err(match user.settings.over_quota {
             OverQuota::Defer => Reply::new(452, (4, 2, 2), "the mailbox is full"),
             OverQuota::Refuse => Reply::new(552, (5, 2, 2), "the mailbox is full"),
         })

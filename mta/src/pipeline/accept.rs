@@ -1,7 +1,7 @@
 //! A message is taken over: scanned, planned, judged, and then delivered or
 //! queued, before it is answered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::time::SystemTime;
 
@@ -39,7 +39,8 @@ pub(super) struct Incoming<'a> {
     to_junk: bool,
     /// Where it goes, each place once.
     pub(super) targets: Vec<Target>,
-    /// For each recipient of the envelope, which targets.
+    /// For each recipient of the envelope, which targets; none when it is
+    /// refused.
     by_recipient: Vec<Vec<usize>>,
 }
 
@@ -48,6 +49,54 @@ pub(super) struct Target {
     /// The recipient of the envelope that led here first.
     pub(super) recipient: usize,
     opinion: Option<Opinion>,
+}
+
+impl Target {
+    /// Whether its user wants spam refused.
+    fn may_be_refused(&self) -> bool {
+        match &self.delivery {
+            Delivery::Local { user, .. } => user.settings.spam == SpamPolicy::Refuse,
+            Delivery::Remote(_) => false,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        self.may_be_refused() && self.opinion.as_ref().is_some_and(Opinion::is_spam)
+    }
+}
+
+impl Incoming<'_> {
+    /// Refuses spam for each recipient all of whose places want that. SMTP has
+    /// one reply for all, so that there all must agree.
+    fn refuse_spam(&mut self) {
+        let targets = &self.targets;
+        let is_refused = |all: &[usize]| all.iter().all(|n| targets[*n].is_refused());
+        if !self.envelope.is_lmtp() && !targets.iter().all(Target::is_refused) {
+            return;
+        }
+        for all in &mut self.by_recipient {
+            if is_refused(all) {
+                all.clear();
+            }
+        }
+    }
+
+    /// The targets that get it.
+    fn wanted(&self) -> BTreeSet<usize> {
+        self.by_recipient.iter().flatten().copied().collect()
+    }
+
+    /// LMTP's reply for each recipient, from its targets; of SMTP the one.
+    fn answer(&self, mut reply: impl FnMut(&[usize]) -> Reply) -> Answer {
+        if !self.envelope.is_lmtp() {
+            return Answer::All(reply(&[]));
+        }
+        let each = self.by_recipient.iter().map(|targets| match &targets[..] {
+            [] => spam().reply,
+            targets => reply(targets),
+        });
+        Answer::Each(each.collect())
+    }
 }
 
 impl Inner {
@@ -132,18 +181,31 @@ impl Inner {
         }
         self.plan(&mut incoming)?;
         let content = Content::new(&incoming.bytes);
-        self.judge_all(&mut incoming, &content);
-        self.refuse_spam(&incoming)?;
-        if self.goes_straight(&incoming) {
-            self.deliver_all(&incoming, &content)
+        let goes_straight = self.goes_straight(&incoming);
+        // What is queued is judged when it is delivered.
+        if goes_straight || incoming.targets.iter().any(Target::may_be_refused) {
+            self.judge_all(&mut incoming, &content);
+        }
+        incoming.refuse_spam();
+        let wanted = incoming.wanted();
+        for (n, target) in incoming.targets.iter().enumerate() {
+            if goes_straight || !wanted.contains(&n) {
+                self.note_opinion(id, target, now);
+            }
+        }
+        if wanted.is_empty() {
+            return Err(spam());
+        }
+        self.tell_refused(&incoming);
+        if goes_straight {
+            self.deliver_all(&incoming, &wanted, &content)
         } else {
             if is_ours(&envelope.client) {
                 let fields = self.signatures(id, now, &incoming.bytes[begin..]);
                 incoming.bytes.splice(begin..begin, fields.into_bytes());
             }
-            let all: Vec<usize> = (0..incoming.targets.len()).collect();
-            self.enqueue(&incoming, &all)?;
-            Ok(kept(id))
+            self.enqueue(&incoming, &wanted)?;
+            Ok(incoming.answer(|_| positive(id)))
         }
     }
 
@@ -188,6 +250,7 @@ impl Inner {
             }
             VirusPolicy::Discard => {
                 info!(queue_id = incoming.id, virus = name, "message discarded");
+                self.note(incoming.id, incoming.now, Event::Discarded);
                 Ok(kept(incoming.id))
             }
             VirusPolicy::Quarantine => {
@@ -202,6 +265,7 @@ impl Inner {
                     .accept(&entry, &[&incoming.bytes], incoming.id);
                 kept_there.map_err(|error| refusal(disk_reply(&error), error.to_string()))?;
                 info!(queue_id = incoming.id, virus = name, "message quarantined");
+                self.note(incoming.id, incoming.now, Event::Quarantined);
                 Ok(kept(incoming.id))
             }
         }
@@ -250,10 +314,10 @@ impl Inner {
 
     fn judge_all(&self, incoming: &mut Incoming<'_>, content: &Content) {
         let mut once: Option<Features> = None;
-        let (id, now) = (incoming.id, incoming.now);
+        let id = incoming.id;
         for target in &mut incoming.targets {
             if let Delivery::Local { user, .. } = &target.delivery {
-                target.opinion = self.judge(id, user, content, &mut once, now);
+                target.opinion = self.judge(id, user, content, &mut once);
             }
         }
     }
@@ -266,7 +330,6 @@ impl Inner {
         user: &User,
         content: &Content,
         once: &mut Option<Features>,
-        now: SystemTime,
     ) -> Option<Opinion> {
         if !user.settings.filter {
             return None;
@@ -278,10 +341,7 @@ impl Inner {
                 warn!(queue_id = id, user = %user.address, reason, "not judged");
                 None
             }
-            Ok(opinion) => {
-                self.note(id, now, judged(user, &opinion));
-                Some(opinion)
-            }
+            Ok(opinion) => Some(opinion),
         }
     }
 
@@ -328,27 +388,21 @@ impl Inner {
         }
     }
 
-    /// Spam is refused only where every recipient would.
-    fn refuse_spam(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
-        let would = |target: &Target| match &target.delivery {
-            Delivery::Local { user, .. } => {
-                let is_spam = target.opinion.as_ref().is_some_and(Opinion::is_spam);
-                is_spam && user.settings.spam == SpamPolicy::Refuse
-            }
-            Delivery::Remote(_) => false,
-        };
-        if incoming.targets.iter().all(would) {
-            let reply = Reply::new(
-                554,
-                (5, 7, 1),
-                "this message looks like spam to its recipients",
-            );
-            return Err(refusal(
-                reply,
-                "every recipient's filter calls it spam".into(),
-            ));
+    fn note_opinion(&self, id: &str, target: &Target, now: SystemTime) {
+        if let (Delivery::Local { user, .. }, Some(opinion)) = (&target.delivery, &target.opinion) {
+            self.note(id, now, judged(user, opinion));
         }
-        Ok(())
+    }
+
+    /// Notes for whom it was refused while others get it.
+    fn tell_refused(&self, incoming: &Incoming<'_>) {
+        let all = all_paths(incoming.envelope).into_iter();
+        let refused = all.zip(&incoming.by_recipient);
+        let refused = refused.filter(|(_, targets)| targets.is_empty());
+        let refused: Vec<String> = refused.map(|(path, _)| path).collect();
+        if !refused.is_empty() {
+            self.refused(incoming.id, incoming.now, refused, &spam());
+        }
     }
 
     /// Whether it goes to mailboxes alone, and to few.
@@ -378,49 +432,45 @@ impl Inner {
             && incoming.targets.iter().all(to_mailboxes)
     }
 
-    /// Delivers to all, and queues it for those who failed, unless they are
-    /// all that one reply is for: then that reply is the failure. Should the
-    /// queue fail here, the client sends again, and who had it gets it twice.
-    fn deliver_all(&self, incoming: &Incoming<'_>, content: &Content) -> Result<Answer, Refusal> {
-        let targets = incoming.targets.iter();
-        let results: Vec<Result<Delivered, Reply>> = targets
-            .map(|target| self.deliver_now(incoming, target, content))
-            .collect();
-        let failures = |targets: &[usize]| -> Vec<(usize, Reply)> {
-            let failed = targets
-                .iter()
-                .filter_map(|n| Some((*n, results[*n].as_ref().err()?.clone())));
-            failed.collect()
-        };
-        let groups: Vec<Vec<usize>> = if incoming.envelope.is_lmtp() {
-            incoming.by_recipient.clone()
-        } else {
-            vec![(0..incoming.targets.len()).collect()]
-        };
-        let mut replies = Vec::new();
-        let mut waiting = Vec::new();
-        for group in &groups {
-            let failed = failures(group);
-            if failed.len() == group.len() {
-                replies.push(worst(failed));
-            } else {
-                waiting.extend(failed.into_iter().map(|(n, _)| n));
-                replies.push(positive(incoming.id));
+    /// Delivers to the wanted targets, and queues it for those who failed,
+    /// unless they are all that one reply is for: then that reply is the
+    /// failure. Should the queue fail here, the client sends again, and who had
+    /// it gets it twice.
+    fn deliver_all(
+        &self,
+        incoming: &Incoming<'_>,
+        wanted: &BTreeSet<usize>,
+        content: &Content,
+    ) -> Result<Answer, Refusal> {
+        let mut failures: BTreeMap<usize, Reply> = BTreeMap::new();
+        for n in wanted {
+            if let Err(reply) = self.deliver_now(incoming, &incoming.targets[*n], content) {
+                failures.insert(*n, reply);
             }
         }
-        waiting.sort_unstable();
-        waiting.dedup();
+        let mut waiting = BTreeSet::new();
+        let mut reply = |group: &[usize]| {
+            let has_failed = |n: &&usize| failures.contains_key(*n);
+            let (failed, fine): (Vec<usize>, Vec<usize>) = group.iter().partition(has_failed);
+            if fine.is_empty() {
+                return worst(failed.iter().filter_map(|n| failures.get(n)));
+            }
+            waiting.extend(failed);
+            positive(incoming.id)
+        };
+        let answer = match incoming.envelope.is_lmtp() {
+            true => incoming.answer(&mut reply),
+            false => Answer::All(reply(&wanted.iter().copied().collect::<Vec<_>>())),
+        };
         if !waiting.is_empty() {
             self.enqueue(incoming, &waiting)?;
         }
-        if incoming.envelope.is_lmtp() {
-            return Ok(Answer::Each(replies));
+        match answer {
+            Answer::All(reply) if !reply.code.is_positive() => {
+                Err(refusal(reply, "no mailbox could be delivered to".into()))
+            }
+            answer => Ok(answer),
         }
-        let reply = replies.pop().unwrap_or_else(trouble);
-        if reply.code.is_positive() {
-            return Ok(Answer::All(reply));
-        }
-        Err(refusal(reply, "no mailbox could be delivered to".into()))
     }
 
     fn deliver_now(
@@ -459,7 +509,7 @@ impl Inner {
 
     /// Queues it for these, once for each sender that it has there: all of it,
     /// or nothing.
-    fn enqueue(&self, incoming: &Incoming<'_>, targets: &[usize]) -> Result<(), Refusal> {
+    fn enqueue(&self, incoming: &Incoming<'_>, targets: &BTreeSet<usize>) -> Result<(), Refusal> {
         let mut ids = Vec::new();
         for (sender, targets) in self.by_sender(incoming, targets)? {
             let id = match ids.is_empty() {
@@ -512,7 +562,7 @@ impl Inner {
     }
 }
 
-fn judged(user: &User, opinion: &Opinion) -> Event {
+pub(super) fn judged(user: &User, opinion: &Opinion) -> Event {
     let verdict = match opinion.class {
         Class::Ham => "ham",
         Class::Unsure => "unsure",
@@ -561,12 +611,17 @@ fn entry_recipient(
     }
 }
 
+fn spam() -> Refusal {
+    let text = "this message looks like spam to its recipients";
+    let reason = "the filter of everybody whom it would reach calls it spam";
+    refusal(Reply::new(554, (5, 7, 1), text), reason.into())
+}
+
 /// A transient failure before a permanent one: whoever may still succeed must
 /// be tried again.
-fn worst(failures: Vec<(usize, Reply)>) -> Reply {
-    let mut replies: Vec<Reply> = failures.into_iter().map(|(_, reply)| reply).collect();
-    replies.sort_by_key(|reply| reply.code);
-    replies.into_iter().next().unwrap_or_else(trouble)
+fn worst<'a>(failures: impl Iterator<Item = &'a Reply>) -> Reply {
+    let first = failures.min_by_key(|reply| reply.code);
+    first.cloned().unwrap_or_else(trouble)
 }
 
 fn positive(id: &str) -> Reply {

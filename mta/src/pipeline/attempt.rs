@@ -13,6 +13,7 @@ use classifier::modern::Features;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
+use super::accept::judged;
 use super::{Inner, no_way_out, seconds, trouble};
 use crate::accounts::{self, Delivery};
 use crate::delivery::content::{Content, delivered_to};
@@ -214,7 +215,10 @@ impl Inner {
             return self.pass_on(work, address, bytes);
         };
         let id = &work.taken.id;
-        let opinion = self.judge(id, &user, content, once, work.now);
+        let opinion = self.judge(id, &user, content, once);
+        if let Some(opinion) = &opinion {
+            self.note(id, work.now, judged(&user, opinion));
+        }
         let to_junk = work.taken.entry.to_junk;
         let (fields, is_junk) = self.file_by(&user, opinion.as_ref(), to_junk, content);
         let Delivered { places, forwards } = self.deliverer.deliver(&Job {

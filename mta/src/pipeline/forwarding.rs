@@ -1,9 +1,10 @@
 //! Mail that goes on to others in our name, and the reports that come of it.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::accept::Incoming;
-use super::{Inner, refusal, seconds};
+use super::{Inner, plan, refusal, seconds};
 use crate::accounts::{Delivery, Plan};
 use crate::authentication::srs::{self, Wrong};
 use crate::handover::Refusal;
@@ -32,7 +33,7 @@ impl Inner {
     pub(super) fn by_sender(
         &self,
         incoming: &Incoming<'_>,
-        targets: &[usize],
+        targets: &BTreeSet<usize>,
     ) -> Result<Vec<(ReversePath, Vec<usize>)>, Refusal> {
         let mut all: Vec<(ReversePath, Vec<usize>)> = Vec::new();
         for n in targets {
@@ -89,7 +90,7 @@ impl Inner {
             });
         }
         // Its domain has come here since.
-        self.resolve_account(&original)
+        plan(&original, self.accounts())
     }
 
     /// Takes back what was queued of a message that is refused after all.

@@ -49,7 +49,7 @@ use self::login::Logins;
 use self::memory::Memory;
 use self::runner::Agenda;
 use self::verdict::Models;
-use crate::accounts::{Accounts, Directory, Plan, Resolved, resolve, wishes};
+use crate::accounts::{Accounts, Delivery, Directory, Plan, Resolved, resolve, wishes};
 use crate::authentication::incoming::{Checked, Origin, Verifier, with_crlf};
 use crate::authentication::signing::Signers;
 use crate::authentication::{self, srs::Srs};
@@ -407,7 +407,33 @@ impl Inner {
             let reply = Reply::new(550, (5, 7, 1), "this address takes reports only");
             return Err(refusal(reply, format!("{from} wrote to {mailbox}")));
         }
-        self.resolve(&mailbox).map(drop)
+        let plan = self.resolve(&mailbox)?;
+        self.must_have_room(&plan)
+    }
+
+    /// A full mailbox is told of here, while it can be told to who sends: behind
+    /// the end of data one reply is for all, and the rest would be a report.
+    fn must_have_room(&self, plan: &Plan) -> Result<(), Refusal> {
+        let mut full = None;
+        for delivery in &plan.deliveries {
+            let Delivery::Local {
+                user, extension, ..
+            } = delivery
+            else {
+                return Ok(());
+            };
+            let asked = self
+                .deliverer
+                .must_have_room(user, extension.as_ref(), SystemTime::now());
+            match asked {
+                Err(reply) => full = Some((reply, &user.address)),
+                Ok(()) => return Ok(()),
+            }
+        }
+        match full {
+            Some((reply, user)) => Err(refusal(reply, format!("the mailbox of {user}"))),
+            None => Ok(()),
+        }
     }
 
     /// Somebody's address; that of `<postmaster>` is in our first domain.
@@ -458,28 +484,7 @@ impl Inner {
     fn resolve(&self, mailbox: &Mailbox) -> Result<Plan, Refusal> {
         match self.unwrapped(mailbox) {
             Some(original) => self.way_back(original?),
-            None => self.resolve_account(mailbox),
-        }
-    }
-
-    fn resolve_account(&self, mailbox: &Mailbox) -> Result<Plan, Refusal> {
-        match resolve(mailbox, self.accounts()) {
-            Ok(Resolved::Plan(plan)) => Ok(plan),
-            Ok(Resolved::NoSuchUser) => {
-                let reply = Reply::new(550, (5, 1, 1), "no such user here");
-                Err(refusal(
-                    reply,
-                    format!("there is no user or alias {mailbox}"),
-                ))
-            }
-            Ok(Resolved::Loop) => {
-                let reply = Reply::new(550, (5, 4, 6), "this address leads back to itself");
-                Err(refusal(
-                    reply,
-                    format!("the aliases of {mailbox} loop, or are too many"),
-                ))
-            }
-            Err(error) => Err(refusal(trouble(), error.to_string())),
+            None => plan(mailbox, self.accounts()),
         }
     }
 
@@ -516,6 +521,25 @@ impl Inner {
         if let Err(error) = self.journal.note(&line) {
             warn!(%error, "the journal cannot be written");
         }
+    }
+}
+
+/// Where mail to `mailbox` goes.
+///
+/// # Errors
+/// With what is answered when that is nowhere, or cannot be known now.
+pub fn plan(mailbox: &Mailbox, accounts: &Accounts) -> Result<Plan, Refusal> {
+    match resolve(mailbox, accounts) {
+        Ok(Resolved::Plan(plan)) => Ok(plan),
+        Ok(Resolved::NoSuchUser) => Err(refusal(
+            Reply::new(550, (5, 1, 1), "no such user here"),
+            format!("there is no user or alias {mailbox}"),
+        )),
+        Ok(Resolved::Loop) => Err(refusal(
+            Reply::new(550, (5, 4, 6), "this address leads back to itself"),
+            format!("the aliases of {mailbox} loop, or are too many"),
+        )),
+        Err(error) => Err(refusal(trouble(), error.to_string())),
     }
 }
 

@@ -5,13 +5,16 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::attempt::attempt;
 use super::verdict::Models;
 use super::*;
-use crate::accounts::{Accounts, Address, Domain, Homes, SpamPolicy, User, UserSettings};
+use crate::accounts::{
+    Accounts, Address, Domain, Homes, OverQuota, SpamPolicy, User, UserSettings,
+};
 use crate::journal::story;
 use crate::queue::{Event as Noted, Record};
 use crate::remote::{Parcel, Results, WayOut};
@@ -24,13 +27,19 @@ use classifier::store::{Durability, MemoryModel, ModelStore};
 const MAIL: &[u8] = b"Subject: hello\nX-Spam-Status: Yes\n\nGood morning\n";
 const SPAM: &[u8] = b"Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
 
-/// Everybody has the same model.
-struct OneModel(MemoryModel);
+/// Everybody has the same model, which counts how often it is asked.
+struct OneModel {
+    model: MemoryModel,
+    n_asked: Arc<AtomicUsize>,
+}
 
 impl OneModel {
-    fn trained() -> Self {
+    fn trained(n_asked: &Arc<AtomicUsize>) -> Self {
         static ONCE: OnceLock<MemoryModel> = OnceLock::new();
-        Self(ONCE.get_or_init(Self::train).clone())
+        Self {
+            model: ONCE.get_or_init(Self::train).clone(),
+            n_asked: Arc::clone(n_asked),
+        }
     }
 
     fn train() -> MemoryModel {
@@ -61,7 +70,8 @@ impl Models for OneModel {
         features: &Features,
         n: usize,
     ) -> Result<(Verdict, Explanation), String> {
-        let explained = self.0.explain(message, features, &Params::default(), n);
+        self.n_asked.fetch_add(1, Ordering::Relaxed);
+        let explained = self.model.explain(message, features, &Params::default(), n);
         explained.map_err(|error| error.to_string())
     }
 
@@ -105,6 +115,7 @@ struct Test {
     dir: tempfile::TempDir,
     accounts: Arc<Accounts>,
     elsewhere: Elsewhere,
+    n_judged: Arc<AtomicUsize>,
     host: Postern,
 }
 
@@ -121,7 +132,8 @@ impl Test {
         let mut settings = Settings::new("mx.example.org");
         change(&mut settings);
         let elsewhere = Elsewhere::default();
-        let models = Box::new(OneModel::trained());
+        let n_judged = Arc::default();
+        let models = Box::new(OneModel::trained(&n_judged));
         let way_out: Box<dyn WayOut> = Box::new(elsewhere.clone());
         let host = Postern::open(
             dir.path(),
@@ -135,6 +147,7 @@ impl Test {
             dir,
             accounts,
             elsewhere,
+            n_judged,
         };
         test.domain(|_| {});
         test.user("anna", |_| {});
@@ -275,12 +288,27 @@ fn envelope(from: &str, to: &[&str]) -> Envelope {
 #[tokio::test]
 async fn who_may_be_written_to() {
     let test = Test::new();
-    test.user("full", |_| {});
+    let full = mailbox::Quota {
+        bytes: Some(100),
+        messages: Some(0),
+    };
+    for (name, over_quota) in [("full", OverQuota::Defer), ("fuller", OverQuota::Refuse)] {
+        test.user(name, |user| {
+            (user.quota, user.over_quota) = (full, over_quota);
+        });
+    }
+    test.qmail("fuller", ".qmail-list", "&anna@example.org\n");
+    test.alias("both", &["full@example.org", "anna@example.org"]);
     test.alias("round", &["round@example.org"]);
     for (to, may_relay, expected) in [
         ("anna@example.org", false, "ok"),
         ("ANNA+x@example.org", false, "ok"),
         ("Postmaster", false, "ok"),
+        ("full@example.org", false, "452 4.2.2 the mailbox is full"),
+        ("fuller@example.org", true, "552 5.2.2 the mailbox is full"),
+        // What goes elsewhere needs no room here.
+        ("fuller-list@example.org", false, "ok"),
+        ("both@example.org", false, "ok"),
         ("postmaster@example.org", false, "ok"),
         ("nobody@example.org", true, "550 5.1.1 no such user here"),
         ("anna-x@example.org", false, "550 5.1.1 no such user here"),
@@ -380,6 +408,54 @@ async fn spam_goes_where_each_user_wants_it() {
         matches!(&line.event, Event::Judged { verdict, evidence, .. } if verdict == "spam" && !evidence.is_empty())
     });
     assert!(judged, "{story:?}");
+}
+
+#[tokio::test]
+async fn by_lmtp_spam_is_refused_for_those_who_want_that() {
+    let test = Test::new();
+    test.user("refuser", |user| user.spam = SpamPolicy::Refuse);
+    test.alias("both", &["refuser@example.org", "bob@example.org"]);
+    let all = ["refuser", "anna", "both"].map(|name| format!("{name}@example.org"));
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let mut lmtp = envelope("x@example.net", &all);
+    lmtp.client.protocol = Protocol::Lmtp;
+    assert_eq!(test.send_as(lmtp.clone(), SPAM).await, "554 250 250");
+    // It reaches the refuser by an alias that others want to have it by.
+    for user in ["refuser", "anna", "bob"] {
+        assert_eq!(test.mail(user, ".Junk").len(), 1, "{user}");
+    }
+    lmtp.recipients.truncate(2);
+    assert_eq!(test.send_as(lmtp.clone(), SPAM).await, "554 250");
+    assert_eq!(test.mail("refuser", ".Junk").len(), 1);
+    // So it is when the rest is queued.
+    test.qmail("anna", ".qmail", "&x@example.net\n");
+    assert_eq!(test.send_as(lmtp, SPAM).await, "554 250");
+    assert_eq!(test.elsewhere.0.lock().unwrap().len(), 1);
+    assert_eq!(test.mail("refuser", ".Junk").len(), 1);
+    let path = test.dir.path().join("journal");
+    let story = story(&path, "refuser@example.org", 1).unwrap();
+    let refused = story.iter().filter_map(|line| match &line.event {
+        Event::Refused { to, .. } => Some(to.join(" ")),
+        _ => None,
+    });
+    assert_eq!(refused.collect::<Vec<_>>(), ["refuser@example.org"]);
+}
+
+#[tokio::test]
+async fn each_user_is_asked_once_for_a_verdict() {
+    let test = Test::new();
+    let asked = || test.n_judged.swap(0, Ordering::Relaxed);
+    let both = ["anna@example.org", "bob@example.org"];
+    test.send("x@example.net", &both, MAIL).await;
+    assert_eq!(asked(), 2, "straight to the mailboxes");
+    test.qmail("anna", ".qmail", "./Maildir/\n|true\n");
+    test.send("x@example.net", &both, MAIL).await;
+    assert_eq!(asked(), 2, "by the queue");
+    assert_eq!(test.mail("anna", "").len(), 2);
+    let path = test.dir.path().join("journal");
+    let story = story(&path, "anna@example.org", 1).unwrap();
+    let judged = |line: &&Line| matches!(&line.event, Event::Judged { .. });
+    assert_eq!(story.iter().filter(judged).count(), 2, "{story:#?}");
 }
 
 #[tokio::test]
