@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::dovecot::{Dovecot, OWNER};
-use common::{Host, swaks};
+use common::{Host, passwd, swaks};
 
 /// Runs `postern checkpassword PROGRAM` with `input` on descriptor 3, as a shell
 /// hands it on.
@@ -32,16 +32,6 @@ fn ask(host: &Host, input: &[u8], program: &str) -> Output {
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
-}
-
-fn passwd(host: &Host, user: &str, more: &[&str], password: &str) {
-    let mut command = host.command();
-    command.args(["user", "passwd", user]).args(more);
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(password.as_bytes()).unwrap();
-    drop(input);
-    assert!(child.wait().unwrap().success());
 }
 
 #[test]

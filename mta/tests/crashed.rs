@@ -4,7 +4,7 @@
 //!
 //! Once at random moments under load, by seed; once at each of the calls that
 //! change files, in place of which strace delivers SIGKILL. Which calls those
-//! are is said here; a run that makes another one fails the test. 20 of each,
+//! are is said in `common/steps.rs`; a run that makes another one fails the test. 20 of each,
 //! or as many as `POSTERN_FAULTS` says.
 
 #![allow(clippy::unwrap_used)]
@@ -23,81 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Host, Server, Talk, wait_for};
+use common::{Host, Server, Talk, steps, wait_for};
 use fastrand::Rng;
-use tests::programs::peer;
-
-/// Calls that change files, or make changes last.
-const STEPS: &[&str] = &[
-    "chmod",
-    "fallocate",
-    "fchmod",
-    "fchown",
-    "fdatasync",
-    "fsync",
-    "ftruncate",
-    "linkat",
-    "mkdir",
-    "mkdirat",
-    "pwrite64",
-    "rename",
-    "renameat2",
-    "sync_file_range",
-    "unlink",
-    "unlinkat",
-    "utimensat",
-    "write",
-    "writev",
-];
-
-/// Calls on files and connections that change no file, unless a flag says so.
-const LOOKS: &[&str] = &[
-    "landlock_add_rule",
-    "landlock_create_ruleset",
-    "landlock_restrict_self",
-    "access",
-    "close",
-    "dup",
-    "epoll_create1",
-    "epoll_ctl",
-    "epoll_wait",
-    "eventfd2",
-    "execve",
-    "fadvise64",
-    "fcntl",
-    "flock",
-    "fstat",
-    "fstatfs",
-    "getcwd",
-    "getdents64",
-    "inotify_add_watch",
-    "inotify_init1",
-    "ioctl",
-    "lseek",
-    "lstat",
-    "mmap",
-    "newfstatat",
-    "open",
-    "openat",
-    "openat2",
-    "poll",
-    "ppoll",
-    "pread64",
-    "read",
-    "readahead",
-    "readlink",
-    "readlinkat",
-    "readv",
-    "stat",
-    "statfs",
-    "statx",
-];
-
-/// Flags by which opening changes a file.
-const CREATING: &[&str] = &["O_CREAT", "O_TRUNC", "O_TMPFILE"];
-
-/// What strace prints for a descriptor that is no file on a disk.
-const NO_FILE: &[&str] = &["<anon_inode:", "<socket:", "<TCP", "<UNIX", "<pipe:"];
 
 /// Anna's mail goes straight to her mailbox; bob keeps a copy and forwards to
 /// carol, through the queue.
@@ -327,38 +254,9 @@ fn what_was_answered_250_survives_kills_under_load() {
     println!("{n_kills} kills, {n_kept} promises kept, {n_more} copies more than one");
 }
 
-/// The steps of a run: a call, and which one of its name in its thread it is.
-fn steps(log: &str) -> BTreeSet<(String, usize)> {
-    let mut seen: HashMap<(&str, &str), usize> = HashMap::new();
-    let (mut steps, mut unknown) = (BTreeSet::new(), BTreeSet::new());
-    for line in log.lines() {
-        let (thread, call) = line.split_once(' ').unwrap();
-        let call = call.trim_start();
-        // The end of a call that was begun while another thread made one.
-        let Some((name, rest)) = call.split_once('(').filter(|_| !call.starts_with('<')) else {
-            continue;
-        };
-        let nth = seen.entry((thread, name)).or_default();
-        *nth += 1;
-        let creates = CREATING.iter().any(|flag| call.contains(flag));
-        let changes = STEPS.contains(&name) || (name.starts_with("open") && creates);
-        if !changes && !LOOKS.contains(&name) {
-            unknown.insert(name);
-        }
-        let first = rest.split(',').next().unwrap();
-        if changes && !NO_FILE.iter().any(|kind| first.contains(kind)) {
-            steps.insert((name.to_owned(), *nth));
-        }
-    }
-    assert!(unknown.is_empty(), "the test does not know {unknown:?}");
-    steps
-}
-
 /// The server as strace runs it; it stays our child.
 fn traced(host: &Host, log: &Path, options: &[&str]) -> Command {
-    let mut strace = peer("strace");
-    let to = ["-D", "-f", "-y", "-qq", "-s0", "-o"];
-    strace.args(to).arg(log).args(options);
+    let mut strace = steps::strace(log, options);
     strace.arg(env!("CARGO_BIN_EXE_postern"));
     strace.arg("--config").arg(host.config());
     strace
@@ -385,6 +283,9 @@ fn short_load(
         })
 }
 
+/// So often a step is tried.
+const TRIES: usize = 4;
+
 #[test]
 fn what_was_answered_250_survives_a_kill_at_any_step_of_the_server() {
     let numbers = AtomicU64::new(0);
@@ -394,11 +295,11 @@ fn what_was_answered_250_survives_a_kill_at_any_step_of_the_server() {
 
     // A whole run shows which steps there are.
     let server = host
-        .try_serve(traced(&host, &log, &["-e", "trace=%file,%desc"]))
+        .try_serve(traced(&host, &log, &["-D", "-e", steps::TRACE]))
         .unwrap();
     assert!(short_load(&server, &host, &numbers, &mut promises.kept));
     stop(server);
-    let steps: Vec<_> = steps(&fs::read_to_string(&log).unwrap())
+    let mut steps: Vec<_> = steps::of(&fs::read_to_string(&log).unwrap())
         .into_iter()
         .collect();
     for name in ["fsync", "linkat", "unlinkat"] {
@@ -406,30 +307,41 @@ fn what_was_answered_250_survives_a_kill_at_any_step_of_the_server() {
         assert!(is_there, "no {name} in {steps:?}");
     }
 
-    let mut rng = Rng::with_seed(28);
-    let (n_moments, mut n_killed, mut n_more) = (faults(), 0, 0);
-    for _ in 0..n_moments {
-        let (name, nth) = &steps[rng.usize(..steps.len())];
+    // Each step once, in the order of the seed; all of them when so many are
+    // asked for.
+    Rng::with_seed(28).shuffle(&mut steps);
+    let n_all = steps.len();
+    steps.truncate(faults());
+    let (mut missed, mut n_more) = (Vec::new(), 0);
+    for (name, nth) in &steps {
         let moment = format!("seed 28, killed at {name} number {nth}");
         let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
         let trace = format!("trace={name}");
-        let command = traced(&host, &log, &["-e", &trace, "-e", &fault]);
-        let lived = host.try_serve(command).is_some_and(|server| {
-            let lived = short_load(&server, &host, &numbers, &mut promises.kept);
-            server.signal("KILL");
-            lived
+        // Threads share the work anew each time: not each step comes at once.
+        let was_killed = (0..TRIES).any(|_| {
+            let command = traced(&host, &log, &["-D", "-e", &trace, "-e", &fault]);
+            let lived = host.try_serve(command).is_some_and(|server| {
+                let lived = short_load(&server, &host, &numbers, &mut promises.kept);
+                server.signal("KILL");
+                lived
+            });
+            promises.look(&host);
+            !lived
         });
-        n_killed += usize::from(!lived);
-        promises.look(&host);
+        if !was_killed {
+            missed.push(format!("{name} number {nth}"));
+        }
         let server = host.serve();
         wait_for_empty_queue(&host);
         stop(server);
         n_more = promises.check(&host, &moment);
     }
-    // Threads share the work anew each time, so some moments do not come.
-    assert!(n_killed * 4 > n_moments, "only {n_killed} were killed");
+    let n_killed = steps.len() - missed.len();
     println!(
-        "{n_moments} of {} steps, {n_killed} kills, {n_more} copies more than one",
-        steps.len()
+        "{n_killed} steps of {n_all} killed, {n_more} copies more than one; not met: {missed:?}"
+    );
+    assert!(
+        n_killed * 4 >= steps.len() * 3,
+        "only {n_killed}: {missed:?} were not met"
     );
 }

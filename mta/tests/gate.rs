@@ -7,9 +7,10 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::dns::{Dns, connect_from};
-use common::{Host, said};
+use common::{Host, Talk, said};
 
 /// Each client has an address of its own. 127.0.0.1 may relay. The reverse
 /// name of all is localhost, which the resolver knows by itself.
@@ -177,7 +178,10 @@ fn the_gate_can_be_tried_without_a_client() {
     let test = |ip: &str, more: &[&str]| {
         let mut command = host.command();
         command.args(["gate", "test", "--ip", ip, "--helo", "mx.example.net"]);
-        command.args(["--from", "x@example.net", "--to", "anna@example.org"]);
+        command.args(["--from", "x@example.net"]);
+        if !more.contains(&"--to") {
+            command.args(["--to", "anna@example.org"]);
+        }
         let output = command.args(more).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         (output.status.code(), said)
@@ -186,6 +190,9 @@ fn the_gate_can_be_tried_without_a_client() {
         "127.0.0.12 is listed at block.example.com (127.0.0.2): see https://example.com/why";
     assert_eq!(test(GOOD, &[]), (Some(0), "pass\n".into()));
     assert_eq!(test("127.0.0.1", &[]), (Some(0), "relays\n".into()));
+    let nobody = "refuse\n550 5.1.1 no such user here\n".to_owned();
+    let to = ["--to", "nobody@example.org"];
+    assert_eq!(test(GOOD, &to), (Some(1), nobody));
     let expected = format!("refuse\n  dns-lists: {listed} (refuse)\n554 5.7.1 {listed}\n");
     assert_eq!(test(LISTED, &[]), (Some(1), expected));
     let expected = format!(
@@ -343,6 +350,45 @@ fn suspects_come_again_unless_a_user_wants_no_greylist() {
         "greylist: mail has come from its network (pass)",
     ] {
         assert!(story.contains(part), "{part} is not in {story}");
+    }
+}
+
+#[test]
+fn users_and_domains_open_the_gate() {
+    let dns = zone();
+    let host = host(&dns, NO_GREYLIST);
+    let server = host.serve();
+    let (mx, from) = ("mx.example.net", "x@example.net");
+    let refused = |to: &str| send(server.smtp[0], LISTED, mx, from, to).is_err();
+    let (anna, bob) = ("anna@example.org", "bob@example.org");
+    assert!(refused(anna) && refused(bob));
+    host.run(&["user", "set", bob, "--gate", "off"]);
+    assert!(refused(anna) && !refused(bob));
+    host.run(&["domain", "set", "example.org", "--gate", "off"]);
+    assert!(!refused(anna));
+    host.run(&["user", "set", anna, "--gate", "on"]);
+    assert!(refused(anna) && !refused(bob));
+    assert_eq!(
+        (host.mail("anna", "").len(), host.mail("bob", "").len()),
+        (1, 2)
+    );
+}
+
+#[test]
+fn whoever_is_refused_waits_longer_each_time() {
+    let dns = zone();
+    let host = host(&dns, &format!("{NO_GREYLIST}tarpit_seconds = 2\n"));
+    let server = host.serve();
+    let mut client = Talk::new(connect_from(LISTED, server.smtp[0]));
+    client.greet("EHLO").unwrap();
+    client.ask("MAIL FROM:<x@example.net>\r\n", 250).unwrap();
+    for seconds in [0, 1, 2, 2] {
+        let begin = Instant::now();
+        client.ask("RCPT TO:<anna@example.org>\r\n", 554).unwrap();
+        let waited = begin.elapsed();
+        assert!(waited >= Duration::from_secs(seconds), "{waited:?}");
+        // It is bounded, also on a busy machine.
+        assert!(waited < Duration::from_secs(seconds + 30), "{waited:?}");
     }
 }
 

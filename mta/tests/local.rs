@@ -7,7 +7,8 @@ mod common;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::Host;
@@ -83,6 +84,152 @@ fn sendmail_takes_mail_as_scripts_give_it() {
         "{out}"
     );
     assert_eq!(host.mail("bob", "").len(), 2);
+}
+
+/// As somebody who is away has it.
+const VACATION: &str = r#"#!/bin/sh
+[ -n "$SENDER" ] || exit 0
+sed '/^$/q' | grep -qiE '^(Precedence|List-Id|Auto-Submitted):' && exit 0
+grep -qxF "$SENDER" told 2>/dev/null && exit 0
+postern sendmail -f '' -- "$SENDER" <<END || exit 111
+From: $RECIPIENT
+To: $SENDER
+Subject: away
+Auto-Submitted: auto-replied
+
+I am away until Monday.
+END
+echo "$SENDER" >>told
+"#;
+
+/// A mailing list at anna-list, anna-list-subscribe and anna-list-unsubscribe.
+const LIST: &str = r#"#!/bin/sh
+case $EXT in
+list-subscribe)
+    echo "$SENDER" >>subscribers ;;
+list-unsubscribe)
+    grep -vxF "$SENDER" subscribers >left; mv left subscribers ;;
+list)
+    grep -qxF "$SENDER" subscribers || { echo "only subscribers may write here"; exit 100; }
+    { echo "List-Id: <$LOCAL.$HOST>"; cat; } |
+        postern sendmail -i -f "$LOCAL-owner@$HOST" -- $(cat subscribers) || exit 111 ;;
+*)
+    echo "there is no command $DEFAULT"; exit 100 ;;
+esac
+"#;
+
+fn program(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// A host where programs may run, and find ours.
+fn host_with_programs() -> Host {
+    let bin = tempfile::tempdir().unwrap().keep();
+    let host = Host::new(&format!(
+        "[programs]\npath = \"{}:/usr/bin:/bin\"\n",
+        bin.display()
+    ));
+    let (postern, config) = (env!("CARGO_BIN_EXE_postern"), host.config());
+    let script = format!(
+        "#!/bin/sh\nexec {postern} --config {} \"$@\"\n",
+        config.display()
+    );
+    program(&bin.join("postern"), &script);
+    host.run(&["domain", "set", "example.org", "--programs", "on"]);
+    host
+}
+
+#[test]
+fn a_vacation_program_answers_each_sender_once() {
+    let host = host_with_programs();
+    let home = host.data().join("mail/example.org/anna");
+    program(&home.join("vacation"), VACATION);
+    std::fs::write(home.join(".qmail"), "|./vacation\n./Maildir/\n").unwrap();
+    let _server = host.serve();
+    for (n, (from, text, n_answers)) in [
+        ("bob@example.org", "Subject: first\n\nx\n", 1),
+        ("bob@example.org", "Subject: second\n\nx\n", 1),
+        ("", "Subject: a report\n\nx\n", 1),
+        ("postmaster@example.org", "List-Id: <x>\n\nx\n", 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (code, _, said) = sendmail(&host, &["-f", from, "anna"], text);
+        assert_eq!((code, said.as_str()), (0, ""));
+        // The program comes before the mailbox.
+        host.wait_for_mail("anna", "", n + 1);
+        assert_eq!(host.mail("bob", "").len(), n_answers, "{from} {text}");
+    }
+    let answer = String::from_utf8(host.mail("bob", "").remove(0)).unwrap();
+    assert!(answer.starts_with("Return-Path: <>\n"), "{answer}");
+    assert!(
+        answer.contains("\nFrom: anna@example.org\nTo: bob@example.org\nSubject: away\n"),
+        "{answer}"
+    );
+    assert!(
+        answer.ends_with("\n\nI am away until Monday.\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_mailing_list_is_a_program_behind_an_extension() {
+    let host = host_with_programs();
+    host.run(&["user", "add", "carol@example.org"]);
+    let home = host.data().join("mail/example.org/anna");
+    program(&home.join("list"), LIST);
+    for (file, text) in [
+        (".qmail-list", "|./list\n"),
+        (".qmail-list-default", "|./list\n"),
+        (".qmail-list-owner", "./Maildir/\n"),
+    ] {
+        std::fs::write(home.join(file), text).unwrap();
+    }
+    let _server = host.serve();
+    let done = || host.run(&["queue", "list"]).is_empty().then_some(());
+    let write = |from: &str, to: &str| {
+        let to = format!("anna-list{to}@example.org");
+        let text = format!("Subject: from {from}\n\nto the list\n");
+        let (code, _, said) = sendmail(&host, &["-f", from, &to], &text);
+        assert_eq!((code, said.as_str()), (0, ""));
+        common::wait_for("an empty queue", done);
+    };
+    for from in ["bob@example.org", "carol@example.org"] {
+        write(from, "-subscribe");
+    }
+    write("bob@example.org", "");
+    for user in ["bob", "carol"] {
+        let mail = String::from_utf8(host.mail(user, "").remove(0)).unwrap();
+        for part in [
+            "Return-Path: <anna-list-owner@example.org>\n",
+            "\nList-Id: <anna-list.example.org>\n",
+            "\nSubject: from bob@example.org\n",
+            "\n\nto the list\n",
+        ] {
+            assert!(mail.contains(part), "{part:?} is not in {mail}");
+        }
+    }
+    // Who may not write, or commands what is not known, is told so.
+    write("carol@example.org", "-unsubscribe");
+    for (to, why) in [
+        ("", "only subscribers may write here"),
+        ("-explain", "there is no command explain"),
+    ] {
+        let before = host.mail("carol", "").len();
+        write("carol@example.org", to);
+        let mail = host.mail("carol", "");
+        assert_eq!(mail.len(), before + 1, "{to}");
+        let told = mail
+            .iter()
+            .any(|mail| String::from_utf8_lossy(mail).contains(why));
+        assert!(told, "{why:?} is told nobody");
+    }
+    assert_eq!(host.mail("bob", "").len(), 1);
+    // Reports about subscribers reach the owner.
+    write("", "-owner");
+    assert_eq!(host.mail("anna", "").len(), 1);
 }
 
 /// Calls it by its own name, with a message and an envelope in files.

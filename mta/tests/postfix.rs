@@ -8,12 +8,13 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::dkimpy::verify;
+use common::exact::{assert_arrived, by_smtp, give, messages};
 use common::{Host, Process, peer_in_sbin, wait_for};
 use tests::overlaid::{self, Overlaid};
 
@@ -69,71 +70,6 @@ fn name_server() -> Process {
     Process(process)
 }
 
-/// Messages that differ in what is easily changed on the way.
-fn messages() -> Vec<Vec<u8>> {
-    let all: Vec<u8> = (1..=255).filter(|b| !b"\r\n".contains(b)).collect();
-    let bodies = [
-        b".\n..\n.x\n.\n".to_vec(),
-        [all.as_slice(), b"\n"].concat(),
-        b"From here\n>From there\n \t \n\n\n\n".to_vec(),
-        [b"x".repeat(900).as_slice(), b"\n"].concat(),
-        b"0123456789 with more\n".repeat(30_000),
-        Vec::new(),
-    ];
-    let head =
-        "From: anna@example.org\nTo: bob@example.net\nDate: Thu, 1 Jan 2026 00:00:00 +0000\n";
-    let whole = bodies.iter().enumerate().map(|(n, body)| {
-        let subject = format!("Message-ID: <{n}@example.org>\nSubject: {n}  folded\n\there\n\n");
-        [head.as_bytes(), subject.as_bytes(), body].concat()
-    });
-    whole.collect()
-}
-
-/// What came, without the trace fields on top and the filter's at the end.
-fn as_sent(mail: &[u8]) -> Vec<u8> {
-    let at = memchr::memmem::find(mail, b"From: anna@").unwrap();
-    let end = at + memchr::memmem::find(&mail[at..], b"\n\n").unwrap() + 1;
-    let head = mail[at..end].split_inclusive(|b| *b == b'\n');
-    let kept = head.filter(|line| !line.starts_with(b"X-Spam-"));
-    kept.chain([&mail[end..]]).flatten().copied().collect()
-}
-
-fn assert_arrived(mail: &[Vec<u8>], log: &str) {
-    let mut came: Vec<Vec<u8>> = mail.iter().map(|mail| as_sent(mail)).collect();
-    let mut sent = messages();
-    came.sort();
-    sent.sort();
-    assert_eq!(came.len(), sent.len(), "{log}");
-    for (came, sent) in came.iter().zip(&sent) {
-        let shown = || {
-            String::from_utf8_lossy(came)
-                .chars()
-                .take(2000)
-                .collect::<String>()
-        };
-        assert!(came == sent, "{}", shown());
-    }
-}
-
-fn with_crlf(message: &[u8]) -> Vec<u8> {
-    let lines = message.split_inclusive(|b| *b == b'\n');
-    let ended = lines.flat_map(|line| [line.strip_suffix(b"\n").unwrap(), b"\r\n"]);
-    ended.flatten().copied().collect()
-}
-
-/// Gives a message to a program.
-fn give(mut command: Command, message: &[u8]) {
-    let mut program = command.stdin(Stdio::piped()).spawn().unwrap();
-    program.stdin.take().unwrap().write_all(message).unwrap();
-    assert!(program.wait().unwrap().success());
-}
-
-const BY_SMTP: &str = "\
-import smtplib, sys
-with smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=60) as client:
-    client.sendmail('x@example.net', ['anna@example.org'], sys.stdin.buffer.read(), ['BODY=8BITMIME'])
-";
-
 #[test]
 fn mail_from_and_to_postfix_arrives_byte_for_byte() {
     if !overlaid::is_possible() {
@@ -152,9 +88,7 @@ fn mail_from_and_to_postfix_arrives_byte_for_byte() {
     let at_postfix = || read_all(&postfix.path("mail/bob/new"));
 
     for message in messages() {
-        let mut python = Command::new("python3");
-        python.args(["-c", BY_SMTP, &port.to_string()]);
-        give(python, &with_crlf(&message));
+        by_smtp(port, &message);
         let mut sendmail = host.command();
         sendmail.args(["sendmail", "-i", "-f", "anna@example.org", "--"]);
         sendmail.arg("bob@example.net");

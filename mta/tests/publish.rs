@@ -6,36 +6,14 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use common::Host;
-use common::dovecot::{Dovecot, OWNER};
+use common::dovecot::{AUTH_GROUP, Dovecot, OWNER, published, share};
+use common::{Host, passwd, with_input};
 use tests::overlaid;
 use tests::programs::peer;
-
-fn with_input(mut command: Command, input: &str) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    drop(stdin);
-    child.wait_with_output().unwrap()
-}
-
-fn passwd(host: &Host, user: &str, more: &[&str], password: &str) -> String {
-    let mut command = host.command();
-    command.args(["user", "passwd", user]).args(more);
-    let output = with_input(command, password);
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
-}
 
 /// What is published, and the command counts its runs.
 fn section(folder: &Path) -> String {
@@ -125,7 +103,13 @@ fn every_change_is_published_and_others_read_it() {
         assert_eq!(mode & 0o777, 0o640, "{secret}");
     }
 
-    host.run(&["domain", "add", "example.net"]);
+    // Other changes do not say so again.
+    let mut command = host.command();
+    let output = command
+        .args(["domain", "add", "example.net"])
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
     for alias in [
         &["info@example.org", "anna@example.org", "x@example.com"][..],
         &["bob@example.org", "bob@example.org", "anna@example.org"],
@@ -280,12 +264,9 @@ fn users_log_in_to_dovecot_over_tls() {
     if !host.give_to_owner(folder.path()) {
         return;
     }
-    // As an administrator does: what is made in the folder is for the group of
-    // Dovecot's auth service, which is no other user's.
     fs::remove_file(&users).unwrap();
-    let group = nix::unistd::Group::from_name("daemon").unwrap().unwrap();
-    chown(folder.path(), None, Some(group.gid.as_raw())).unwrap();
-    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o2755)).unwrap();
+    share(folder.path());
+    let group = nix::unistd::Group::from_name(AUTH_GROUP).unwrap().unwrap();
     passwd(&host, "anna@example.org", &[], "secret höher");
     let found = fs::metadata(&users).unwrap();
     assert_eq!(
@@ -319,12 +300,7 @@ fn users_log_in_to_dovecot_over_tls() {
     let output = with_input(import, &text.concat());
     assert!(output.status.success(), "{output:?}");
 
-    let databases = format!(
-        "passdb {{\n driver = passwd-file\n args = username_format=%u {0}\n}}\n\
-         userdb {{\n driver = passwd-file\n args = username_format=%u {0}\n}}\n",
-        users.display()
-    );
-    let dovecot = Dovecot::start(&host, &databases);
+    let dovecot = Dovecot::start(&host, &published(&users));
     let mut logins = vec![
         ("anna", "secret höher", true),
         ("anna", "guess", false),
@@ -344,15 +320,40 @@ fn users_log_in_to_dovecot_over_tls() {
         );
     }
     // What a client moves to Junk is learned, and moved on.
-    let config = fs::read_to_string(host.config()).unwrap();
-    let config = config.replace("user = \"root\"", &format!("user = {OWNER:?}"));
-    fs::write(host.config(), config).unwrap();
-    let server = host.serve();
+    let server = host.serve_as_owner();
+    must_have_no_privileges(&server);
     dovecot.move_to_junk("anna@example.org", "secret höher");
     let line = server.wait_for_line("message learned");
     assert!(
         line.contains("anna@example.org") && line.contains("label=\"spam\""),
         "{line}"
+    );
+}
+
+/// It was root until it listened.
+fn must_have_no_privileges(server: &common::Server) {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let owner = nix::unistd::User::from_name(OWNER).unwrap().unwrap();
+    for (name, expected) in [
+        (
+            "Uid",
+            [owner.uid.as_raw().to_string().as_str(); 4].join("\t"),
+        ),
+        (
+            "Gid",
+            [owner.gid.as_raw().to_string().as_str(); 4].join("\t"),
+        ),
+        ("CapPrm", "0000000000000000".into()),
+        ("CapEff", "0000000000000000".into()),
+    ] {
+        let line = format!("{name}:\t{expected}\n");
+        assert!(status.contains(&line), "{line} is not in {status}");
+    }
+    let groups = status.lines().find(|line| line.starts_with("Groups:"));
+    let groups = groups.unwrap().trim_start_matches("Groups:").trim();
+    assert!(
+        groups.is_empty() || groups == owner.gid.as_raw().to_string(),
+        "{groups}"
     );
 }
 

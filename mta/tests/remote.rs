@@ -1,17 +1,20 @@
 //! The way out against real others: a second host of ours behind a DNS zone on
 //! loopback, Postfix's smtp-sink, and a relay that asks for a password.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{self, BufRead, BufReader};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use common::dns::{Dns, free_port};
+use common::dns::{self, Dns, free_port};
 use common::{Host, Process, peer_in_sbin, wait_for};
 
 /// A message from anna by the socket for programs.
@@ -195,10 +198,16 @@ fn relay(pair: [&Path; 2], (address, port): (&str, &str), folder: &Path) -> (Pro
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let port = port_of(&mut process);
+    (Process(process), port)
+}
+
+/// The first line that it prints.
+fn port_of(process: &mut Child) -> u16 {
     let mut line = String::new();
     let mut said = BufReader::new(process.stdout.take().unwrap());
     said.read_line(&mut line).unwrap();
-    (Process(process), line.trim().parse().unwrap())
+    line.trim().parse().unwrap()
 }
 
 #[test]
@@ -263,50 +272,228 @@ fn by_relay(name: &str, listens_at: (&str, &str)) {
     assert_eq!(fs::read_dir(&taken).unwrap().count(), 1);
 }
 
+/// smtp-sink at `address`.
+fn sink(address: SocketAddr) -> Process {
+    let mut sink = peer_in_sbin("smtp-sink");
+    if rustix::process::geteuid().is_root() {
+        sink.args(["-u", "root"]);
+    }
+    sink.args(["-c", &address.to_string(), "100"]);
+    let sink = Process(sink.stdout(Stdio::null()).spawn().unwrap());
+    wait_for("smtp-sink", || TcpStream::connect(address).ok());
+    sink
+}
+
+/// Counts the connections that it passes on.
+struct Counter {
+    port: u16,
+    open: AtomicUsize,
+    most: AtomicUsize,
+    all: AtomicUsize,
+}
+
+impl Counter {
+    fn before(server: SocketAddr) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let counter = Arc::new(Self {
+            port: listener.local_addr().unwrap().port(),
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            all: AtomicUsize::new(0),
+        });
+        let counts = Arc::clone(&counter);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let counts = Arc::clone(&counts);
+                let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
+                counts.most.fetch_max(open, Ordering::SeqCst);
+                counts.all.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    let server = TcpStream::connect(server).unwrap();
+                    let (mut from, mut to) =
+                        (client.try_clone().unwrap(), server.try_clone().unwrap());
+                    let there = thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                    let _ = io::copy(&mut &server, &mut &client);
+                    // Before the client can see the end.
+                    counts.open.fetch_sub(1, Ordering::SeqCst);
+                    let _ = client.shutdown(Shutdown::Both);
+                    let _ = there.join();
+                });
+            }
+        });
+        counter
+    }
+}
+
 #[test]
 fn a_burst_to_one_destination_uses_few_connections_and_holds_nobody_up() {
-    let port = free_port();
-    let mut sink = peer_in_sbin("smtp-sink");
-    let user = if rustix::process::geteuid().is_root() {
-        "root"
-    } else {
-        ""
-    };
-    if user.is_empty() {
-        sink.args(["-c", &format!("127.0.0.1:{port}"), "100"]);
-    } else {
-        sink.args(["-c", "-u", user, &format!("127.0.0.1:{port}"), "100"]);
-    }
-    let _sink = Process(sink.stdout(Stdio::null()).spawn().unwrap());
-    wait_for("smtp-sink", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-    });
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let _sink = sink(address);
+    let counter = Counter::before(address);
     // Nothing ever answers at the other route.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = Host::new(&format!(
         "[remote]\nconnections_per_destination = 3\nconnect_seconds = 60\n\n\
-         [[route]]\ndomain = \"example.net\"\nhost = \"localhost\"\nport = {port}\n\n\
+         [[route]]\ndomain = \"example.net\"\nhost = \"localhost\"\nport = {}\n\n\
          [[route]]\ndomain = \"example.com\"\nhost = \"127.0.0.1\"\nport = {}\n",
+        counter.port,
         silent.local_addr().unwrap().port()
     ));
     let _server = host.serve();
-    for n in 0..30 {
-        send(
-            &host,
-            &format!("bob{n}@example.com"),
-            "Subject: stuck\n\nx\n",
-        );
+    let addresses = |domain: &str, n: usize| -> Vec<String> {
+        (0..n).map(|n| format!("bob{n}@{domain}")).collect()
+    };
+    for to in addresses("example.com", 30) {
+        send(&host, &to, "Subject: stuck\n\nx\n");
     }
-    for n in 0..100 {
-        send(
-            &host,
-            &format!("bob{n}@example.net"),
-            "Subject: burst\n\nx\n",
-        );
-    }
+    let burst = addresses("example.net", 100);
+    thread::scope(|scope| {
+        for some in burst.chunks(25) {
+            let host = &host;
+            scope.spawn(move || {
+                for to in some {
+                    send(host, to, "Subject: burst\n\nx\n");
+                }
+            });
+        }
+    });
     let left = wait_for("what goes to the sink", || {
         let listed = host.run(&["queue", "list"]);
         (!listed.contains("@example.net")).then_some(listed)
     });
     assert_eq!(left.matches("@example.com").count(), 30, "{left}");
+    let (most, all) = (
+        counter.most.load(Ordering::SeqCst),
+        counter.all.load(Ordering::SeqCst),
+    );
+    assert!((1..=3).contains(&most), "{most} at once");
+    assert!(all < 50, "{all} connections for 100 messages");
+}
+
+#[test]
+fn mail_finds_its_way_over_ipv6_alone() {
+    let other = other();
+    let receiver = other.serve();
+    let dns = Dns::start(&[
+        "--mx-host=example.net,mail.example.net,10",
+        "--host-record=mail.example.net,::1",
+    ]);
+    let host = Host::new(&format!(
+        "[remote]\ndns = [\"127.0.0.1:{}\"]\nport = {}\n",
+        dns.port,
+        receiver.smtp[1].port()
+    ));
+    let _server = host.serve();
+    send(&host, "bob@example.net", "Subject: by IPv6\n\nx\n");
+    let bob = other.data().join("mail/example.net/bob/Maildir/new");
+    let file = wait_for("mail at the other host", || {
+        fs::read_dir(&bob).unwrap().next().map(Result::unwrap)
+    });
+    let mail = fs::read_to_string(file.path()).unwrap();
+    assert!(mail.contains("[IPv6:::1]"), "{mail}");
+    let story = wait_for("the story", || {
+        let story = host.run(&["why", "bob@example.net"]);
+        story.contains("delivered to").then_some(story)
+    });
+    assert!(story.contains("mail.example.net [::1]"), "{story}");
+}
+
+/// Offers TLS and says nonsense when it is to begin; takes mail in clear.
+const NO_TLS: &str = r#"
+import asyncio, sys
+async def serve(reader, writer):
+    say = lambda text: writer.write(text.encode() + b"\r\n")
+    say("220 broken ESMTP")
+    while line := (await reader.readline()).decode(errors="replace").strip():
+        verb = line.split()[0].upper()
+        if verb == "EHLO":
+            say("250-broken"); say("250 STARTTLS")
+        elif verb == "STARTTLS":
+            say("220 go"); writer.write(b"this is no handshake\r\n" * 10); break
+        elif verb == "DATA":
+            say("354 go")
+            while (line := await reader.readline()) != b".\r\n": pass
+            say("250 taken in clear")
+        else:
+            say("250 ok")
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, *sys.argv[1:])
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"#;
+
+fn without_tls(address: &str, port: &str) -> (Process, u16) {
+    let mut process = Command::new("python3")
+        .args(["-c", NO_TLS, address, port])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let port = port_of(&mut process);
+    (Process(process), port)
+}
+
+#[test]
+fn tls_that_is_offered_and_fails_costs_no_mail() {
+    let (_broken, port) = without_tls("127.0.0.1", "0");
+    let host = Host::new(&format!(
+        "[[route]]\ndomain = \"*\"\nhost = \"127.0.0.1\"\nport = {port}\n"
+    ));
+    let _server = host.serve();
+    send(&host, "bob@example.net", "Subject: in clear\n\nx\n");
+    let done = || host.run(&["queue", "list"]).is_empty().then_some(());
+    wait_for("an empty queue", done);
+    let story = host.run(&["why", "bob@example.net"]);
+    assert!(
+        story.contains("delivered to bob@example.net: 127.0.0.1 "),
+        "{story}"
+    );
+}
+
+#[test]
+fn nothing_goes_to_a_submission_port_in_clear() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can listen at port 587");
+        return;
+    }
+    let _sink = sink("127.0.0.66:587".parse().unwrap());
+    let (_broken, _) = without_tls("127.0.0.67", "587");
+    let host = Host::new(
+        "[[route]]\ndomain = \"example.net\"\nhost = \"127.0.0.66\"\nport = 587\n\n\
+         [[route]]\ndomain = \"example.com\"\nhost = \"127.0.0.67\"\nport = 587\n",
+    );
+    let _server = host.serve();
+    for (to, why) in [
+        ("bob@example.net", "offers no TLS, which the route requires"),
+        ("bob@example.com", "127.0.0.67 [127.0.0.67]"),
+    ] {
+        send(&host, to, "Subject: not in clear\n\nx\n");
+        wait_for("a deferral", || {
+            let listed = host.run(&["queue", "list"]);
+            let line = listed
+                .lines()
+                .find(|line| line.contains(to) && line.contains("451"));
+            line.map(|line| assert!(line.contains("451 4.7.5") && line.contains(why), "{line}"))
+        });
+    }
+}
+
+#[test]
+fn name_servers_that_fail_or_are_silent_are_asked_again_later() {
+    let broken = dns::failing();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for port in [broken, silent.local_addr().unwrap().port()] {
+        let host = Host::new(&format!("[remote]\ndns = [\"127.0.0.1:{port}\"]\n"));
+        let _server = host.serve();
+        send(&host, "bob@example.net", "Subject: later\n\nx\n");
+        let listed = wait_for("a deferral", || {
+            let listed = host.run(&["queue", "list"]);
+            listed.contains(" 451 ").then_some(listed)
+        });
+        assert!(listed.contains("451 4.4.3"), "{listed}");
+    }
 }

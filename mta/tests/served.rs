@@ -1,7 +1,7 @@
 //! The built program, as `postern init` makes it, with real clients: Python's
 //! smtplib, and swaks where TLS and odd clients matter.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
@@ -153,27 +153,162 @@ fn who_is_not_known_is_refused_and_others_are_not_reached() {
     );
 }
 
+/// What a user has put where it belongs, for the server to learn from.
+fn teach(host: &Host, user: &str, folder: &str, n: usize, text: &str) {
+    let maildir = host.data().join("mail/example.org").join(user);
+    let folder = maildir.join("Maildir").join(folder);
+    let path = folder.join(format!("tmp/{n}"));
+    fs::write(&path, text).unwrap();
+    fs::rename(path, folder.join(format!("cur/{n}.x:2,S"))).unwrap();
+}
+
+const LEARNS_AT_ONCE: &str = "[learning]\nkeep_before_ham_hours = 0\nmove_after_seconds = 0\n";
+
 #[test]
 fn spam_goes_to_junk_and_a_virus_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let clamd = Clamd::start(dir.path());
     let host = Host::new(&format!(
-        "[scanner]\nclamd = \"{}\"\n",
+        "{LEARNS_AT_ONCE}[scanner]\nclamd = \"{}\"\n",
         clamd.socket.display()
     ));
-    host.run(&["user", "set", "anna@example.org", "--threshold", "0.4"]);
+    // Forty messages make nobody sure.
+    host.run(&["user", "set", "anna@example.org", "--threshold", "0.5"]);
     let server = host.serve();
-    assert!(host.run(&["check"]).contains("ok     virus scanner"));
-    let virus = format!("Subject: invoice\r\n\r\n{}\r\n", EICAR.concat());
+    let spam = "Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
+    let ham = "Subject: Lunch\n\nShall we meet tomorrow, Anna asks\n";
+    for n in 0..20 {
+        teach(&host, "anna", ".Junk", n, &format!("{spam}{n}\n"));
+        teach(&host, "anna", "", n, &format!("{ham}{n}\n"));
+    }
+    for _ in 0..40 {
+        server.wait_for_line("message learned");
+    }
+    host.wait_for_mail("anna", "Junk.Learned", 20);
+    let before = host.mail("anna", "").len();
     let both = ["anna@example.org", "bob@example.org"];
-    let refused = send(server.smtp[0], "x@example.net", &both, virus.as_bytes()).unwrap_err();
+    for text in [spam, ham] {
+        let message = text.replace('\n', "\r\n");
+        send(server.smtp[0], "x@example.net", &both, message.as_bytes()).unwrap();
+    }
+    let [junk] = &host.mail("anna", "Junk")[..] else {
+        panic!("{}", host.run(&["why", "anna@example.org"]));
+    };
+    assert_eq!(as_sent(junk), spam.as_bytes());
+    let junk = String::from_utf8_lossy(junk).into_owned();
+    assert!(junk.contains("\nX-Spam-Status: Yes, hits="), "{junk}");
+    assert_eq!(host.mail("anna", "").len(), before + 1, "the ham");
+    // Each by his own model: bob has none.
+    assert_eq!(
+        (host.mail("bob", "Junk").len(), host.mail("bob", "").len()),
+        (0, 2)
+    );
+    let story = host.run(&["why", "-n", "2", "anna@example.org"]);
+    for part in [
+        "  spam for anna@example.org: probability 0.",
+        "subject: ",
+        "delivered to anna@example.org: Junk ",
+    ] {
+        assert!(story.contains(part), "{part:?} is not in {story}");
+    }
+
+    assert!(host.run(&["check"]).contains("ok     virus scanner"));
+    let refused = send(server.smtp[0], "x@example.net", &both, &virus()).unwrap_err();
     assert!(
         refused.starts_with("554 5.7.1") && refused.contains("Eicar"),
         "{refused}"
     );
-    assert!(host.mail("anna", "").is_empty() && host.mail("bob", "").is_empty());
+    assert_eq!(host.mail("anna", "").len(), before + 1);
+    assert_eq!(host.mail("bob", "").len(), 2);
     let story = host.run(&["why", "bob@example.org"]);
     assert!(story.contains("Eicar"), "{story}");
+}
+
+fn virus() -> Vec<u8> {
+    format!("Subject: invoice\r\n\r\n{}\r\n", EICAR.concat()).into_bytes()
+}
+
+#[test]
+fn a_virus_is_discarded_or_kept_apart_and_mail_passes_without_a_scanner() {
+    let dir = tempfile::tempdir().unwrap();
+    let clamd = Clamd::start(dir.path());
+    let with = |more: &str| {
+        let clamd = clamd.socket.display();
+        Host::new(&format!("[scanner]\nclamd = \"{clamd}\"\n{more}"))
+    };
+    let to = ["anna@example.org", "info@example.org"];
+    let story = |host: &Host, parts: &[&str]| {
+        let story = host.run(&["why", "anna@example.org"]);
+        for part in parts {
+            assert!(story.contains(part), "{part:?} is not in {story}");
+        }
+    };
+    let nothing_there = |host: &Host| {
+        assert!(host.mail("anna", "").is_empty() && host.mail("bob", "").is_empty());
+        assert_eq!(host.run(&["queue", "list"]), "");
+    };
+
+    let host = with("virus = \"discard\"\n");
+    host.run(&["alias", "add", "info@example.org", "bob@example.org"]);
+    let server = host.serve();
+    send(server.smtp[0], "x@example.net", &to, &virus()).unwrap();
+    nothing_there(&host);
+    story(
+        &host,
+        &["virus scanner: Eicar", "discarded, because of the virus"],
+    );
+    assert_eq!(host.run(&["queue", "list", "--quarantine"]), "");
+    drop(server);
+
+    let host = with("virus = \"quarantine\"\n");
+    host.run(&["alias", "add", "info@example.org", "bob@example.org"]);
+    let server = host.serve();
+    for _ in 0..2 {
+        send(server.smtp[0], "x@example.net", &to, &virus()).unwrap();
+    }
+    nothing_there(&host);
+    story(&host, &["virus scanner: Eicar", "put into quarantine"]);
+    let listed = host.run(&["queue", "list", "--quarantine"]);
+    let ids: Vec<&str> = listed
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .collect();
+    let ids: Vec<&str> = ids
+        .iter()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    let [first, second] = ids[..] else {
+        panic!("{listed}");
+    };
+    let shown = host.run(&["queue", "show", "--quarantine", "--raw", first]);
+    assert!(shown.contains(&EICAR.concat()), "{shown}");
+    // Where the scanner was wrong it goes on, to aliases too.
+    host.run(&["queue", "release", "--quarantine", first]);
+    host.run(&["queue", "drop", "--quarantine", second]);
+    assert_eq!(host.run(&["queue", "list", "--quarantine"]), "");
+    for user in ["anna", "bob"] {
+        let mail = host.wait_for_mail(user, "", 1);
+        let text = String::from_utf8_lossy(&mail[0]).into_owned();
+        assert!(text.contains(&EICAR.concat()), "{text}");
+    }
+    story(&host, &["by the administrator: drop"]);
+    drop(server);
+
+    let host = with("when_down = \"pass\"\n");
+    let server = host.serve();
+    drop(clamd.process);
+    common::wait_for("the end of clamd", || {
+        UnixStream::connect(&clamd.socket).err()
+    });
+    send(
+        server.smtp[0],
+        "x@example.net",
+        &to[..1],
+        b"Subject: x\r\n\r\nx\r\n",
+    )
+    .unwrap();
+    assert_eq!(host.mail("anna", "").len(), 1);
+    story(&host, &["virus scanner: no answer: "]);
 }
 
 #[test]
@@ -267,6 +402,90 @@ fn too_many_clients_are_told_so() {
 }
 
 #[test]
+fn what_would_not_work_is_found_by_check() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Host::new("");
+    let check = || {
+        let output = host.command().arg("check").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = check();
+    assert_eq!(code, Some(0), "{said}");
+    for alias in [
+        ["dead@example.org", "nobody@example.org"],
+        ["round@example.org", "about@example.org"],
+        ["about@example.org", "round@example.org"],
+        ["info@example.org", "anna@example.org"],
+        ["anna@example.org", "anna@example.org"],
+    ] {
+        host.run(&[&["alias", "add"], &alias[..]].concat());
+    }
+    let text = fs::read_to_string(host.config()).unwrap();
+    let taken = taken.local_addr().unwrap();
+    fs::write(
+        host.config(),
+        text.replacen("127.0.0.1:0", &taken.to_string(), 1),
+    )
+    .unwrap();
+    let (code, said) = check();
+    assert_eq!(code, Some(1), "{said}");
+    for part in [
+        &format!("wrong  listens: cannot listen at {taken}: Address already in use"),
+        "wrong  aliases: about@example.org leads back to itself by round@example.org; \
+         dead@example.org leads to nobody@example.org, who is not there; \
+         round@example.org leads back to itself by about@example.org\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    fs::write(host.config(), text).unwrap();
+    let _server = host.serve();
+    assert!(check().1.contains("(the server runs)"));
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_said_once_and_costs_no_mail() {
+    let host = Host::new("");
+    let gone = host.path("gone.toml").display().to_string();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(["--config", &gone]).args(arguments);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let why = format!("cannot read \"{gone}\": No such file or directory (os error 2)\n");
+    assert_eq!(run(&["check"]), (Some(2), format!("postern: {why}")));
+    // Programs that send mail try again.
+    let (code, said) = run(&["sendmail", "anna@example.org"]);
+    assert_eq!((code, said), (Some(111), format!("sendmail: {why}")));
+    assert_eq!(run(&["qmail-queue"]).0, Some(55));
+    let listed = host.command().args(["sendmail", "-bp"]).output().unwrap();
+    assert_eq!((listed.status.code(), listed.stdout), (Some(0), Vec::new()));
+}
+
+#[test]
+fn what_is_somebody_elses_is_said_so() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    let host = Host::new("");
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(host.dir.path(), mode(0o755)).unwrap();
+    let mut command = host.command();
+    std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    let output = command.args(["user", "list"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let data = host.data().display().to_string();
+    let expected =
+        format!("postern: {data} is not yours: run this as root or as the owner of that folder\n");
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn what_is_wrong_with_a_configuration_is_found_before_serving() {
     let host = Host::new("");
     let text = fs::read_to_string(host.config()).unwrap();
@@ -279,34 +498,88 @@ fn what_is_wrong_with_a_configuration_is_found_before_serving() {
     }
 }
 
+/// Mail, model and stories.
 #[test]
-fn what_was_learned_moves_and_goes_with_its_user() {
-    let host = Host::new("[learning]\nkeep_before_ham_hours = 0\n");
+fn what_is_a_users_moves_and_goes_with_the_user() {
+    let host = Host::new(LEARNS_AT_ONCE);
+    host.run(&["alias", "add", "info@example.org", "anna@example.org"]);
+    // Whom `init` made would get its mail.
+    host.run(&[
+        "user",
+        "remove",
+        "postmaster@example.org",
+        "--mail",
+        "erase",
+    ]);
+    host.run(&[
+        "domain",
+        "set",
+        "example.org",
+        "--postmaster",
+        "anna@example.org",
+    ]);
     let server = host.serve();
-    let junk = host.data().join("mail/example.org/anna/Maildir/.Junk");
-    let teach = |n: usize| {
-        let path = junk.join(format!("tmp/{n}"));
-        fs::write(&path, format!("Subject: watches {n}\n\nCheap watches\n")).unwrap();
-        fs::rename(path, junk.join(format!("cur/{n}.x:2,S"))).unwrap();
-    };
-    teach(1);
+    let (smtp, from) = (server.smtp[0], "x@example.net");
+    let spam = "Subject: watches\n\nCheap watches\n";
+    teach(&host, "anna", ".Junk", 1, spam);
     let line = server.wait_for_line("message learned");
     assert!(
         line.contains("anna@example.org") && line.contains("label=\"spam\""),
         "{line}"
     );
-    host.run(&["user", "rename", "anna@example.org", "ann@example.org"]);
-    server.signal("TERM");
-    server.wait();
+    let text = b"Subject: kept\r\n\r\nx\r\n";
+    send(smtp, from, &["anna@example.org"], text).unwrap();
+    let id = |user: &str| {
+        let story = host.run(&["why", "-n", "1", user]);
+        story.lines().next().unwrap().to_owned()
+    };
+    let first = id("anna@example.org");
     let users = || {
         let models = host.data().join("models");
         let databases = trainer::database::Databases::new(&models, 1 << 20).unwrap();
         databases.host().unwrap().users().unwrap()
     };
+    host.run(&["user", "rename", "anna@example.org", "ann@example.org"]);
+    for to in ["ann", "info", "postmaster"] {
+        send(smtp, from, &[&format!("{to}@example.org")], text).unwrap();
+    }
+    assert_eq!(host.mail("ann", "").len(), 4);
+    let story = host.run(&["why", "ann@example.org"]);
+    for part in [
+        first.as_str(),
+        "received from <x@example.net> for anna@example.org",
+        "anna@example.org is called ann@example.org from now on",
+    ] {
+        assert!(story.contains(part), "{part:?} is not in {story}");
+    }
+    let learned_spam = host.wait_for_mail("ann", "Junk.Learned", 1);
+    assert_eq!(learned_spam, [spam.as_bytes()]);
+    server.signal("TERM");
+    server.wait();
     assert_eq!(users(), ["ann@example.org"]);
+
     // Without a server too.
     host.run(&["user", "rename", "ann@example.org", "anna@example.org"]);
     assert_eq!(users(), ["anna@example.org"]);
-    host.run(&["user", "remove", "anna@example.org", "--mail", "erase"]);
+
+    // Nothing goes while something leads there.
+    let remove = ["user", "remove", "anna@example.org", "--mail", "erase"];
+    let output = host.command().args(remove).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    host.run(&["alias", "remove", "info@example.org"]);
+    host.run(&[
+        "domain",
+        "set",
+        "example.org",
+        "--postmaster",
+        "bob@example.org",
+    ]);
+    host.run(&remove);
     assert!(users().is_empty());
+    assert!(!host.data().join("mail/example.org/anna").exists());
+    let journal = fs::read_to_string(host.data().join("journal")).unwrap();
+    for name in ["ann@", "anna@", "\"user\""] {
+        assert!(!journal.contains(name), "{journal}");
+    }
+    assert!(journal.contains("x@example.net"), "{journal}");
 }

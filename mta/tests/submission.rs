@@ -9,33 +9,17 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
-use common::{Host, Server, said, swaks};
+use common::{Host, Server, by_scram, passwd, said, swaks, with_input};
 
 const PASSWORD: &str = "Tr0ub4dor&3 höher";
+const BODY: &str = "This is for nobody but Bob";
 
 /// A host where anna has a password and gets the mail of info.
 fn host() -> Host {
     let host = Host::new("");
-    passwd(&host, "anna@example.org", PASSWORD);
+    passwd(&host, "anna@example.org", &[], PASSWORD);
     host.run(&["alias", "add", "info@example.org", "anna@example.org"]);
     host
-}
-
-fn passwd(host: &Host, user: &str, password: &str) {
-    let mut command = host.command();
-    command.args(["user", "passwd", user]);
-    with_input(command, password);
-}
-
-fn with_input(mut command: Command, input: &str) {
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    assert!(child.wait().unwrap().success());
 }
 
 /// Whether swaks got its mail through, and all it said.
@@ -52,7 +36,7 @@ fn by_swaks(address: SocketAddr, arguments: &[&str]) -> (bool, String) {
     )
 }
 
-/// Everything that the server wrote: its log and all files.
+/// Everything that the server wrote: its log and all files, but mailboxes.
 fn everything(host: &Host, server: Server) -> Vec<u8> {
     server.signal("TERM");
     let mut all = server.wait_and_log().into_bytes();
@@ -61,7 +45,7 @@ fn everything(host: &Host, server: Server) -> Vec<u8> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                folders.extend(Some(path).filter(|path| *path != host.data().join("mail")));
             } else if path.is_file() {
                 all.extend(std::fs::read(path).unwrap());
             }
@@ -89,7 +73,8 @@ fn swaks_submits_by_each_mechanism_over_both_kinds_of_tls() {
     let mut n = 0;
     for (address, tls) in [(starttls, "--tls"), (implicit, "--tls-on-connect")] {
         for mechanism in ["PLAIN", "LOGIN"] {
-            let arguments = [&[tls, "--auth", mechanism], &login[..]].concat();
+            let body = ["--body", BODY];
+            let arguments = [&[tls, "--auth", mechanism], &login[..], &body].concat();
             let (sent, said) = by_swaks(address, &arguments);
             assert!(sent, "{mechanism} {tls}: {said}");
             assert!(said.contains(&format!("AUTH {mechanism}")), "{said}");
@@ -159,6 +144,25 @@ fn swaks_submits_by_each_mechanism_over_both_kinds_of_tls() {
 
     // Neither passwords nor what was tried for one, nor their base64.
     let all = everything(&host, server);
+    // The line of a recipient names the account, also where no gate is.
+    let log = String::from_utf8_lossy(&all).into_owned();
+    let accepted: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("recipient accepted rule=\"none\" from=anna@example.org"))
+        .collect();
+    assert_eq!(accepted.len(), n, "{log}");
+    for field in [
+        " to=bob@example.org",
+        " origin_ip=127.0.0.1",
+        " auth=\"anna@example.org\"",
+        " encryption=\"TLSv1.3\"",
+    ] {
+        assert!(
+            accepted[0].contains(field),
+            "{field} is not in {}",
+            accepted[0]
+        );
+    }
     let written = |text: &str| memchr::memmem::find(&all, text.as_bytes()).is_some();
     assert!(written("logged in account=\"anna@example.org\""));
     assert!(written("not the password of anna@example.org"));
@@ -169,6 +173,8 @@ fn swaks_submits_by_each_mechanism_over_both_kinds_of_tls() {
         "AGFubmFAZXhhbXBsZS5vcmcA",
         "Guess-",
         "R3Vlc3Mt",
+        // Bodies lie in mailboxes alone.
+        BODY,
     ] {
         assert!(!written(secret), "{secret} was written");
     }
@@ -221,7 +227,7 @@ except smtplib.SMTPResponseException as refused:
 #[test]
 fn smtplib_submits_what_belongs_to_the_account_only() {
     let host = host();
-    passwd(&host, "anna@example.org", "anna plain");
+    passwd(&host, "anna@example.org", &[], "anna plain");
     let server = host.serve();
     let (starttls, implicit) = (server.submission[0], server.submission[1]);
     for (address, class, from, header, expected) in [
@@ -431,9 +437,7 @@ fn by_gsasl(host: &Host, address: SocketAddr, mechanism: &str, password: &str) -
 #[test]
 fn gsasl_logs_in_without_telling_the_password() {
     let host = host();
-    let mut command = host.command();
-    command.args(["user", "passwd", "bob@example.org", "--keep-clear"]);
-    with_input(command, "another");
+    passwd(&host, "bob@example.org", &["--keep-clear"], "another");
     certificate(&host.data().join("tls"), "localhost");
     let server = host.serve();
     let address = server.submission[0];
@@ -449,9 +453,7 @@ fn gsasl_logs_in_without_telling_the_password() {
     let line = server.wait_for_line("keeps no password");
     assert!(line.contains("mechanism=\"CRAM-MD5\""), "{line}");
 
-    let mut command = host.command();
-    command.args(["user", "passwd", "anna@example.org", "--keep-clear"]);
-    with_input(command, PASSWORD);
+    passwd(&host, "anna@example.org", &["--keep-clear"], PASSWORD);
     for mechanism in ["SCRAM-SHA-256-PLUS", "CRAM-MD5"] {
         let (logged_in, said) = by_gsasl(&host, address, mechanism, PASSWORD);
         assert!(logged_in, "{mechanism}: {said}");
@@ -469,11 +471,24 @@ fn gsasl_logs_in_without_telling_the_password() {
     assert!(mail.contains("with ESMTPSA"), "{mail}");
 }
 
+#[test]
+fn whoever_logs_in_by_scram_sends_mail() {
+    let host = host();
+    passwd(&host, "anna@example.org", &[], "anna plain");
+    let server = host.serve();
+    let send = |password: &str| by_scram(server.submission[1], password);
+    assert!(send("guess").unwrap_err().starts_with("535 5.7.8"));
+    assert_eq!(send("anna plain"), Ok(()));
+    let mail = String::from_utf8(host.mail("bob", "").remove(0)).unwrap();
+    assert!(mail.contains("\nSubject: by SCRAM\n"), "{mail}");
+    assert!(mail.contains("with ESMTPSA (TLSv1.3 "), "{mail}");
+}
+
 /// Python's smtplib tries CRAM-MD5 first where it is offered.
 #[test]
 fn cram_md5_is_offered_where_somebody_keeps_a_password_and_costs_others_nothing() {
     let host = host();
-    passwd(&host, "anna@example.org", "anna plain");
+    passwd(&host, "anna@example.org", &[], "anna plain");
     let offered = |server: &Server| {
         let (_, said) = by_swaks(server.submission[0], &["--tls", "--quit-after", "HELO"]);
         said.contains("CRAM-MD5")
@@ -482,9 +497,7 @@ fn cram_md5_is_offered_where_somebody_keeps_a_password_and_costs_others_nothing(
     assert!(!offered(&server));
     server.signal("TERM");
     server.wait();
-    let mut command = host.command();
-    command.args(["user", "passwd", "bob@example.org", "--keep-clear"]);
-    with_input(command, "another");
+    passwd(&host, "bob@example.org", &["--keep-clear"], "another");
     let server = host.serve();
     assert!(offered(&server));
     let begin = std::time::Instant::now();
@@ -513,10 +526,8 @@ fn a_hash_of_another_host_is_replaced_at_the_login() {
     let host = host();
     let mut command = host.command();
     command.args(["user", "import", "-"]);
-    with_input(
-        command,
-        "[users.'old@example.org']\npassword = '$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.'\n",
-    );
+    let hash = "[users.'old@example.org']\npassword = '$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.'\n";
+    assert!(with_input(command, hash).status.success());
     let server = host.serve();
     let login = [
         "--auth-user",

@@ -156,13 +156,13 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_printed() {
+        for (text, bytes) in [("7B", 7), ("10kB", 10 << 10), ("1GB", 1 << 30)] {
+            assert_eq!(parse_bytes(text), Ok(bytes));
+        }
         for (text, bytes) in [
             ("0", 0),
             ("1500", 1500),
             ("10k", 10 * 1024),
-            ("10kB", 10 * 1024),
-            ("1GB", 1 << 30),
-            ("7B", 7),
             ("500M", 500 << 20),
             ("2G", 2 << 30),
         ] {

@@ -296,6 +296,7 @@ fn raw_user(settings: &UserSettings) -> RawUser {
 mod tests {
     use super::*;
     use crate::accounts::Homes;
+    use proptest::prelude::*;
 
     const TEXT: &str = "\
 [domains.\"example.org\"]
@@ -376,6 +377,18 @@ gate = \"off\"
             };
             assert!(error.contains(reason), "{text}: {error}");
             assert!(accounts.domains().unwrap().is_empty(), "{text}");
+        }
+    }
+
+    proptest! {
+        /// What an administrator has in git may be anything.
+        #[test]
+        fn any_text_is_accounts_or_refused(
+            text in "((domains|users|aliases)?\\.?\"[a-z@.]{0,9}\" ?= ?(\\{(quota|spam|postmaster|password) = \"[!-~]{0,9}\"\\}|\\[\"[a-z@.]{0,9}\"\\])\n|\\[(users|aliases)\\]\n|\\PC{0,9}\n){0,6}",
+        ) {
+            if let Ok(all) = Everything::parse(&text) {
+                prop_assert_eq!(Everything::parse(&all.print()), Ok(all));
+            }
         }
     }
 }

@@ -9,24 +9,15 @@ use std::process::Command;
 
 use anyhow::Context;
 
+pub use self::request::Request;
+use self::request::{MAX_OCTETS, MISUSED, WRONG};
 use crate::accounts::Directory;
 use crate::accounts::{Accounts, Address, Homes, User, is_cram_md5, is_right};
 
-/// The password is wrong, or there is no such account.
-const WRONG: i32 = 1;
-/// We were called wrongly.
-const MISUSED: i32 = 2;
+mod request;
+
 /// It cannot be known now.
 const LATER: i32 = 111;
-const MAX_OCTETS: u64 = 512;
-
-/// What descriptor 3 says.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Request {
-    name: String,
-    password: Vec<u8>,
-    timestamp: Vec<u8>,
-}
 
 impl Request {
     /// Reads descriptor 3 and closes it; before any file is opened, which
@@ -44,23 +35,6 @@ impl Request {
         // Programs that are run must not find it open.
         let _ = nix::unistd::close(3);
         Self::parse(&bytes)
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Self, i32> {
-        if bytes.len() as u64 > MAX_OCTETS {
-            return Err(WRONG);
-        }
-        let mut fields = bytes.split(|b| *b == 0);
-        let (Some(name), Some(password), Some(timestamp), Some(_)) =
-            (fields.next(), fields.next(), fields.next(), fields.next())
-        else {
-            return Err(MISUSED);
-        };
-        Ok(Self {
-            name: str::from_utf8(name).map_err(|_| WRONG)?.to_owned(),
-            password: password.to_owned(),
-            timestamp: timestamp.to_owned(),
-        })
     }
 
     /// Whose request it is, if it is right. One hash in any case.
@@ -124,31 +98,4 @@ fn answer(request: &Request, data: &Path, program: &[String]) -> anyhow::Result<
         .current_dir(&home)
         .exec();
     Err(error).with_context(|| format!("cannot run {name} in {}", home.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_descriptor_3_says() {
-        let request = |timestamp: &str| Request {
-            name: "anna".into(),
-            password: b"p w".into(),
-            timestamp: timestamp.into(),
-        };
-        let long = [&[b'a'; 510][..], b"\0\0\0"].concat();
-        for (bytes, expected) in [
-            (&b"anna\0p w\0\0"[..], Ok(request(""))),
-            (b"anna\0p w\0<1>\0", Ok(request("<1>"))),
-            (b"anna\0p w\0<1>\0more\0", Ok(request("<1>"))),
-            (b"anna\0p w\0", Err(MISUSED)),
-            (b"anna\0p w\0<1>", Err(MISUSED)),
-            (b"", Err(MISUSED)),
-            (b"\xff\0\0\0", Err(WRONG)),
-            (&long, Err(WRONG)),
-        ] {
-            assert_eq!(Request::parse(bytes), expected);
-        }
-    }
 }

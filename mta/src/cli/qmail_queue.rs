@@ -13,7 +13,7 @@ use super::inject::{Letter, NotTaken, inject, with_domain};
 
 /// What stands in an envelope.
 #[derive(Debug, PartialEq, Eq)]
-struct Envelope {
+pub(super) struct Envelope {
     from: String,
     to: Vec<String>,
 }
@@ -69,7 +69,7 @@ pub fn run(
 }
 
 /// The envelope, or the exit code.
-fn parse(said: &[u8]) -> Result<Envelope, i32> {
+pub(super) fn parse(said: &[u8]) -> Result<Envelope, i32> {
     const MALFORMED: i32 = 91;
     // After the last NUL nothing counts.
     let mut parts = said.split(|b| *b == 0);
@@ -97,7 +97,7 @@ fn parse(said: &[u8]) -> Result<Envelope, i32> {
 
 /// Sender and recipients of each message that it makes: a sender that ends
 /// with `-@[]` is another for each recipient (variable envelope return paths).
-fn expand(envelope: &Envelope) -> Vec<(String, Vec<String>)> {
+pub(super) fn expand(envelope: &Envelope) -> Vec<(String, Vec<String>)> {
     // Whoever gets a report of a report gets none.
     if envelope.from == "#@[]" {
         return vec![(String::new(), envelope.to.clone())];

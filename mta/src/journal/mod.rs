@@ -487,7 +487,7 @@ mod tests {
     fn whoever_is_removed_is_forgotten_also_while_others_write() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let server = Journal::new(&path, 1_200);
+        let server = Journal::new(&path, 1_000);
         let judged = |user: &str| Event::Judged {
             user: user.into(),
             verdict: "ham".into(),
@@ -504,7 +504,7 @@ mod tests {
         note("3", delivered("joanna@example.org"));
         note("4", delivered("anna@example.org.uk"));
         assert!(beside(&path, "old").exists());
-        let tool = Journal::new(&path, 1_200);
+        let tool = Journal::new(&path, 1_000);
         for _ in 0..2 {
             tool.forget("anna@example.org").unwrap();
         }

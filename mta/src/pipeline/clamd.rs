@@ -124,7 +124,8 @@ fn pass(stream: &mut UnixStream, file: &File) -> io::Result<()> {
     Ok(())
 }
 
-fn read_answer(stream: &mut impl Read) -> io::Result<Scan> {
+/// Reads an answer, of which no more than 4 KiB count.
+pub(crate) fn read_answer(stream: &mut impl Read) -> io::Result<Scan> {
     let mut answer = Vec::new();
     let mut limited = stream.take(4096);
     loop {

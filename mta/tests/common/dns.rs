@@ -57,6 +57,23 @@ impl Dns {
     }
 }
 
+/// A name server that answers every question with SERVFAIL.
+pub fn failing() -> u16 {
+    const QR: u8 = 0x80;
+    const SERVFAIL: u8 = 2;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut message = [0; 1500];
+        while let Ok((n, client)) = socket.recv_from(&mut message) {
+            message[2] |= QR;
+            message[3] = message[3] & 0xf0 | SERVFAIL;
+            let _ = socket.send_to(&message[..n], client);
+        }
+    });
+    port
+}
+
 /// A port that is free for both protocols just now.
 pub fn free_port() -> u16 {
     loop {

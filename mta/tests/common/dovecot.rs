@@ -7,15 +7,18 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use tests::overlaid::{self, Overlaid};
 
-use super::Host;
 use super::dns::free_port;
+use super::{Host, Server};
 
 /// Serves IMAP and POP3 within TLS.
 pub struct Dovecot {
     running: Overlaid,
-    imaps: u16,
+    /// Where it serves IMAP.
+    pub imaps: u16,
     pop3s: u16,
 }
 
@@ -38,6 +41,14 @@ fn give(path: &Path) {
 }
 
 impl Host {
+    /// Lets the server be what it gave its mail to.
+    pub fn serve_as_owner(&self) -> Server {
+        let config = fs::read_to_string(self.config()).unwrap();
+        let config = config.replace("user = \"root\"", &format!("user = {OWNER:?}"));
+        fs::write(self.config(), config).unwrap();
+        self.serve()
+    }
+
     /// Gives the host's mail, and `folder`, to somebody whom Dovecot serves.
     /// False, and a note, without root.
     pub fn give_to_owner(&self, folder: &Path) -> bool {
@@ -53,6 +64,26 @@ impl Host {
         give(&self.data());
         true
     }
+}
+
+/// As an administrator does: what is made in the folder is for the group of
+/// Dovecot's auth service, which is no other user's.
+pub fn share(folder: &Path) {
+    let group = nix::unistd::Group::from_name(AUTH_GROUP).unwrap().unwrap();
+    chown(folder, None, Some(group.gid.as_raw())).unwrap();
+    fs::set_permissions(folder, PermissionsExt::from_mode(0o2755)).unwrap();
+}
+
+/// Whose Dovecot's auth service is.
+pub const AUTH_GROUP: &str = "daemon";
+
+/// The passdb and userdb of what is published at `users`.
+pub fn published(users: &Path) -> String {
+    format!(
+        "passdb {{\n driver = passwd-file\n args = username_format=%u {0}\n}}\n\
+         userdb {{\n driver = passwd-file\n args = username_format=%u {0}\n}}\n",
+        users.display()
+    )
 }
 
 impl Dovecot {
@@ -85,6 +116,26 @@ impl Dovecot {
         assert!(output.status.success(), "{output:?}");
     }
 
+    /// All messages of INBOX by IMAP, with LF line ends.
+    pub fn fetch(&self, name: &str, password: &str) -> Vec<Vec<u8>> {
+        let output = Command::new("python3")
+            .args(["-c", FETCH, &self.imaps.to_string(), name, password])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?} {}", self.running.log());
+        let lines = output.stdout.split(|b| *b == b'\n');
+        let messages = lines.filter(|line| !line.is_empty()).map(|line| {
+            let bytes = BASE64_STANDARD.decode(line).unwrap();
+            let lines = bytes.split_inclusive(|b| *b == b'\n');
+            let lines = lines.flat_map(|line| match line.strip_suffix(b"\r\n") {
+                Some(text) => [text, b"\n"],
+                None => [line, b""],
+            });
+            lines.flatten().copied().collect()
+        });
+        messages.collect()
+    }
+
     /// How many messages there are by IMAP and by POP3, or that it refuses.
     pub fn login(&self, name: &str, password: &str) -> String {
         let output = Command::new("python3")
@@ -106,6 +157,18 @@ imap.authenticate('PLAIN', lambda _: f'\\0{name}\\0{password}'.encode())
 imap.select()
 status, said = imap._simple_command('MOVE', '1', 'Junk')
 assert status == 'OK', said
+imap.logout()
+";
+
+const FETCH: &str = "\
+import base64, imaplib, ssl, sys
+port, name, password = sys.argv[1:]
+context = ssl._create_unverified_context()
+imap = imaplib.IMAP4_SSL('127.0.0.1', int(port), ssl_context=context)
+imap.authenticate('PLAIN', lambda _: f'\\0{name}\\0{password}'.encode())
+n = int(imap.select(readonly=True)[1][0])
+for number in range(1, n + 1):
+    print(base64.b64encode(imap.fetch(str(number), '(BODY.PEEK[])')[1][0][1]).decode())
 imap.logout()
 ";
 

@@ -5,8 +5,10 @@
 
 pub mod journey;
 pub mod power;
+pub mod steps;
 
 pub mod dns;
+pub mod exact;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -62,6 +64,28 @@ pub fn said(output: &Output) -> Result<(), String> {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
     }
+}
+
+/// How a command ended that read `input`.
+pub fn with_input(mut command: Command, input: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that refuses its arguments reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Gives a user a password; what is said to it.
+pub fn passwd(host: &Host, user: &str, more: &[&str], password: &str) -> String {
+    let mut command = host.command();
+    command.args(["user", "passwd", user]).args(more);
+    let output = with_input(command, password);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 /// A process that ends with the test.
@@ -219,6 +243,51 @@ pub fn swaks(address: SocketAddr) -> Command {
         &address.port().to_string(),
     ]);
     swaks
+}
+
+/// SCRAM-SHA-256 as RFC 5802 and RFC 7677 have it, in a language that shares no
+/// code with us, and mail by it.
+const SCRAM: &str = "\
+import hashlib, hmac, os, smtplib, ssl, sys
+from base64 import b64decode, b64encode
+host, port, user, password = sys.argv[1:]
+sign = lambda key, text: hmac.digest(key, text, 'sha256')
+class Scram:
+    server = None
+    def __call__(self, challenge=None):
+        if challenge is None:
+            self.first = f'n={user},r=' + b64encode(os.urandom(18)).decode()
+            return 'n,,' + self.first
+        if self.server:
+            assert challenge == b'v=' + b64encode(self.server), challenge
+            return ''
+        said = dict(part.split('=', 1) for part in challenge.decode().split(','))
+        salted = hashlib.pbkdf2_hmac('sha256', password.encode(), b64decode(said['s']), int(said['i']))
+        last = 'c=biws,r=' + said['r']
+        messages = ','.join([self.first, challenge.decode(), last]).encode()
+        key = sign(salted, b'Client Key')
+        signature = sign(hashlib.sha256(key).digest(), messages)
+        proof = bytes(a ^ b for a, b in zip(key, signature))
+        self.server = sign(sign(salted, b'Server Key'), messages)
+        return last + ',p=' + b64encode(proof).decode()
+context = ssl._create_unverified_context()
+with smtplib.SMTP_SSL(host, int(port), timeout=60, context=context) as client:
+    client.ehlo()
+    try:
+        client.auth('SCRAM-SHA-256', Scram())
+    except smtplib.SMTPAuthenticationError as refused:
+        sys.exit(f'{refused.smtp_code} {refused.smtp_error.decode()}')
+    client.sendmail(user, ['bob@example.org'], f'From: {user}\\r\\nSubject: by SCRAM\\r\\n\\r\\nx\\r\\n')
+";
+
+/// Mail of anna's to bob within TLS, or why she could not log in.
+pub fn by_scram(address: SocketAddr, password: &str) -> Result<(), String> {
+    let output = Command::new("python3")
+        .args(["-c", SCRAM, &address.ip().to_string()])
+        .args([&address.port().to_string(), "anna@example.org", password])
+        .output()
+        .unwrap();
+    said(&output)
 }
 
 /// Longer than anything here takes, also on a busy machine.
