@@ -149,7 +149,7 @@ fn tell(
         State::There => "there".to_owned(),
         State::Missing => "MISSING".to_owned(),
         State::Differs { found } => {
-            let found = super::why::printable(&found.join(" / "));
+            let found = crate::printable::printable(&found.join(" / "));
             format!("DIFFERS, there is: {found}")
         }
         State::Unknown { reason } => format!("not known: {reason}"),

@@ -136,7 +136,7 @@ fn tell(finding: &Finding, json: bool, out: &mut dyn Write) -> anyhow::Result<()
         Level::Warning => "warning",
         Level::Critical => "critical",
     };
-    let text = super::why::printable(&finding.text);
+    let text = crate::printable::printable(&finding.text);
     writeln!(out, "{level:<8}  {}: {text}", finding.check)?;
     if let Some(mend) = &finding.mend {
         writeln!(out, "          mend: {mend}")?;

@@ -9,9 +9,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::accounts;
-use super::why::printable;
 use crate::config::Config;
 use crate::delivery::content::header_section;
+use crate::printable::printable;
 use crate::replay::old::Old;
 use crate::replay::{Host, Would, folder};
 use crate::smtp::Mailbox;

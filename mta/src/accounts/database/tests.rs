@@ -113,8 +113,7 @@ fn a_password_stays_when_something_else_changes() {
 #[test]
 fn who_led_to_a_user_leads_to_the_new_address() {
     let dir = tempfile::tempdir().unwrap();
-    let accounts =
-        Accounts::open(&dir.path().join("accounts.db"), Homes::new(dir.path())).unwrap();
+    let accounts = Accounts::open(&dir.path().join("accounts.db"), Homes::new(dir.path())).unwrap();
     let named = |name: &str| Address::new(name, "example.org");
     let put = |change: &Change<'_>, alias: &str, targets: &[&str]| {
         let targets: Vec<String> = targets.iter().map(|to| (*to).to_owned()).collect();
