@@ -1,7 +1,7 @@
 //! What an old host's files say: whatever stands in them, nothing panics, and
 //! what is written for our folders is read there as it was meant.
 #![no_main]
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unused_imports)]
 
 #[path = "../../src/import/assign.rs"]
 mod assign;
@@ -11,6 +11,10 @@ mod cdb;
 mod control;
 #[path = "../../src/import/dotqmail.rs"]
 mod dotqmail;
+#[path = "../../src/handover.rs"]
+mod handover;
+#[path = "../../src/message.rs"]
+mod message;
 #[path = "../../src/import/report.rs"]
 mod report;
 #[path = "../../src/import/routes.rs"]

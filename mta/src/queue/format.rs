@@ -323,7 +323,7 @@ impl Recipient {
     fn parse(text: &str) -> Option<Self> {
         let (address, rest) = bracketed(text)?;
         let (mut notify, mut orcpt) = (None, None);
-        for part in rest.split(' ').filter(|part| !part.is_empty()) {
+        for part in rest.split_ascii_whitespace() {
             match part.split_once('=') {
                 Some(("notify", words)) => notify = Some(parse_notify(words)),
                 Some(("orcpt", text)) => orcpt = Some(text.to_owned()),
