@@ -11,7 +11,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
+use classifier::Label;
+use classifier::modern::{Act, Keep, Lesson, learn};
+use classifier::store::Durability;
+use classifier::store::lmdb::Access;
 use common::{Clamd, EICAR, Host, said};
+use trainer::database::Databases;
 
 /// Sends one message by Python's smtplib; returns what it was refused with.
 fn send(address: SocketAddr, from: &str, to: &[&str], message: &[u8]) -> Result<(), String> {
@@ -162,6 +167,20 @@ fn teach(host: &Host, user: &str, folder: &str, n: usize, text: &str) {
     fs::rename(path, folder.join(format!("cur/{n}.x:2,S"))).unwrap();
 }
 
+/// Twenty of each, into the model that a server will find.
+fn learn_all(host: &Host, user: &str, mail: &[(&str, Label)]) {
+    let databases = Databases::new(&host.data().join("models"), 1 << 20).unwrap();
+    let mut model = databases.open(user, Access::ReadWrite).unwrap();
+    for n in 0..20 {
+        for (text, label) in mail {
+            let text = format!("{text}{n}\n");
+            let lesson = Lesson::new(text.as_bytes(), Act::Learn(*label));
+            let keep = Keep::default();
+            learn(&mut model, &[lesson], 1_000, &keep, Durability::Synced).unwrap();
+        }
+    }
+}
+
 const LEARNS_AT_ONCE: &str = "[learning]\nkeep_before_ham_hours = 0\nmove_after_seconds = 0\n";
 
 #[test]
@@ -169,23 +188,19 @@ fn spam_goes_to_junk_and_a_virus_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let clamd = Clamd::start(dir.path());
     let host = Host::new(&format!(
-        "{LEARNS_AT_ONCE}[scanner]\nclamd = \"{}\"\n",
+        "[scanner]\nclamd = \"{}\"\n",
         clamd.socket.display()
     ));
     // Forty messages make nobody sure.
     host.run(&["user", "set", "anna@example.org", "--threshold", "0.5"]);
-    let server = host.serve();
     let spam = "Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
     let ham = "Subject: Lunch\n\nShall we meet tomorrow, Anna asks\n";
-    for n in 0..20 {
-        teach(&host, "anna", ".Junk", n, &format!("{spam}{n}\n"));
-        teach(&host, "anna", "", n, &format!("{ham}{n}\n"));
-    }
-    for _ in 0..40 {
-        server.wait_for_line("message learned");
-    }
-    host.wait_for_mail("anna", "Junk.Learned", 20);
-    let before = host.mail("anna", "").len();
+    learn_all(
+        &host,
+        "anna@example.org",
+        &[(spam, Label::Spam), (ham, Label::Ham)],
+    );
+    let server = host.serve();
     let both = ["anna@example.org", "bob@example.org"];
     for text in [spam, ham] {
         let message = text.replace('\n', "\r\n");
@@ -197,7 +212,7 @@ fn spam_goes_to_junk_and_a_virus_nowhere() {
     assert_eq!(as_sent(junk), spam.as_bytes());
     let junk = String::from_utf8_lossy(junk).into_owned();
     assert!(junk.contains("\nX-Spam-Status: Yes, hits="), "{junk}");
-    assert_eq!(host.mail("anna", "").len(), before + 1, "the ham");
+    assert_eq!(host.mail("anna", "").len(), 1, "the ham");
     // Each by his own model: bob has none.
     assert_eq!(
         (host.mail("bob", "Junk").len(), host.mail("bob", "").len()),
@@ -218,7 +233,7 @@ fn spam_goes_to_junk_and_a_virus_nowhere() {
         refused.starts_with("554 5.7.1") && refused.contains("Eicar"),
         "{refused}"
     );
-    assert_eq!(host.mail("anna", "").len(), before + 1);
+    assert_eq!(host.mail("anna", "").len(), 1);
     assert_eq!(host.mail("bob", "").len(), 2);
     let story = host.run(&["why", "bob@example.org"]);
     assert!(story.contains("Eicar"), "{story}");
@@ -536,7 +551,7 @@ fn what_is_a_users_moves_and_goes_with_the_user() {
     let first = id("anna@example.org");
     let users = || {
         let models = host.data().join("models");
-        let databases = trainer::database::Databases::new(&models, 1 << 20).unwrap();
+        let databases = Databases::new(&models, 1 << 20).unwrap();
         databases.host().unwrap().users().unwrap()
     };
     host.run(&["user", "rename", "anna@example.org", "ann@example.org"]);
