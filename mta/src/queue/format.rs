@@ -322,14 +322,14 @@ impl Entry {
 impl Recipient {
     fn parse(text: &str) -> Option<Self> {
         let (address, rest) = bracketed(text)?;
-        let (mut notify, mut orcpt) = (None, None);
-        for part in rest.split_ascii_whitespace() {
-            match part.split_once('=') {
-                Some(("notify", words)) => notify = Some(parse_notify(words)),
-                Some(("orcpt", text)) => orcpt = Some(text.to_owned()),
-                _ => {}
-            }
-        }
+        // The last one, since it may hold spaces.
+        let (rest, orcpt) = match rest.split_once(" orcpt=") {
+            Some((rest, orcpt)) => (rest, Some(orcpt.to_owned())),
+            None => (rest, None),
+        };
+        let mut words = rest.split_ascii_whitespace();
+        let notify = words.find_map(|word| word.strip_prefix("notify="));
+        let notify = notify.map(parse_notify);
         Some(Self {
             address: Mailbox::parse(address.as_bytes()).ok()?,
             notify,
@@ -483,7 +483,7 @@ pub(super) mod tests {
         full.ret = Some(Return::Headers);
         full.envid = Some("QQ 314159".into());
         full.recipients[0].notify = Some(Notify::default());
-        full.recipients[1].orcpt = Some("rfc822;b@example.com".into());
+        full.recipients[1].orcpt = Some("rfc822;b c@example.com".into());
         full.recipients[1].notify = Some(Notify {
             success: true,
             failure: true,
