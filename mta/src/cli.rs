@@ -310,19 +310,6 @@ fn later(name: &str, error: &crate::Error, code: i32) -> i32 {
     code
 }
 
-/// An error with what led to it. Many of ours say that themselves: nothing is
-/// said twice.
-pub fn reason(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 /// The name of the user who calls.
 fn who_calls() -> String {
     let user = nix::unistd::User::from_uid(Uid::current()).ok().flatten();
@@ -343,14 +330,20 @@ fn data(path: &Path, named: Option<&Path>) -> anyhow::Result<(PathBuf, Option<Co
     let configured = config.as_ref().map(|config| config.data.as_path());
     let data = named.or(configured).unwrap_or(Path::new(config::DATA));
     let data = data.to_owned();
-    if let Ok(found) = fs::metadata(&data)
-        && Uid::effective().is_root()
-        && found.uid() != 0
-    {
+    if data.exists() {
+        become_owner_of(&data)?;
+    }
+    Ok((data, config))
+}
+
+/// Root goes on with the rights of whoever keeps the mail.
+fn become_owner_of(data: &Path) -> anyhow::Result<()> {
+    let found = fs::metadata(data).with_context(|| format!("cannot use {}", data.display()))?;
+    if Uid::effective().is_root() && found.uid() != 0 {
         become_owner(Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))
             .with_context(|| format!("cannot become the owner of {}", data.display()))?;
     }
-    Ok((data, config))
+    Ok(())
 }
 
 #[cfg(test)]

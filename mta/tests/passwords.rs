@@ -6,27 +6,17 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use common::Host;
+use common::{Host, with_input};
 use mta::accounts::{Accounts, Address, Directory, Homes, Password, is_right};
 
 /// `postern ARGS` on the host in `data`, with `input`.
 fn postern(data: &Path, args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
-        .arg("--data")
-        .arg(data)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // One that refuses its arguments reads nothing.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+    command.arg("--data").arg(data).args(args);
+    with_input(command, input)
 }
 
 fn done(data: &Path, args: &[&str], input: &str) -> String {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Parser;
-use mta::cli::{Args, arguments, reason, run};
+use mta::cli::{Args, arguments, run};
 use trainer::cli::{is_broken_pipe, start_log};
+use trainer::told;
 
 fn main() -> ExitCode {
     let args = Args::parse_from(arguments(env::args_os()));
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "postern: {}", reason(&error));
+            let _ = writeln!(io::stderr(), "postern: {}", told(&error));
             ExitCode::from(2)
         }
     }

@@ -40,27 +40,6 @@ struct Line<'a> {
     state: &'a State,
 }
 
-/// What records of a domain are made of.
-pub(super) struct Known {
-    domain: String,
-    host: String,
-    addresses: Vec<IpAddr>,
-    submission: (Option<u16>, Option<u16>),
-    keys: Vec<(String, String)>,
-}
-
-impl Known {
-    pub(super) fn borrowed(&self) -> Facts<'_> {
-        Facts {
-            domain: &self.domain,
-            host: &self.host,
-            addresses: &self.addresses,
-            submission: self.submission,
-            keys: &self.keys,
-        }
-    }
-}
-
 /// Our domains.
 pub(super) fn domains(config: &Config) -> anyhow::Result<Vec<String>> {
     let places = Places::new(&config.data);
@@ -70,19 +49,19 @@ pub(super) fn domains(config: &Config) -> anyhow::Result<Vec<String>> {
 }
 
 /// What is known of one of them.
-pub(super) fn facts_of(
-    config: &Config,
-    domain: &str,
-    addresses: &[IpAddr],
-) -> anyhow::Result<Known> {
+pub(super) fn facts_of<'a>(
+    config: &'a Config,
+    domain: &'a str,
+    addresses: &'a [IpAddr],
+) -> anyhow::Result<Facts<'a>> {
     let listening = &config.listening;
     let port = |all: &[std::net::SocketAddr]| all.first().map(|address| address.port());
     let keys = Keys::read(&config.data.join("dkim"), domain)?;
     let keys = keys.records().into_iter();
-    Ok(Known {
-        domain: domain.to_owned(),
-        host: config.pipeline.host.clone(),
-        addresses: addresses.to_owned(),
+    Ok(Facts {
+        domain,
+        host: &config.pipeline.host,
+        addresses,
         submission: (port(&listening.submission), port(&listening.submissions)),
         keys: keys.map(|key| (key.name, key.text)).collect(),
     })
@@ -117,7 +96,7 @@ pub fn run(question: &Question, config: &Config, out: &mut dyn Write) -> anyhow:
         let mut all_there = !addresses.is_empty();
         for domain in &domains {
             let facts = facts_of(config, domain, &addresses)?;
-            for record in records(&facts.borrowed()) {
+            for record in records(&facts) {
                 let state = asking.compare(&record).await;
                 all_there &= state == State::There;
                 tell(question, domain, &record, &state, out)?;

@@ -104,7 +104,7 @@ async fn outside(config: &Config, reach: &str) -> Vec<Finding> {
                 continue;
             }
         };
-        for record in records(&facts.borrowed()) {
+        for record in records(&facts) {
             // Those of the host are the same for each domain.
             if !asked.contains(&record) {
                 let state = asking.compare(&record).await;

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use nix::unistd::{Gid, Uid};
 use serde::Serialize;
 
-use super::{init, publish};
+use super::{become_owner_of, init, publish};
 use crate::accounts::{Accounts, Address, Homes};
 use crate::config::{self, Config};
 use crate::import::apply::{self, RULES, Step};
@@ -18,7 +17,6 @@ use crate::import::source::Disk;
 use crate::import::{self, Places, Plan};
 use crate::models;
 use crate::printable::printable;
-use crate::server::run::become_owner;
 
 /// From where.
 #[derive(Debug, Subcommand)]
@@ -127,7 +125,7 @@ pub fn run(
     let disk = Disk::below(&qmail.root);
     if known.is_some() && !qmail.dry_run {
         models.copy(&disk, data)?;
-        own(data)?;
+        become_owner_of(data)?;
     }
     let missing = apply::missing(&plan, data, open()?.as_ref(), &mut report)?;
     if !qmail.dry_run {
@@ -146,7 +144,7 @@ pub fn run(
             };
             new.make(&text)?;
             models.copy(&disk, data)?;
-            own(data)?;
+            become_owner_of(data)?;
         }
         let accounts = open()?.context("the host has no accounts; `postern init` makes them")?;
         let is_account = |step: &Step| !matches!(step, Step::File { .. });
@@ -265,17 +263,6 @@ impl Models {
         }
         Ok(imported.sync_all()?)
     }
-}
-
-/// Root goes on with the rights of whoever keeps the mail.
-fn own(data: &Path) -> anyhow::Result<()> {
-    let found =
-        std::fs::metadata(data).with_context(|| format!("cannot use {}", data.display()))?;
-    if Uid::effective().is_root() && found.uid() != 0 {
-        become_owner(Uid::from_raw(found.uid()), Gid::from_raw(found.gid()))
-            .with_context(|| format!("cannot become the owner of {}", data.display()))?;
-    }
-    Ok(())
 }
 
 fn tell(

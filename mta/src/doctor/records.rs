@@ -46,7 +46,7 @@ pub struct Facts<'a> {
     /// The ports of submission: with STARTTLS, and within TLS.
     pub submission: (Option<u16>, Option<u16>),
     /// Names and texts of the keys that sign.
-    pub keys: &'a [(String, String)],
+    pub keys: Vec<(String, String)>,
 }
 
 /// How a record compares with what the DNS says.
@@ -105,7 +105,7 @@ pub fn records(facts: &Facts<'_>) -> Vec<Record> {
         let why = "and who sends the reports of this host";
         all.push(record(host.into(), Kind::Txt, "v=spf1 a -all".into(), why));
     }
-    for (name, text) in facts.keys {
+    for (name, text) in &facts.keys {
         let why = "signatures can be checked";
         all.push(record(name.clone(), Kind::Txt, text.clone(), why));
     }
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_zone_holds_what_a_domain_needs() {
-        let keys = [(
+        let keys = vec![(
             "k._domainkey.example.org".into(),
             "p=".to_owned() + &"A".repeat(300),
         )];
@@ -209,7 +209,7 @@ mod tests {
             host: "mail.example.org",
             addresses: &["192.0.2.7".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             submission: (Some(587), None),
-            keys: &keys,
+            keys,
         };
         let lines: Vec<String> = records(&facts).iter().map(Record::line).collect();
         let key = format!(

@@ -155,13 +155,7 @@ impl Files {
     fn read(settings: &Settings) -> Result<Self, Error> {
         let mut files = Self::default();
         if let Some(path) = &settings.rules {
-            let text = read(path)?;
-            let rules = Rules::parse(&text).map_err(|(line, reason)| Error::Config {
-                path: path.clone(),
-                line,
-                reason,
-            })?;
-            files.rules = Arc::new(rules);
+            files.rules = Arc::new(read_rules(path)?);
         }
         if let Some(path) = &settings.plugins {
             let table = Table::parse(&read(path)?);
@@ -179,6 +173,18 @@ impl Files {
         }
         Ok(files)
     }
+}
+
+/// The rules in a file.
+///
+/// # Errors
+/// When it cannot be read, or with the line that makes no sense.
+pub(crate) fn read_rules(path: &Path) -> Result<Rules, Error> {
+    Rules::parse(&read(path)?).map_err(|(line, reason)| Error::Config {
+        path: path.to_owned(),
+        line,
+        reason,
+    })
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -31,6 +31,7 @@ use crate::accounts::{
 use crate::config::Config;
 use crate::delivery::content::header_section;
 use crate::delivery::instructions;
+use crate::gate::read_rules;
 use crate::gate::rules::{Rules, Subject};
 use crate::message::Message;
 use crate::pipeline::clamd::Scan;
@@ -105,12 +106,7 @@ impl<'a> Host<'a> {
         }
         let rules = match &config.gate.rules {
             None => Rules::default(),
-            Some(path) => {
-                let text = fs::read_to_string(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                let parsed = Rules::parse(&text);
-                parsed.map_err(|(line, why)| anyhow::anyhow!("{}:{line}: {why}", path.display()))?
-            }
+            Some(path) => read_rules(path)?,
         };
         let homes = Homes::new(config.data.join("mail"));
         let databases = Databases::new(&models, 1 << 26).map_err(anyhow::Error::msg)?;

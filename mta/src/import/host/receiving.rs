@@ -131,9 +131,8 @@ impl<'a> Reader<'a> {
         let report = &mut self.plan.report;
         let assign = match (text, cdb) {
             (None, None) => return Ok(Assign::default()),
-            (Some(text), _) if text.is_whole => {
-                if let Some(cdb) = self.source.read(&cdb_path)? {
-                    let cdb = Assign::of_cdb(&cdb.bytes).unwrap_or_default();
+            (Some(text), cdb) if text.is_whole => {
+                if let Some(cdb) = cdb {
                     for key in text.differences(&cdb) {
                         let why = "users/cdb, by which qmail goes, says something else: qmail-newu \
                                    was not run since; the text counts here";
