@@ -58,11 +58,7 @@ impl Judged {
     }
 
     fn name(&self) -> &'static str {
-        match self.class {
-            Class::Ham => "ham",
-            Class::Unsure => "unsure",
-            Class::Spam => "spam",
-        }
+        self.class.name()
     }
 
     pub(super) fn header_fields(&self) -> String {

@@ -78,6 +78,17 @@ pub enum Class {
     Spam,
 }
 
+impl Class {
+    /// `ham`, `unsure` or `spam`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ham => "ham",
+            Self::Unsure => "unsure",
+            Self::Spam => "spam",
+        }
+    }
+}
+
 /// A decision and the numbers that made it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {

@@ -38,7 +38,7 @@ use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::smtp::trace::calendar_day;
+use crate::smtp::trace::{calendar_day, seconds};
 
 /// How a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,14 +167,9 @@ impl Record {
 }
 
 impl fmt::Display for Record {
-    /// As a line of a zone; a string of it has at most 255 bytes (RFC 1035
-    /// §3.3).
+    /// As a line of a zone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}. TXT", self.name)?;
-        for string in self.text.as_bytes().chunks(255) {
-            write!(f, " \"{}\"", String::from_utf8_lossy(string))?;
-        }
-        Ok(())
+        write!(f, "{}. TXT {}", self.name, quoted(&self.text))
     }
 }
 
@@ -319,6 +314,17 @@ impl Keys {
     }
 }
 
+/// A text as a zone has it: strings of a TXT record hold 255 octets at most
+/// (RFC 1035 §3.3.14).
+pub(crate) fn quoted(text: &str) -> String {
+    let strings = text.as_bytes().chunks(255).map(|string| {
+        let string = String::from_utf8_lossy(string);
+        let string = string.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{string}\"")
+    });
+    strings.collect::<Vec<_>>().join(" ")
+}
+
 const FILE: &str = "keys.toml";
 
 fn parse(text: &str, path: &Path) -> Result<Vec<Key>, Error> {
@@ -415,11 +421,6 @@ fn remove(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-fn seconds(now: SystemTime) -> u64 {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::accounts::{Accounts, Address, Everything, Homes, Kind};
 use crate::journal::{Event, Journal, Line};
 use crate::queue::disk::Folder;
+use crate::smtp::trace;
 
 /// Where everything of a host is: below one folder.
 #[derive(Clone, Debug)]
@@ -70,9 +71,8 @@ impl Places {
     /// # Errors
     /// When the disk refuses.
     pub fn note(&self, id: &str, event: Event) -> anyhow::Result<()> {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let line = Line {
-            at: since.unwrap_or_default().as_secs(),
+            at: trace::seconds(SystemTime::now()),
             id: id.to_owned(),
             event,
         };

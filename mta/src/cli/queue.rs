@@ -122,8 +122,7 @@ pub fn run(
         return with_infected(command, places, &queue, out);
     }
     let note = |ids: &[String], event: Event, what: &str| {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH);
-        let at = since.unwrap_or_default().as_secs();
+        let at = trace::seconds(now);
         let record = [Record { at, event }];
         each(&queue, places, ids, what, |mut taken| taken.note(&record))
     };

@@ -1,11 +1,11 @@
 //! What the DNS should say of a domain and its host, and how that compares
 //! with what it says.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::authentication::keys::quoted;
 use crate::gate::lookup::reverse_name;
 
 /// One record as it should be.
@@ -181,17 +181,6 @@ impl Kind {
 
 fn without_blanks(text: &str) -> String {
     text.split_ascii_whitespace().collect()
-}
-
-/// Strings of a TXT record hold 255 octets at most: RFC 1035 §3.3.14.
-fn quoted(text: &str) -> String {
-    let mut all = String::new();
-    for string in text.as_bytes().chunks(255) {
-        let string = String::from_utf8_lossy(string);
-        let string = string.replace('\\', "\\\\").replace('"', "\\\"");
-        let _ = write!(all, "{}\"{string}\"", if all.is_empty() { "" } else { " " });
-    }
-    all
 }
 
 #[cfg(test)]

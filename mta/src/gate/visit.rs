@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant as Now, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant as Now, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -19,7 +19,7 @@ use super::rules::Ruled;
 use super::told;
 use crate::config::network::Network;
 use crate::handover::{Decision, GateLevel, Host, Refusal, TurnedAway, Wishes};
-use crate::smtp::{Client, Envelope, ForwardPath, Reply, ReversePath};
+use crate::smtp::{Client, Envelope, ForwardPath, Reply, ReversePath, trace};
 
 /// A client that may not relay.
 #[derive(Debug)]
@@ -484,6 +484,5 @@ fn unknown(error: impl std::fmt::Display) -> Option<Finding> {
 }
 
 pub(super) fn seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
+    trace::seconds(SystemTime::now())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::time::SystemTime;
 
-use classifier::modern::{Class, Features, features};
+use classifier::modern::{Features, features};
 use tracing::{info, warn};
 
 use super::clamd::Scan;
@@ -563,15 +563,10 @@ impl Inner {
 }
 
 pub(super) fn judged(user: &User, opinion: &Opinion) -> Event {
-    let verdict = match opinion.class {
-        Class::Ham => "ham",
-        Class::Unsure => "unsure",
-        Class::Spam => "spam",
-    };
     let evidence = opinion.evidence.iter();
     Event::Judged {
         user: user.address.to_string(),
-        verdict: verdict.into(),
+        verdict: opinion.class.name().into(),
         probability: opinion.probability,
         required: opinion.required,
         evidence: evidence

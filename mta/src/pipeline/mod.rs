@@ -64,6 +64,7 @@ use crate::queue::schedule::Schedule;
 use crate::queue::{Ids, Queue};
 use crate::remote::WayOut;
 use crate::remote::dns::Dns;
+use crate::smtp::trace::seconds;
 use crate::smtp::{
     Attempt, Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Mechanism, Reply,
     ReversePath,
@@ -559,9 +560,4 @@ fn no_way_out() -> Reply {
 
 fn trouble() -> Reply {
     Reply::new(451, (4, 3, 0), "trouble here, try again later")
-}
-
-fn seconds(now: SystemTime) -> u64 {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or(Duration::ZERO).as_secs()
 }

@@ -178,11 +178,7 @@ impl<'a> Host<'a> {
                 ),
             };
             let class = opinion.as_ref().map(|opinion| opinion.class);
-            let verdict = class.map(|class| match class {
-                Class::Spam => "spam",
-                Class::Unsure => "unsure",
-                Class::Ham => "ham",
-            });
+            let verdict = class.map(Class::name);
             let wanted = extension.as_ref().map(|extension| extension.text.as_str());
             let home = self.accounts.homes().home(&user.address);
             let file = match home {

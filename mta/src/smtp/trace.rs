@@ -35,8 +35,7 @@ pub fn date(now: SystemTime) -> String {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];
-    let since = now.duration_since(SystemTime::UNIX_EPOCH);
-    let seconds = since.unwrap_or(Duration::ZERO).as_secs();
+    let seconds = seconds(now);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     format!(
@@ -49,10 +48,15 @@ pub fn date(now: SystemTime) -> String {
     )
 }
 
+/// Seconds since 1970; 0 before that.
+pub fn seconds(now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO).as_secs()
+}
+
 /// `20261130`, the day of `now`.
 pub fn calendar_day(now: SystemTime) -> String {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH);
-    let (year, month, day) = civil(since.unwrap_or(Duration::ZERO).as_secs() / 86_400);
+    let (year, month, day) = civil(seconds(now) / 86_400);
     format!("{year:04}{:02}{day:02}", month + 1)
 }
 
