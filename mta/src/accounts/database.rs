@@ -85,6 +85,14 @@ ALTER TABLE user ADD COLUMN gate TEXT;
 const BUSY: Duration = Duration::from_secs(10);
 
 impl Accounts {
+    /// Those of the host in the folder `data`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_host(data: &Path) -> Result<Self, Error> {
+        Self::open(&data.join("accounts.db"), Homes::new(data.join("mail")))
+    }
+
     /// Opens the file at `path`, which is made if it is missing.
     ///
     /// # Errors

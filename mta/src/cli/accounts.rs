@@ -95,7 +95,7 @@ impl Places {
         }
         Folder::open(&self.mail())
             .with_context(|| format!("cannot make {}", self.mail().display()))?;
-        Ok(Accounts::open(&self.accounts(), Homes::new(self.mail()))?)
+        Ok(Accounts::of_host(&self.data)?)
     }
 }
 

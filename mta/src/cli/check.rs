@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use rustix::fs::Access;
 
-use crate::accounts::{Accounts, Homes, Resolved, resolve};
+use crate::accounts::{Accounts, Resolved, resolve};
 use crate::authentication::keys::{Keys, State};
 use crate::config::{Config, Endpoint};
 use crate::doctor::{Finding, Level, judge};
@@ -153,7 +153,7 @@ fn accounts(config: &Config) -> Result<String, String> {
             path.display()
         ));
     }
-    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")));
+    let accounts = Accounts::of_host(&config.data);
     let counted = accounts.and_then(|accounts| {
         let (domains, users) = (accounts.domains()?, accounts.users(None)?);
         let with_password = users.iter().filter(|user| user.settings.password.is_some());
@@ -174,7 +174,7 @@ fn aliases(config: &Config) -> Result<String, String> {
         return Ok("none".into());
     }
     let wrong = || -> Result<(usize, Vec<String>), crate::Error> {
-        let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")))?;
+        let accounts = Accounts::of_host(&config.data)?;
         let aliases = accounts.aliases(None)?;
         let mut wrong = Vec::new();
         for (alias, targets) in &aliases {
@@ -217,10 +217,7 @@ fn passwords(config: &Config) -> Result<String, String> {
 }
 
 fn signs(config: &Config) -> Result<String, String> {
-    let accounts = Accounts::open(
-        &config.data.join("accounts.db"),
-        Homes::new(config.data.join("mail")),
-    );
+    let accounts = Accounts::of_host(&config.data);
     let domains = accounts.and_then(|accounts| accounts.domains());
     let domains = domains.map_err(|error| error.to_string())?;
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -244,8 +241,7 @@ fn publishes(config: &Config) -> Result<String, String> {
     if config.publish.is_empty() {
         return Ok("nothing".into());
     }
-    let path = config.data.join("accounts.db");
-    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")));
+    let accounts = Accounts::of_host(&config.data);
     let accounts = accounts.map_err(|error| error.to_string())?;
     let plan = publish::plan(
         &config.publish,

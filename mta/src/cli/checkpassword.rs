@@ -12,7 +12,7 @@ use anyhow::Context;
 pub use self::request::Request;
 use self::request::{MAX_OCTETS, MISUSED, WRONG};
 use crate::accounts::Directory;
-use crate::accounts::{Accounts, Address, Homes, User, is_cram_md5, is_right};
+use crate::accounts::{Accounts, Address, User, is_cram_md5, is_right};
 
 mod request;
 
@@ -83,7 +83,7 @@ fn answer(request: &Request, data: &Path, program: &[String]) -> anyhow::Result<
     };
     let path = data.join("accounts.db");
     anyhow::ensure!(path.exists(), "there are no accounts in {}", data.display());
-    let accounts = Accounts::open(&path, Homes::new(data.join("mail")))?;
+    let accounts = Accounts::of_host(data)?;
     let Some(user) = request.check(&accounts)? else {
         return Ok(WRONG);
     };

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use clap::Args;
 use serde::Serialize;
 
-use super::accounts::{self, Places};
-use crate::accounts::{Accounts, Homes};
+use super::accounts;
+use crate::accounts::Accounts;
 use crate::authentication::keys::Keys;
 use crate::config::Config;
 use crate::doctor::ask::Asking;
@@ -42,9 +42,7 @@ struct Line<'a> {
 
 /// Our domains.
 pub(super) fn domains(config: &Config) -> anyhow::Result<Vec<String>> {
-    let places = Places::new(&config.data);
-    let accounts = Accounts::open(&places.accounts(), Homes::new(places.mail()))?;
-    let domains = accounts.domains()?;
+    let domains = Accounts::of_host(&config.data)?.domains()?;
     Ok(domains.into_iter().map(|domain| domain.name).collect())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::accounts::{self, Accounts, Homes};
+use crate::accounts::{self, Accounts};
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::gate::decision::{Effect, Finding, Rule};
@@ -113,7 +113,7 @@ fn recipient(to: &ForwardPath, config: &Config) -> anyhow::Result<(Wishes, Optio
     let Some(mailbox) = to.mailbox().filter(|_| path.exists()) else {
         return Ok((Wishes::default(), None));
     };
-    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")))?;
+    let accounts = Accounts::of_host(&config.data)?;
     let wishes = accounts::wishes(mailbox, &accounts)?;
     let refused = plan(mailbox, &accounts).err();
     Ok((wishes, refused.map(|refusal| refusal.reply.to_string())))

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{become_owner_of, init, publish};
-use crate::accounts::{Accounts, Address, Homes};
+use crate::accounts::{Accounts, Address};
 use crate::config::{self, Config};
 use crate::import::apply::{self, RULES, Step};
 use crate::import::report::{Finding, Outcome, Report};
@@ -114,12 +114,8 @@ pub fn run(
         }
     }
     let open = || -> anyhow::Result<Option<Accounts>> {
-        let database = data.join("accounts.db");
-        let homes = Homes::new(data.join("mail"));
-        let is_there = database.exists();
-        Ok(is_there
-            .then(|| Accounts::open(&database, homes))
-            .transpose()?)
+        let is_there = data.join("accounts.db").exists();
+        Ok(is_there.then(|| Accounts::of_host(data)).transpose()?)
     };
     let mut models = Models::wanted(&plan, data)?;
     let disk = Disk::below(&qmail.root);

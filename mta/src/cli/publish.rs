@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, ensure};
 
-use crate::accounts::{Accounts, Homes};
+use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::publish;
 
@@ -69,8 +69,7 @@ pub(super) fn changing(
 }
 
 fn open(config: &Config) -> anyhow::Result<Accounts> {
-    let path = config.data.join("accounts.db");
-    Ok(Accounts::open(&path, Homes::new(config.data.join("mail")))?)
+    Ok(Accounts::of_host(&config.data)?)
 }
 
 fn tell(problems: &[String]) {

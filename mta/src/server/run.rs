@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use super::driver::Surroundings;
 use super::listener::{self, Clients, Listener, Manner, Shared};
 use super::tls::{Certificates, LOOK_EVERY};
-use crate::accounts::{Accounts, Homes};
+use crate::accounts::Accounts;
 use crate::config::{Config, Endpoint};
 use crate::confinement;
 use crate::gate::Gate;
@@ -69,7 +69,7 @@ pub fn open(config: &Config) -> anyhow::Result<Postern> {
     for folder in [data.clone(), data.join("mail"), data.join("models")] {
         Folder::open(&folder).with_context(|| format!("cannot use {}", folder.display()))?;
     }
-    let accounts = Accounts::open(&data.join("accounts.db"), Homes::new(data.join("mail")))?;
+    let accounts = Accounts::of_host(data)?;
     let databases = config.trainer.databases.clone();
     databases.host()?;
     let models = Box::new(HostModels::new(databases));
@@ -266,8 +266,7 @@ fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
 
 /// What cannot be published stops no mail.
 fn publish_accounts(config: &Config) {
-    let path = config.data.join("accounts.db");
-    let accounts = Accounts::open(&path, Homes::new(config.data.join("mail")));
+    let accounts = Accounts::of_host(&config.data);
     match accounts.and_then(|accounts| publish::publish(config, &accounts)) {
         Err(error) => error!(%error, "the accounts are not published"),
         Ok(published) => {
