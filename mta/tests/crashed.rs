@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use common::{Host, Server, Talk, steps, wait_for};
 use fastrand::Rng;
+use tests::steps::{TRACE, strace};
 
 /// Anna's mail goes straight to her mailbox; bob keeps a copy and forwards to
 /// carol, through the queue.
@@ -256,7 +257,7 @@ fn what_was_answered_250_survives_kills_under_load() {
 
 /// The server as strace runs it; it stays our child.
 fn traced(host: &Host, log: &Path, options: &[&str]) -> Command {
-    let mut strace = steps::strace(log, options);
+    let mut strace = strace(log, options);
     strace.arg(env!("CARGO_BIN_EXE_postern"));
     strace.arg("--config").arg(host.config());
     strace
@@ -295,7 +296,7 @@ fn what_was_answered_250_survives_a_kill_at_any_step_of_the_server() {
 
     // A whole run shows which steps there are.
     let server = host
-        .try_serve(traced(&host, &log, &["-D", "-e", steps::TRACE]))
+        .try_serve(traced(&host, &log, &["-D", "-e", TRACE]))
         .unwrap();
     assert!(short_load(&server, &host, &numbers, &mut promises.kept));
     stop(server);

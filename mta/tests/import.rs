@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::Host;
+use common::imported::found;
 use mta::import::report::Outcome;
 use mta::import::source::Content;
 use mta::import::{Places, Plan, plan};
@@ -133,13 +134,6 @@ fn accounts(plan: &Plan) -> Vec<String> {
         lines.push(format!("{address}: {}", targets.join(" ")));
     }
     lines
-}
-
-/// What the report says of a file, outcome and line.
-fn found(plan: &Plan, file: &str) -> Vec<(Outcome, Option<usize>)> {
-    let findings = plan.report.findings.iter();
-    let of = findings.filter(|finding| finding.file == Path::new(file));
-    of.map(|finding| (finding.outcome, finding.line)).collect()
 }
 
 #[test]

@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use common::imported::found;
 use mta::config::network::Network;
 use mta::gate::rules::{Rules, Subject};
-use mta::import::report::Outcome::{self, Carried, Changed, Left};
+use mta::import::report::Outcome::{Carried, Changed, Left};
 use mta::import::source::Content;
 use mta::import::{Places, Plan, plan};
 
@@ -39,12 +42,6 @@ fn planned(files: &[(&str, &str)]) -> Plan {
         ..Places::default()
     };
     plan(&tree, &places).unwrap()
-}
-
-fn found(plan: &Plan, file: &str) -> Vec<(Outcome, Option<usize>)> {
-    let findings = plan.report.findings.iter();
-    let of = findings.filter(|finding| finding.file == Path::new(file));
-    of.map(|finding| (finding.outcome, finding.line)).collect()
 }
 
 #[test]

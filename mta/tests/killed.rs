@@ -18,6 +18,7 @@ use std::process::Command;
 
 use common::journey::{self, child_of, found, furnish, kept};
 use common::steps;
+use tests::steps::{TRACE, strace};
 
 /// The process that is killed.
 #[test]
@@ -26,7 +27,7 @@ fn child() {
 }
 
 fn traced(log: &Path, options: &[&str]) -> Command {
-    let mut strace = steps::strace(log, options);
+    let mut strace = strace(log, options);
     strace.arg(env::current_exe().unwrap());
     strace
 }
@@ -41,7 +42,7 @@ fn what_was_answered_250_survives_a_kill_at_any_step() {
     // A whole run shows which calls there are.
     let whole = dir.path().join("whole");
     furnish(&whole);
-    let output = child_of(traced(&log, &["-e", steps::TRACE]), &whole, MESSAGES);
+    let output = child_of(traced(&log, &["-e", TRACE]), &whole, MESSAGES);
     assert_eq!(kept(&output), [0, 1, 2, 3], "{output}");
     let all = steps::of(&fs::read_to_string(&log).unwrap());
     let mut moments: Vec<(String, usize)> = all.into_iter().collect();

@@ -5,6 +5,7 @@
 //!
 //! - [`programs`] finds the programs that were built and those to compare with
 //! - [`run`] runs one of them with an input under a time bound
+//! - [`steps`] finds the calls of a run that change files
 //! - [`overlaid`] runs servers of others, [`postfix`] is one of them
 //! - [`messages`] makes awkward mail, deterministic by seed
 //! - [`differential`] runs the same steps with bmf and with ours and compares
@@ -19,3 +20,4 @@ pub mod overlaid;
 pub mod postfix;
 pub mod programs;
 pub mod run;
+pub mod steps;

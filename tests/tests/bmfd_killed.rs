@@ -17,79 +17,15 @@ use std::time::Duration;
 use fastrand::Rng;
 use tempfile::TempDir;
 
-use tests::programs::{built, peer};
+use tests::programs::built;
 use tests::run::{Input, Outcome, run, scratch};
+use tests::steps::{self, Calls};
 
-/// Calls that change files, or make changes last.
-const STEPS: &[&str] = &[
-    "fchmod",
-    "fchown",
-    "fdatasync",
-    "fsync",
-    "fallocate",
-    "ftruncate",
-    "link",
-    "linkat",
-    "mkdir",
-    "mkdirat",
-    "pwrite64",
-    "pwritev",
-    "rename",
-    "renameat",
-    "renameat2",
-    "sync_file_range",
-    "unlink",
-    "unlinkat",
-    "utimensat",
-    "write",
-    "writev",
-];
-
-/// Calls on files that change nothing, unless a flag says so.
-const LOOKS: &[&str] = &[
-    "access",
-    "chdir",
-    "close",
-    "dup",
-    "dup2",
-    "epoll_create1",
-    "epoll_ctl",
-    "epoll_wait",
-    "eventfd2",
-    "execve",
-    "fadvise64",
-    "fcntl",
-    "fgetxattr",
-    "flock",
-    "fstat",
-    "fstatfs",
-    "getcwd",
-    "getdents64",
-    "ioctl",
-    "lseek",
-    "lstat",
-    "madvise",
-    "mmap",
-    "msync",
-    "newfstatat",
-    "open",
-    "openat",
-    "openat2",
-    "poll",
-    "pread64",
-    "preadv",
-    "read",
-    "readahead",
-    "readlink",
-    "readlinkat",
-    "readv",
-    "stat",
-    "statfs",
-    "statx",
-];
-
-/// Flags by which opening changes a file.
-const CREATING: &[&str] = &["O_CREAT", "O_TRUNC"];
+/// What bmfd calls beside what all do.
+const CALLS: Calls = Calls {
+    steps: &["link", "pwritev", "renameat"],
+    looks: &["chdir", "dup2", "fgetxattr", "madvise", "msync", "preadv"],
+};
 
 /// A host with one user, all below one folder that can be put back.
 struct Host {
@@ -165,11 +101,7 @@ impl Host {
     }
 
     fn traced(&self, log: &Path, options: &[&str]) -> Command {
-        let mut command = peer("strace");
-        command
-            .args(["-f", "-qq", "-s0", "-o"])
-            .arg(log)
-            .args(options);
+        let mut command = steps::strace(log, options);
         command.arg(built("bmfd"));
         command
     }
@@ -210,37 +142,11 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Each step of a run's first thread, which does the work: the call, and which
-/// one of its name it is, as strace counts for each thread.
+/// one of its name it is.
 fn steps(log: &str) -> Vec<(String, usize)> {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    let mut steps = Vec::new();
-    let mut first = None;
-    for line in log.lines() {
-        let Some((thread, call)) = line.split_once(' ') else {
-            continue;
-        };
-        let call = call.trim_start();
-        // The end of a call that was begun while another thread made one.
-        let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with("<...")) else {
-            continue;
-        };
-        let creates = CREATING.iter().any(|flag| call.contains(flag));
-        let changes = STEPS.contains(&name) || (name.starts_with("open") && creates);
-        assert!(
-            changes || LOOKS.contains(&name),
-            "a call that the test does not know: {line}"
-        );
-        if *first.get_or_insert(thread) != thread {
-            continue;
-        }
-        let nth = seen.entry(name).or_default();
-        *nth += 1;
-        // What is written to standard error is no file of ours.
-        if changes && !call.starts_with("write(2,") && !call.starts_with("write(1,") {
-            steps.push((name.to_owned(), *nth));
-        }
-    }
-    steps
+    let all = steps::of(log, &CALLS).into_iter();
+    let of_first = all.filter(|step| step.is_of_first_thread);
+    of_first.map(|step| (step.name, step.nth)).collect()
 }
 
 fn n_moments() -> usize {
@@ -257,7 +163,7 @@ fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
     }
     host.keep("before");
     let log = host.dir.path().join("log");
-    let calls = ["-e", "trace=%file,%desc"];
+    let calls = ["-e", steps::TRACE];
     let outcome = host.bmfd(host.traced(&log, &calls), &[command]);
     assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
     let steps = steps(&fs::read_to_string(&log).unwrap());
