@@ -451,7 +451,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write_lists(dir.path(), "1\nfoo 1\n", "0\n");
         let before = lists(dir.path());
-        let outcome = bmfconv("-e -d /nonexistent/bmf", dir.path());
+        let outcome = bmfconv("-e -d none/bmf", dir.path());
         assert_eq!(outcome.code, 1);
         assert_eq!(lists(dir.path()), before);
     }
