@@ -17,7 +17,7 @@ use crate::Error;
 use crate::filter::{Filter, FilterSpec};
 use crate::generate::{Generator, Options};
 use crate::languages::decided;
-use crate::measure::{self, Interval};
+use crate::measure::{self, Interval, mean};
 use crate::protocol::Record;
 use crate::report::{aligned, with_interval};
 
@@ -124,19 +124,6 @@ pub fn figures(runs: &[&Run]) -> Vec<Figures> {
         }
     };
     WINDOWS.map(figures).into()
-}
-
-/// The mean, and where it may lie, by the spread of `values`.
-fn mean(values: &[f64]) -> Interval {
-    let n = values.len().max(1) as f64;
-    let value = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    let reach = measure::Z * (variance / n).sqrt();
-    Interval {
-        value,
-        low: value - reach,
-        high: value + reach,
-    }
 }
 
 /// Of several worlds, what is to be shown of each filter with and without

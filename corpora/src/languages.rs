@@ -1,7 +1,7 @@
 //! How filters do in one language after another, each from the beginning:
 //! 50 ham and 50 spam are learned, then 1,000 more of the same kind judged.
 //!
-//! The mail is generated. Genuine and false messages share topics, subjects
+//! The mail is generated, of several worlds. Genuine and false messages share topics, subjects
 //! and most sentences ([`crate::generate`]). A filter that says unsure is
 //! asked once more: a score above the middle of its scale counts as spam, so
 //! that no filter gains or loses by being careful.
@@ -12,9 +12,9 @@ use classifier::Label;
 
 use crate::filter::{Answer, FilterSpec, Verdict};
 use crate::generate::{Code, Generator, Options};
-use crate::measure::{self, Measures};
+use crate::measure::{self, Interval, mean};
 use crate::protocol::Record;
-use crate::report::aligned;
+use crate::report::{aligned, with_interval};
 use crate::{Error, Message};
 
 /// Messages of each class that are learned.
@@ -22,7 +22,7 @@ pub const N_LEARNED: usize = 50;
 /// Messages that are judged.
 pub const N_JUDGED: usize = 1000;
 
-/// How one filter did in one language.
+/// How one filter did in one language of one world.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The language's two letters.
@@ -31,8 +31,8 @@ pub struct Outcome {
     pub filter: String,
     /// Of the messages judged, those on the wrong side, per cent.
     pub errors: f64,
-    /// As everywhere, unsure counted as ham.
-    pub measures: Measures,
+    /// 1 minus the area under the ROC curve, per cent.
+    pub one_minus_roca: f64,
 }
 
 /// Asks `spec`, whose files go below the empty folder `work`.
@@ -67,7 +67,7 @@ pub fn run(language: Code, spec: &FilterSpec, seed: u64, work: &Path) -> Result<
         language: language.letters(),
         filter: spec.name(),
         errors: 100.0 * n_errors as f64 / N_JUDGED as f64,
-        measures: measure::measure(&[&records], seed),
+        one_minus_roca: measure::one_minus_roca(&records),
     })
 }
 
@@ -93,39 +93,80 @@ pub(crate) fn decided(answer: Answer, middle: f64) -> Label {
     }
 }
 
-/// Lines for a terminal: a language each, the filters side by side.
-pub fn table(outcomes: &[Outcome]) -> String {
-    let mut filters: Vec<&str> = Vec::new();
-    let mut languages: Vec<&str> = Vec::new();
-    for outcome in outcomes {
-        if !filters.contains(&outcome.filter.as_str()) {
-            filters.push(&outcome.filter);
-        }
-        if !languages.contains(&outcome.language) {
-            languages.push(outcome.language);
-        }
-    }
-    let mut head = vec!["language".to_owned()];
-    head.extend(
-        filters
+/// How one filter did in one language, as the mean over several worlds, with
+/// its interval by their spread.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Figures {
+    /// The language's two letters.
+    pub language: &'static str,
+    /// The filter's name.
+    pub filter: String,
+    /// Of the messages judged, those on the wrong side, per cent.
+    pub errors: Interval,
+    /// 1 minus the area under the ROC curve, per cent.
+    pub one_minus_roca: Interval,
+}
+
+/// Of several worlds, each language and filter in the order of its first
+/// outcome.
+pub fn summary(outcomes: &[Outcome]) -> Vec<Figures> {
+    let mut all: Vec<Figures> = Vec::new();
+    for Outcome {
+        language, filter, ..
+    } in outcomes
+    {
+        if all
             .iter()
-            .map(|filter| format!("{filter}: errors %, 1-ROCA %")),
-    );
-    let mut rows = vec![head];
-    for language in languages {
-        let mut row = vec![language.to_owned()];
-        for filter in &filters {
-            let found = outcomes
-                .iter()
-                .find(|o| o.language == language && o.filter == *filter);
-            row.push(found.map_or_else(String::new, |outcome| {
-                let roca = outcome.measures.one_minus_roca.as_ref();
-                format!(
-                    "{:.1}, {:.3}",
-                    outcome.errors,
-                    roca.map_or(0.0, |r| r.value)
-                )
-            }));
+            .any(|f| f.language == *language && f.filter == *filter)
+        {
+            continue;
+        }
+        let same = outcomes
+            .iter()
+            .filter(|o| o.language == *language && o.filter == *filter);
+        let (errors, roca): (Vec<f64>, Vec<f64>) =
+            same.map(|o| (o.errors, o.one_minus_roca)).unzip();
+        all.push(Figures {
+            language,
+            filter: filter.clone(),
+            errors: mean(&errors),
+            one_minus_roca: mean(&roca),
+        });
+    }
+    all
+}
+
+/// Lines for a terminal: a language each, the filters side by side; for each
+/// but the first how many errors the first makes for one of its.
+pub fn table(outcomes: &[Outcome]) -> String {
+    let figures = summary(outcomes);
+    let of_one_language = |all: &[Figures]| -> usize {
+        all.iter()
+            .take_while(|f| f.language == all[0].language)
+            .count()
+    };
+    let n_filters = of_one_language(&figures);
+    let mut rows = Vec::new();
+    for (n, filters) in figures.chunks(n_filters.max(1)).enumerate() {
+        let first = &filters[0];
+        if n == 0 {
+            let mut head = vec!["language".to_owned()];
+            for filter in filters {
+                head.push(format!("{}: errors %", filter.filter));
+                head.push("1-ROCA %".to_owned());
+                if filter.filter != first.filter {
+                    head.push(format!("{} / it", first.filter));
+                }
+            }
+            rows.push(head);
+        }
+        let mut row = vec![first.language.to_owned()];
+        for filter in filters {
+            row.push(with_interval(&filter.errors));
+            row.push(with_interval(&filter.one_minus_roca));
+            if filter.filter != first.filter {
+                row.push(format!("{:.3}", first.errors.value / filter.errors.value));
+            }
         }
         rows.push(row);
     }

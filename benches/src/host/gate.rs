@@ -170,7 +170,7 @@ fn postfix(folder: &Path, smtpd: u16, screen: u16) -> anyhow::Result<Overlaid> {
          virtual_mailbox_maps = inline:{{ u0@example.org=u0/ }}\n\
          postscreen_access_list =\npostscreen_greet_wait = 1s\npostscreen_greet_action = enforce\n\
          postscreen_dnsbl_action = enforce\npostscreen_dnsbl_sites = {}\n\
-         postscreen_client_connection_count_limit = 1000\nsmtpd_client_connection_count_limit = 0\n",
+         in_flow_delay = 0s\npostscreen_client_connection_count_limit = 1000\nsmtpd_client_connection_count_limit = 0\n",
         ZONES.map(|zone| format!("{zone}*-1")).join(" ")
     );
     let services = format!(

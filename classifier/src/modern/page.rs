@@ -17,6 +17,11 @@
 //!
 //! 2, whole: for each bucket 2 bytes z, 2 bytes q.
 //!
+//! 3, open, never written to a store: the map of form 1, but a block begins
+//! behind so many buckets that are not 0; then for each of these 2 bytes z, 2
+//! bytes q. What stays in memory lies like that ([`opened`]): half of the work
+//! of judging by coded pages is to find where codes end.
+//!
 //! Bytes are little-endian; a number is written as in the ledger, 7 bits a
 //! byte. Most buckets of a young model saw one step, most steps are small:
 //! such a bucket takes 1 byte. Rejected: a table of the sums that occur in a
@@ -37,6 +42,7 @@ pub(super) type Sums = (i16, u16);
 
 const CODED: u8 = 1;
 const WHOLE: u8 = 2;
+const OPEN: u8 = 3;
 
 const BLOCK_BUCKETS: usize = 32;
 const BLOCK_BYTES: usize = 6;
@@ -48,6 +54,7 @@ const WHOLE_BYTES: usize = 1 + PAGE_BUCKETS * SUM_BYTES;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Page<'a> {
     Coded { map: &'a [u8], codes: &'a [u8] },
+    Open { map: &'a [u8], sums: &'a [u8] },
     Whole { sums: &'a [u8] },
 }
 
@@ -60,6 +67,10 @@ impl<'a> Page<'a> {
             CODED => {
                 let (map, codes) = rest.split_at_checked(MAP_BYTES)?;
                 Some(Self::Coded { map, codes })
+            }
+            OPEN => {
+                let (map, sums) = rest.split_at_checked(MAP_BYTES)?;
+                Some(Self::Open { map, sums })
             }
             WHOLE => (bytes.len() == WHOLE_BYTES).then_some(Self::Whole { sums: rest }),
             _ => None,
@@ -92,10 +103,15 @@ impl<'a> Page<'a> {
                 }
                 code(&mut rest)
             }
-            Self::Whole { sums } => {
-                let [z0, z1, q0, q1] = *sums.get(at * SUM_BYTES..)?.first_chunk()?;
-                Some((i16::from_le_bytes([z0, z1]), u16::from_le_bytes([q0, q1])))
+            Self::Open { map, sums } => {
+                let (start, bits) = block(map, at / BLOCK_BUCKETS)?;
+                let bit = 1 << (at % BLOCK_BUCKETS);
+                if bits & bit == 0 {
+                    return None;
+                }
+                whole(sums, start + (bits & (bit - 1)).count_ones() as usize)
             }
+            Self::Whole { sums } => whole(sums, at),
         }
     }
 
@@ -117,6 +133,16 @@ impl<'a> Page<'a> {
             }
         }
     }
+}
+
+fn whole(sums: &[u8], at: usize) -> Option<Sums> {
+    let [z0, z1, q0, q1] = *sums.get(at * SUM_BYTES..)?.first_chunk()?;
+    Some((i16::from_le_bytes([z0, z1]), u16::from_le_bytes([q0, q1])))
+}
+
+fn push_whole(out: &mut Vec<u8>, (gradient, squares): Sums) {
+    out.extend_from_slice(&gradient.to_le_bytes());
+    out.extend_from_slice(&squares.to_le_bytes());
 }
 
 /// Where the codes of a block begin, and which of its buckets have one.
@@ -177,35 +203,61 @@ fn skip_code(rest: &mut &[u8]) -> Option<()> {
 /// The bytes of a page of these sums, the same for the same sums. `None`: all
 /// are 0.
 pub(super) fn encode(buckets: &[Sums]) -> Option<Vec<u8>> {
-    let is_touched = |sums: &Sums| *sums != Sums::default();
     if !buckets.iter().any(is_touched) {
         return None;
     }
-    let mut out = vec![0; 1 + MAP_BYTES];
-    out[0] = CODED;
+    let coded = mapped(CODED, buckets, push_code, |codes| codes.len());
+    if coded.len() < WHOLE_BYTES {
+        return Some(coded);
+    }
+    let mut out = Vec::with_capacity(WHOLE_BYTES);
+    out.push(WHOLE);
+    buckets.iter().for_each(|sums| push_whole(&mut out, *sums));
+    Some(out)
+}
+
+/// A page to be kept in memory and read often: an open one in place of a
+/// coded one. What is no page stays what it is.
+pub(super) fn opened(page: &[u8]) -> Vec<u8> {
+    let Some(coded @ Page::Coded { .. }) = Page::parse(page) else {
+        return page.to_vec();
+    };
+    let mut buckets = [Sums::default(); PAGE_BUCKETS];
+    coded.decode(&mut buckets);
+    mapped(OPEN, &buckets, push_whole, |sums| sums.len() / SUM_BYTES)
+}
+
+fn is_touched(sums: &Sums) -> bool {
+    *sums != Sums::default()
+}
+
+/// A page with a map of the buckets that are not 0, in which a block begins
+/// at what `place` makes of all that was pushed.
+fn mapped(
+    form: u8,
+    buckets: &[Sums],
+    push: impl Fn(&mut Vec<u8>, Sums),
+    place: impl Fn(&[u8]) -> usize,
+) -> Vec<u8> {
+    const BEGIN: usize = 1 + MAP_BYTES;
+    let n_touched = buckets.iter().filter(|sums| is_touched(sums)).count();
+    let mut out = Vec::with_capacity(BEGIN + n_touched * SUM_BYTES);
+    out.resize(BEGIN, 0);
+    out[0] = form;
     for (n, block) in buckets.chunks(BLOCK_BUCKETS).enumerate() {
-        let start = (out.len() - 1 - MAP_BYTES) as u16;
+        let start = place(&out[BEGIN..]) as u16;
         let mut bits = 0u32;
         for (at, sums) in block.iter().enumerate() {
             if is_touched(sums) {
                 bits |= 1 << at;
-                push_code(&mut out, *sums);
+                push(&mut out, *sums);
             }
         }
         let map = &mut out[1 + n * BLOCK_BYTES..][..BLOCK_BYTES];
         map[..2].copy_from_slice(&start.to_le_bytes());
         map[2..].copy_from_slice(&bits.to_le_bytes());
     }
-    if out.len() < WHOLE_BYTES {
-        return Some(out);
-    }
-    out.clear();
-    out.push(WHOLE);
-    for (gradient, squares) in buckets {
-        out.extend_from_slice(&gradient.to_le_bytes());
-        out.extend_from_slice(&squares.to_le_bytes());
-    }
-    Some(out)
+    out
 }
 
 #[cfg(test)]
@@ -229,12 +281,14 @@ mod tests {
             assert!(sums.iter().all(|sums| *sums == Sums::default()));
             return 0;
         };
-        let page = Page::parse(&bytes).unwrap();
-        let mut out = vec![Sums::default(); PAGE_BUCKETS];
-        page.decode(&mut out);
-        assert!(out == sums);
-        for (at, sums) in sums.iter().enumerate() {
-            assert_eq!(page.sums(at).unwrap_or_default(), *sums);
+        for bytes in [&bytes, &opened(&bytes)] {
+            let page = Page::parse(bytes).unwrap();
+            let mut out = vec![Sums::default(); PAGE_BUCKETS];
+            page.decode(&mut out);
+            assert!(out == sums);
+            for (at, sums) in sums.iter().enumerate() {
+                assert_eq!(page.sums(at).unwrap_or_default(), *sums);
+            }
         }
         bytes.len()
     }
@@ -272,7 +326,8 @@ mod tests {
 
         #[test]
         fn any_bytes_will_do(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            if let Some(page) = Page::parse(&bytes) {
+            for bytes in [&bytes, &opened(&bytes)] {
+                let Some(page) = Page::parse(bytes) else { continue };
                 for at in 0..PAGE_BUCKETS {
                     page.bucket(at);
                 }

@@ -29,6 +29,19 @@ pub struct Interval {
     pub high: f64,
 }
 
+/// The mean, and where it may lie, by the spread of `values`.
+pub(crate) fn mean(values: &[f64]) -> Interval {
+    let n = values.len().max(1) as f64;
+    let value = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let reach = Z * (variance / n).sqrt();
+    Interval {
+        value,
+        low: value - reach,
+        high: value + reach,
+    }
+}
+
 /// hm at which sm is reported, per cent.
 pub const HM_POINTS: [f64; 3] = [0.01, 0.1, 1.0];
 
