@@ -28,5 +28,6 @@ pub mod remote;
 pub mod replay;
 pub mod server;
 pub mod smtp;
+mod whole;
 
 pub use error::Error;

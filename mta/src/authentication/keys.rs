@@ -24,7 +24,7 @@
 //! rsa-sha256, and ed25519-sha256 (RFC 8463) is what comes after it.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::smtp::trace::{calendar_day, seconds};
+use crate::whole;
 
 /// How a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,11 +307,8 @@ impl Keys {
             key: self.keys.clone(),
         };
         let text = toml::to_string(&written).expect("numbers and words are TOML");
-        let new = self.folder.join(".keys.new");
-        remove(&new)?;
-        write_new(&new, text.as_bytes())?;
-        fs::rename(&new, &path).map_err(Error::io("replace", &path))?;
-        sync_folder(&self.folder)
+        whole::replace(&path, |file| file.write_all(text.as_bytes()))
+            .map_err(Error::io("replace", &path))
     }
 }
 
@@ -399,7 +397,7 @@ fn make_folder(folder: &Path) -> Result<(), Error> {
 }
 
 /// A new file for its owner alone, synced.
-pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let mut options = OpenOptions::new();
     let opened = options.write(true).create_new(true).mode(0o600).open(path);
     let written = opened.and_then(|mut file| {
@@ -407,11 +405,6 @@ pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
         file.sync_all()
     });
     written.map_err(Error::io("write", path))
-}
-
-pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(Error::io("sync", folder))
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

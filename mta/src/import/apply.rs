@@ -2,9 +2,9 @@
 //! says something else the report says so.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Plan;
@@ -12,6 +12,7 @@ use super::passwords::Kept;
 use super::report::{Outcome, Report};
 use crate::Error;
 use crate::accounts::{Accounts, Address, Directory, Domain, Homes, Password, User, UserSettings};
+use crate::whole;
 
 /// Something that is missing here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,24 +207,15 @@ pub fn carry_out(steps: &[Step], accounts: &Accounts) -> Result<(), Error> {
     })
 }
 
-/// A new file, there wholly or not at all.
+/// A new file, in a folder that may be missing.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!("{name}.partial"));
-    let _ = fs::remove_file(&partial);
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    File::open(folder)?.sync_all()
+    whole::replace(path, |file| {
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))
+    })
 }

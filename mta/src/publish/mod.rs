@@ -17,7 +17,7 @@
 //! sees it. It must not be found out by a user who cannot log in.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ use crate::Error;
 use crate::accounts::{Accounts, Address, User};
 use crate::config::Config;
 use crate::remote::Route;
+use crate::whole;
 
 pub(crate) mod cdb;
 mod passwords;
@@ -300,16 +301,9 @@ fn changes(kind: Kind, before: &[u8], after: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// All of it or nothing, synced. Rights and group are those of the file before;
-/// a new one that is secret is for its owner and group.
+/// Rights and group are those of the file before; a new one that is secret is for
+/// its owner and group.
 fn replace(file: &Planned) -> io::Result<()> {
-    let folder = file.path.parent().unwrap_or(Path::new("/"));
-    let name = file.path.file_name().unwrap_or_default();
-    let new = folder.join(format!(".{}.new", name.to_string_lossy()));
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let before = fs::metadata(&file.path).ok();
     let default = match file.kind {
         Kind::Secret => 0o640,
@@ -318,28 +312,15 @@ fn replace(file: &Planned) -> io::Result<()> {
     let mode = before
         .as_ref()
         .map_or(default, |found| found.mode() & 0o777);
-    let mut options = OpenOptions::new();
-    let mut opened = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    let written = (|| {
-        opened.write_all(&file.content)?;
+    whole::replace(&file.path, |new| {
+        new.write_all(&file.content)?;
         if let Some(found) = &before
-            && found.gid() != opened.metadata()?.gid()
+            && found.gid() != new.metadata()?.gid()
         {
-            fchown(&opened, None, Some(found.gid()))?;
+            fchown(&*new, None, Some(found.gid()))?;
         }
-        opened.set_permissions(PermissionsExt::from_mode(mode))?;
-        opened.sync_all()?;
-        fs::rename(&new, &file.path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written
+        new.set_permissions(PermissionsExt::from_mode(mode))
+    })
 }
 
 #[cfg(test)]
