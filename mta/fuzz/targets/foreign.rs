@@ -12,6 +12,8 @@
 mod clamd;
 #[path = "../../src/remote/dialogue.rs"]
 mod dialogue;
+#[path = "../../src/queue/entry.rs"]
+mod entry;
 #[path = "../../src/queue/format.rs"]
 mod format;
 #[path = "../../src/handover.rs"]
@@ -32,7 +34,7 @@ mod request;
 mod smtp;
 
 mod queue {
-    pub(crate) use crate::format::{Entry, Recipient, Record};
+    pub(crate) use crate::entry::{Entry, Recipient, Record};
 }
 
 mod remote {

@@ -20,6 +20,7 @@
 
 pub mod disk;
 pub mod dsn;
+mod entry;
 mod format;
 mod group;
 pub mod schedule;
@@ -33,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use self::disk::{Disk, DiskFile, Part};
-pub use self::format::{Entry, Event, Recipient, Record, State};
+pub use self::entry::{Entry, Event, Recipient, Record, State};
 use self::group::Group;
 use crate::remote::letter::Letter;
 
