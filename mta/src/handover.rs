@@ -30,14 +30,16 @@ pub trait Host: Send + Sync + 'static {
     ) -> impl Future<Output = Decision> + Send;
 
     /// RCPT asks whether mail of `client` from `reverse_path` may go to
-    /// `forward_path`. Without knowledge (a database that does not answer) the
-    /// refusal is transient. `client.may_relay` says whether other people's
-    /// domains are allowed.
+    /// `forward_path`, and has room there; `size` is that of the envelope.
+    /// Without knowledge (a database that does not answer) the refusal is
+    /// transient. `client.may_relay` says whether other people's domains are
+    /// allowed.
     fn check_recipient(
         &self,
         client: &Client,
         reverse_path: &ReversePath,
         forward_path: &ForwardPath,
+        size: u64,
     ) -> impl Future<Output = Decision> + Send;
 
     /// What the gate should know of a recipient.

@@ -146,7 +146,7 @@ fn the_chain_of_the_old_host_works_as_it_did() {
     settings.programs.path = format!("{}:/usr/bin:/bin", bin.display());
     let databases = Databases::new(&data.join("models"), 1 << 20).unwrap();
     let models = Box::new(HostModels::new(databases));
-    let host = Postern::open(data, Arc::new(accounts), models, None, settings).unwrap();
+    let host = Postern::open(data, Arc::new(accounts), models, None, None, settings).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

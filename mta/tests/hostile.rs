@@ -140,6 +140,37 @@ fn on_a_full_disk_mail_is_refused_for_now_and_nothing_is_half_there() {
     }
 }
 
+/// RFC 1870 §6.3: what MAIL announces counts at RCPT, before it has come.
+#[test]
+fn a_message_that_is_larger_than_a_mailbox_is_refused_for_that_one_alone() {
+    let host = Host::new("");
+    for (user, more) in [("anna", &[][..]), ("bob", &["--over-quota", "refuse"])] {
+        let user = format!("{user}@example.org");
+        host.run(&[&["user", "set", &user, "--quota", "100000"], more].concat());
+    }
+    host.run(&["user", "add", "carol@example.org"]);
+    let server = host.serve();
+    let mut talk = connect(server.smtp[0]);
+    talk.greet("EHLO").unwrap();
+    let mut mail = |size: &str| {
+        talk.ask(&format!("MAIL FROM:<x@example.net>{size}\r\n"), 250)
+            .unwrap();
+        let said = ["anna", "bob", "carol"].map(|to| {
+            talk.say(format!("RCPT TO:<{to}@example.org>\r\n").as_bytes())
+                .unwrap();
+            talk.line().unwrap()[..9].to_owned()
+        });
+        talk.ask("RSET\r\n", 250).unwrap();
+        said
+    };
+    assert_eq!(mail(" SIZE=99999"), ["250 2.1.5"; 3]);
+    assert_eq!(
+        mail(" SIZE=100001"),
+        ["452 4.2.2", "552 5.2.2", "250 2.1.5"]
+    );
+    assert_eq!(mail(""), ["250 2.1.5"; 3]);
+}
+
 #[test]
 fn what_needs_the_queue_waits_while_it_cannot_be_written() {
     let host = with_a_queue();

@@ -373,7 +373,7 @@ mod tests {
         const PATIENCE: Duration = Duration::from_millis(900);
         for habit in TROUBLE {
             let (server, _) = name_server(habit).await;
-            // Without haste: a query may wait longer than all may.
+            // A query may wait longer than all may.
             let dns = Dns::new(Some(&[server])).unwrap();
             let verifier = Verifier::new(&dns, "mail.example.org", PATIENCE);
             let begin = Instant::now();

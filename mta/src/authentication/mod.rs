@@ -15,7 +15,6 @@ pub mod keys;
 pub mod signing;
 pub mod srs;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::delivery::content::header_section;
@@ -27,8 +26,6 @@ pub struct Settings {
     pub patience: Duration,
     /// Whether what an author's domain wishes is done.
     pub obeys: bool,
-    /// Which name servers are asked; without, those of the system.
-    pub dns: Option<Vec<SocketAddr>>,
 }
 
 impl Default for Settings {
@@ -38,7 +35,6 @@ impl Default for Settings {
         Self {
             patience: Duration::from_secs(10),
             obeys: false,
-            dns: None,
         }
     }
 }

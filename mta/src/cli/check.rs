@@ -19,6 +19,7 @@ use crate::message::Message;
 use crate::publish;
 use crate::queue::Queue;
 use crate::queue::disk::Folder;
+use crate::remote::dns::Dns;
 use crate::server::tls::Certificates;
 use crate::smtp::Mailbox;
 
@@ -260,13 +261,9 @@ fn publishes(config: &Config) -> Result<String, String> {
 
 fn gate(config: &Config) -> Result<String, String> {
     let gate = &config.gate;
-    let opened = Gate::open(
-        "",
-        gate.clone(),
-        config.remote.dns.as_deref(),
-        ":memory:".as_ref(),
-    );
-    opened.map_err(|error| format!("{error:#}"))?;
+    let dns = Dns::new(config.remote.dns.as_deref())?;
+    let opened = Gate::open("", gate.clone(), &dns, ":memory:".as_ref());
+    opened.map_err(|error| error.to_string())?;
     let n = gate.dns_lists.len();
     let files = [("rules", &gate.rules), ("plugins", &gate.plugins)];
     let files = files.map(|(what, path)| match path {

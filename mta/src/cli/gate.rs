@@ -15,6 +15,7 @@ use crate::gate::gather::Question;
 use crate::handover::Wishes;
 use crate::pipeline::plan;
 use crate::printable::printable;
+use crate::remote::dns::Dns;
 use crate::smtp::{ForwardPath, ReversePath};
 
 /// What is asked.
@@ -84,7 +85,8 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     };
     let findings = runtime.block_on(async {
         let host = &config.pipeline.host;
-        let gate = Gate::open(host, config.gate.clone(), servers, &greylist)?;
+        let dns = Dns::new(servers).map_err(anyhow::Error::msg)?;
+        let gate = Gate::open(host, config.gate.clone(), &dns, &greylist)?;
         anyhow::Ok(Arc::new(gate).try_out(question, wishes).await)
     })?;
     // That is asked before the greylist.

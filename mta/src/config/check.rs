@@ -55,7 +55,7 @@ pub(super) fn check(file: raw::File) -> Result<Config, Wrong> {
     let publish = published(&file.publish)?;
     pipeline.keep_hashes = publish.has_passwords();
     let remote = remote(&file, name)?;
-    pipeline.authentication = authentication(&file.authentication, remote.dns.clone());
+    pipeline.authentication = authentication(&file.authentication);
     Ok(Config {
         listening: listening(&file.listen)?,
         limits: limits(&file.smtp),
@@ -71,17 +71,13 @@ pub(super) fn check(file: raw::File) -> Result<Config, Wrong> {
     })
 }
 
-fn authentication(
-    said: &raw::Authentication,
-    dns: Option<Vec<SocketAddr>>,
-) -> Option<authentication::Settings> {
+fn authentication(said: &raw::Authentication) -> Option<authentication::Settings> {
     let default = authentication::Settings::default();
     said.check
         .unwrap_or(true)
         .then(|| authentication::Settings {
             patience: seconds(said.dns_seconds, default.patience),
             obeys: matches!(said.dmarc, raw::Dmarc::Obey),
-            dns,
         })
 }
 

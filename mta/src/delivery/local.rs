@@ -139,8 +139,8 @@ impl Deliverer {
         }))
     }
 
-    /// Asks whether the user's mailbox has room for a small message, where mail
-    /// goes there.
+    /// Asks whether the user's mailbox has room for a message of that size,
+    /// where mail goes there.
     ///
     /// # Errors
     /// With what is answered to mail for it when it has none.
@@ -148,6 +148,7 @@ impl Deliverer {
         &self,
         user: &User,
         extension: Option<&Extension>,
+        size: u64,
         now: SystemTime,
     ) -> Result<(), Reply> {
         if user.settings.quota == mailbox::Quota::default() {
@@ -166,7 +167,7 @@ impl Deliverer {
         let folders = homes
             .mailbox(&user.address)
             .map_err(|error| failed(&error))?;
-        self.make_room(user, now, &folders, 1).map(drop)
+        self.make_room(user, now, &folders, size.max(1)).map(drop)
     }
 
     /// Delivers a message.

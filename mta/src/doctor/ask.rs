@@ -26,7 +26,7 @@ impl Asking {
     /// # Errors
     /// With the reason when there are none.
     pub fn new(config: &Config) -> Result<Self, String> {
-        let dns = Dns::hasty(config.remote.dns.as_deref(), PATIENCE)?;
+        let dns = Dns::new(config.remote.dns.as_deref())?;
         Ok(Self { dns })
     }
 

@@ -2,7 +2,7 @@
 //! kept as long as the answers say.
 
 use std::fmt::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -25,21 +25,12 @@ const MAX_NAMES: usize = 4;
 const MAX_TEXT: usize = 300;
 
 impl Lookup {
-    /// With these name servers, or those of the system. Everything that is
-    /// asked at once ends within `patience`.
-    ///
-    /// # Errors
-    /// With the reason when the system names none.
-    pub fn new(servers: Option<&[SocketAddr]>, patience: Duration) -> Result<Self, String> {
-        Ok(Self {
-            dns: Dns::hasty(servers, patience)?,
+    /// Everything that is asked at once ends within `patience`.
+    pub(crate) fn new(dns: &Dns, patience: Duration) -> Self {
+        Self {
+            dns: dns.clone(),
             patience,
-        })
-    }
-
-    /// For who asks more.
-    pub(crate) fn dns(&self) -> &Dns {
-        &self.dns
+        }
     }
 
     /// The names of an address, with whether they have one.
@@ -338,7 +329,7 @@ mod tests {
         let address = "192.0.2.7".parse().unwrap();
         for habit in TROUBLE {
             let (server, _) = name_server(habit).await;
-            let lookup = Lookup::new(Some(&[server]), PATIENCE).unwrap();
+            let lookup = Lookup::new(&Dns::new(Some(&[server])).unwrap(), PATIENCE);
             let begin = Instant::now();
             let lists = blocklist(About::Address);
             let (reverse, helo, sender, listings) = tokio::join!(
@@ -359,7 +350,8 @@ mod tests {
     #[tokio::test]
     async fn listings_are_asked_once() {
         let (server, asked) = name_server(Habit::Lists).await;
-        let lookup = Lookup::new(Some(&[server]), Duration::from_secs(10)).unwrap();
+        let dns = Dns::new(Some(&[server])).unwrap();
+        let lookup = Lookup::new(&dns, Duration::from_secs(10));
         let expected = Some(("127.0.0.2, 127.0.0.3".to_owned(), "listed: ?[m".to_owned()));
         let address = "2001:db8::1".parse().unwrap();
         let (by_address, by_domain) = (blocklist(About::Address), blocklist(About::Domain));

@@ -22,7 +22,7 @@
 //! Trouble is no reason: what the DNS does not tell speaks neither for nor
 //! against a client.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -55,6 +55,7 @@ pub use settings::{About, DnsList, Policy, Settings};
 use crate::Error;
 use crate::authentication::incoming::Verifier;
 use crate::config::network::Network;
+use crate::remote::dns::Dns;
 
 /// The gate of a host.
 #[derive(Debug)]
@@ -79,30 +80,25 @@ struct Files {
 }
 
 impl Gate {
-    /// That asks these name servers, or those of the system, and remembers in
-    /// the file `greylist`.
+    /// That remembers in the file `greylist`.
     ///
     /// # Errors
-    /// When a file of the settings cannot be read or is wrong; when there are
-    /// no name servers.
-    pub fn open(
+    /// When a file of the settings cannot be read or is wrong.
+    pub(crate) fn open(
         host: &str,
         settings: Settings,
-        servers: Option<&[SocketAddr]>,
+        dns: &Dns,
         greylist: &Path,
-    ) -> anyhow::Result<Self> {
-        let lookup = Lookup::new(servers, settings.dns_time)
-            .map_err(|error| anyhow::anyhow!("the gate has no name servers: {error}"))?;
+    ) -> Result<Self, Error> {
         let greylist = match settings.greylist.whom {
             Whom::Nobody => None,
             Whom::Suspects | Whom::All => Some(Greylist::open(greylist)?),
         };
-        let verifier = Verifier::new(lookup.dns(), host, settings.dns_time);
         Ok(Self {
-            verifier,
             host: host.to_ascii_lowercase(),
+            lookup: Lookup::new(dns, settings.dns_time),
+            verifier: Verifier::new(dns, host, settings.dns_time),
             files: RwLock::new(Files::read(&settings)?),
-            lookup,
             greylist,
             connections: Rates::new(settings.connections_per_minute, MINUTE),
             recipients: Rates::new(settings.recipients_per_minute, MINUTE),

@@ -215,7 +215,8 @@ impl Visit {
             return;
         }
         client.may_relay |= outcome.is_trusted;
-        judged.decision = host.check_recipient(&client, &sender, &recipient).await;
+        let asked = host.check_recipient(&client, &sender, &recipient, envelope.size);
+        judged.decision = asked.await;
         if judged.decision != Decision::Accept {
             return;
         }

@@ -11,30 +11,48 @@ use std::time::SystemTime;
 
 use classifier::modern::Features;
 use tokio::sync::Semaphore;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::accept::judged;
+use super::judging::judged;
 use super::{Inner, no_way_out, seconds, trouble};
 use crate::accounts::{self, Delivery};
-use crate::delivery::content::{Content, delivered_to};
-use crate::delivery::local::{Delivered, Forward, Job};
-use crate::handover::Refusal;
+use crate::delivery::content::Content;
+use crate::delivery::local::{Delivered, Job};
 use crate::journal;
-use crate::queue::dsn::{self, About, Reporter};
+use crate::queue::dsn::{self, About};
 use crate::queue::schedule::Channel;
 use crate::queue::{Entry, Event, Locked, Recipient, Record, State};
 use crate::remote::Parcel;
 use crate::remote::letter::Letter;
-use crate::smtp::{Domain, ForwardPath, Mailbox, Reply, ReversePath};
+use crate::smtp::{Domain, Mailbox, Reply};
 
 /// A message that is being worked on.
-struct Work {
-    taken: Locked<File>,
-    now: SystemTime,
+pub(super) struct Work {
+    pub(super) taken: Locked<File>,
+    pub(super) now: SystemTime,
     /// Recipients here.
     local: Vec<usize>,
     /// Recipients elsewhere, by domain.
     remote: Vec<(Domain, Vec<usize>)>,
+}
+
+/// What became of a recipient, for now.
+#[derive(Clone, Copy)]
+enum End {
+    Delivered,
+    Failed,
+    /// Until then.
+    Deferred(u64),
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "delivery failed",
+            Self::Deferred(_) => "delivery deferred",
+        }
+    }
 }
 
 /// A message goes to so many domains at once.
@@ -244,90 +262,6 @@ impl Inner {
         Ok(places.join(", "))
     }
 
-    /// For an address that is no user's any more: it may be an alias by now.
-    fn pass_on(&self, work: &Work, address: &Mailbox, bytes: &[u8]) -> Result<String, Reply> {
-        self.resolve(address).map_err(|refusal| refusal.reply)?;
-        let forward = Forward {
-            reverse_path: work.taken.entry.reverse_path.clone(),
-            recipients: vec![address.clone()],
-        };
-        self.forward(work, address, bytes, forward)?;
-        Ok("forwarded, since it is an alias now".to_owned())
-    }
-
-    /// Queues what goes on to others, with the mark by which a loop is seen.
-    fn forward(
-        &self,
-        work: &Work,
-        address: &Mailbox,
-        bytes: &[u8],
-        forward: Forward,
-    ) -> Result<(), Reply> {
-        let failed = |refusal: Refusal| {
-            error!(
-                queue_id = work.taken.id,
-                reason = refusal.reason,
-                "cannot forward"
-            );
-            refusal.reply
-        };
-        let child = self.child(work, &forward.recipients).map_err(failed)?;
-        let mut reverse_path = forward.reverse_path;
-        for to in &child.recipients {
-            if self.is_remote(&to.address).map_err(failed)? {
-                let sender = self.forwarded_sender(&reverse_path, &address.domain);
-                reverse_path = sender.map_err(failed)?;
-                break;
-            }
-        }
-        let entry = Entry {
-            reverse_path,
-            client: format!("forwarded by {address} from {}", work.taken.id),
-            ..child
-        };
-        let mark = delivered_to(address);
-        self.beget(work, "forward", &entry, &[mark.as_bytes(), bytes])
-            .map_err(|error| {
-                error!(queue_id = work.taken.id, %error, "cannot queue a forward");
-                trouble()
-            })
-    }
-
-    /// What is queued because of the message, for the places where mail to
-    /// `addresses` goes.
-    fn child(&self, work: &Work, addresses: &[Mailbox]) -> Result<Entry, Refusal> {
-        let arrived = seconds(work.now);
-        let recipient = |address| Recipient {
-            address,
-            notify: None,
-            orcpt: None,
-            state: State::new(arrived),
-        };
-        let places = self.places(addresses)?;
-        Ok(Entry {
-            arrived,
-            recipients: places.into_iter().map(recipient).collect(),
-            envid: None,
-            ret: None,
-            is_warned: false,
-            is_held: false,
-            ..work.taken.entry.clone()
-        })
-    }
-
-    fn beget(&self, work: &Work, what: &str, entry: &Entry, message: &[&[u8]]) -> io::Result<()> {
-        let child = self.ids.next(SystemTime::now());
-        self.queue.accept(entry, message, &child)?;
-        self.agenda.add(entry.arrived, &child);
-        info!(queue_id = work.taken.id, child, what, "queued");
-        let event = journal::Event::Begot {
-            what: what.to_owned(),
-            child,
-        };
-        self.note(&work.taken.id, work.now, event);
-        Ok(())
-    }
-
     /// Notes what became of a recipient.
     fn conclude(
         &self,
@@ -338,57 +272,43 @@ impl Inner {
     ) -> io::Result<()> {
         let now = seconds(work.now);
         let entry = &work.taken.entry;
-        let arrived = entry.arrived;
-        let to = entry.recipients[n].address.to_string();
-        let (what, reason, event, told) = match result {
-            Ok(place) => {
-                let told = journal::Event::Delivered {
-                    to: to.clone(),
-                    place: place.clone(),
-                };
-                ("delivered", place.clone(), Event::Done(n, place), told)
-            }
-            Err(reply)
-                if reply.code.is_permanent() || self.settings.schedule.is_last(arrived, now) =>
-            {
-                let mut reason = reply.to_string();
-                if !reply.code.is_permanent() {
-                    reason.push_str(" (tried until it was too old)");
-                }
-                let told = journal::Event::Failed {
-                    to: to.clone(),
-                    reason: reason.clone(),
-                };
-                (
-                    "delivery failed",
-                    reason.clone(),
-                    Event::Failed(n, reason),
-                    told,
-                )
+        let schedule = &self.settings.schedule;
+        let (end, reason) = match result {
+            Ok(place) => (End::Delivered, place),
+            Err(reply) if reply.code.is_permanent() => (End::Failed, reply.to_string()),
+            Err(reply) if schedule.is_last(entry.arrived, now) => {
+                let reason = format!("{reply} (tried until it was too old)");
+                (End::Failed, reason)
             }
             Err(reply) => {
-                let next = self.settings.schedule.next_attempt(channel, arrived, now);
-                let reason = reply.to_string();
-                let told = journal::Event::Deferred {
-                    to: to.clone(),
-                    reason: reason.clone(),
-                    next,
-                };
-                (
-                    "delivery deferred",
-                    reason.clone(),
-                    Event::Deferred(n, next, reason),
-                    told,
-                )
+                let next = schedule.next_attempt(channel, entry.arrived, now);
+                (End::Deferred(next), reply.to_string())
             }
         };
-        info!(
-            queue_id = work.taken.id,
-            forward_path = to,
-            reason,
-            "{what}"
-        );
-        self.note(&work.taken.id, work.now, told);
+        let to = entry.recipients[n].address.to_string();
+        let id = &work.taken.id;
+        info!(queue_id = id, forward_path = to, reason, "{}", end.name());
+        let told = match end {
+            End::Delivered => journal::Event::Delivered {
+                to,
+                place: reason.clone(),
+            },
+            End::Failed => journal::Event::Failed {
+                to,
+                reason: reason.clone(),
+            },
+            End::Deferred(next) => journal::Event::Deferred {
+                to,
+                reason: reason.clone(),
+                next,
+            },
+        };
+        self.note(id, work.now, told);
+        let event = match end {
+            End::Delivered => Event::Done(n, reason),
+            End::Failed => Event::Failed(n, reason),
+            End::Deferred(next) => Event::Deferred(n, next, reason),
+        };
         work.taken.note(&[Record { at: now, event }])
     }
 
@@ -411,90 +331,6 @@ impl Inner {
         }
         self.queue.remove(work.taken)?;
         Ok(None)
-    }
-
-    fn tell(&self, work: &mut Work) -> io::Result<()> {
-        let now = seconds(work.now);
-        let entry = &work.taken.entry;
-        let is_failed = |recipient: &Recipient| {
-            matches!(
-                recipient.state,
-                State::Failed {
-                    is_reported: false,
-                    ..
-                }
-            )
-        };
-        if entry.recipients.iter().any(is_failed) {
-            if !dsn::concerned(About::Failure, entry).is_empty() {
-                self.report(work, About::Failure)?;
-            }
-            work.taken.note(&[Record {
-                at: now,
-                event: Event::Reported,
-            }])?;
-        }
-        let entry = &work.taken.entry;
-        let is_late = self.settings.schedule.is_late(entry.arrived, now) && !entry.is_warned;
-        if is_late && !dsn::concerned(About::Delay, entry).is_empty() {
-            if entry.reverse_path != ReversePath::Null {
-                self.report(work, About::Delay)?;
-            }
-            work.taken.note(&[Record {
-                at: now,
-                event: Event::Warned,
-            }])?;
-        }
-        Ok(())
-    }
-
-    /// Queues a report. Of mail without a sender the postmaster is told, once.
-    fn report(&self, work: &Work, about: About) -> io::Result<()> {
-        let entry = &work.taken.entry;
-        let to = match entry.reverse_path.mailbox() {
-            Some(mailbox) => mailbox.clone(),
-            None if about != About::Failure || entry.is_double_bounce => {
-                warn!(
-                    queue_id = work.taken.id,
-                    "a report of a report failed: given up"
-                );
-                return Ok(());
-            }
-            None => match self.mailbox(&ForwardPath::Postmaster) {
-                Ok(postmaster) => postmaster,
-                Err(refusal) => {
-                    warn!(
-                        queue_id = work.taken.id,
-                        reason = refusal.reason,
-                        "nobody to tell of a failure"
-                    );
-                    return Ok(());
-                }
-            },
-        };
-        let recipients = dsn::concerned(about, entry);
-        let by = Reporter {
-            host: &self.settings.host,
-            id: &work.taken.id,
-            now: work.now,
-        };
-        let original = work.taken.start(dsn::MAX_READ)?;
-        let text = dsn::report(about, entry, &recipients, &original, by);
-        let child = self.child(work, &[to]);
-        let child = child.map_err(|refusal| io::Error::other(refusal.reason))?;
-        let leaves = |to: &Recipient| self.is_remote(&to.address).unwrap_or(true);
-        let fields = match child.recipients.iter().any(leaves) {
-            true => self.signatures(by.id, work.now, &text),
-            false => String::new(),
-        };
-        let report = Entry {
-            reverse_path: ReversePath::Null,
-            client: format!("report of {}", work.taken.id),
-            is_double_bounce: entry.reverse_path == ReversePath::Null,
-            to_junk: false,
-            ..child
-        };
-        self.beget(work, "report", &report, &[fields.as_bytes(), &text])
     }
 }
 

@@ -1,13 +1,21 @@
 //! Mail that goes on to others in our name, and the reports that come of it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::SystemTime;
 
-use super::accept::Incoming;
-use super::{Inner, plan, refusal, seconds};
+use tracing::{error, info};
+
+use super::attempt::Work;
+use super::incoming::Incoming;
+use super::{Inner, plan, refusal, seconds, trouble};
 use crate::accounts::{Delivery, Plan};
 use crate::authentication::srs::{self, Wrong};
+use crate::delivery::content::delivered_to;
+use crate::delivery::local::Forward;
 use crate::handover::Refusal;
+use crate::journal::Event;
+use crate::queue::{Entry, Recipient, State};
 use crate::smtp::{Domain, Mailbox, Reply, ReversePath};
 
 impl Inner {
@@ -91,6 +99,101 @@ impl Inner {
         }
         // Its domain has come here since.
         plan(&original, self.accounts())
+    }
+
+    /// For an address that is no user's any more: it may be an alias by now.
+    pub(super) fn pass_on(
+        &self,
+        work: &Work,
+        address: &Mailbox,
+        bytes: &[u8],
+    ) -> Result<String, Reply> {
+        self.resolve(address).map_err(|refusal| refusal.reply)?;
+        let forward = Forward {
+            reverse_path: work.taken.entry.reverse_path.clone(),
+            recipients: vec![address.clone()],
+        };
+        self.forward(work, address, bytes, forward)?;
+        Ok("forwarded, since it is an alias now".to_owned())
+    }
+
+    /// Queues what goes on to others, with the mark by which a loop is seen.
+    pub(super) fn forward(
+        &self,
+        work: &Work,
+        address: &Mailbox,
+        bytes: &[u8],
+        forward: Forward,
+    ) -> Result<(), Reply> {
+        let failed = |refusal: Refusal| {
+            error!(
+                queue_id = work.taken.id,
+                reason = refusal.reason,
+                "cannot forward"
+            );
+            refusal.reply
+        };
+        let child = self.child(work, &forward.recipients).map_err(failed)?;
+        let mut reverse_path = forward.reverse_path;
+        for to in &child.recipients {
+            if self.is_remote(&to.address).map_err(failed)? {
+                let sender = self.forwarded_sender(&reverse_path, &address.domain);
+                reverse_path = sender.map_err(failed)?;
+                break;
+            }
+        }
+        let entry = Entry {
+            reverse_path,
+            client: format!("forwarded by {address} from {}", work.taken.id),
+            ..child
+        };
+        let mark = delivered_to(address);
+        self.beget(work, "forward", &entry, &[mark.as_bytes(), bytes])
+            .map_err(|error| {
+                error!(queue_id = work.taken.id, %error, "cannot queue a forward");
+                trouble()
+            })
+    }
+
+    /// What is queued because of the message, for the places where mail to
+    /// `addresses` goes.
+    pub(super) fn child(&self, work: &Work, addresses: &[Mailbox]) -> Result<Entry, Refusal> {
+        let arrived = seconds(work.now);
+        let recipient = |address| Recipient {
+            address,
+            notify: None,
+            orcpt: None,
+            state: State::new(arrived),
+        };
+        let places = self.places(addresses)?;
+        Ok(Entry {
+            arrived,
+            recipients: places.into_iter().map(recipient).collect(),
+            envid: None,
+            ret: None,
+            is_warned: false,
+            is_held: false,
+            ..work.taken.entry.clone()
+        })
+    }
+
+    pub(super) fn beget(
+        &self,
+        work: &Work,
+        what: &str,
+        entry: &Entry,
+        message: &[&[u8]],
+    ) -> io::Result<()> {
+        let child = self.ids.next(SystemTime::now());
+        self.queue.accept(entry, message, &child)?;
+        self.agenda.add(entry.arrived, &child);
+        info!(queue_id = work.taken.id, child, what, "queued");
+        let event = Event::Begot {
+            what: what.to_owned(),
+            child,
+        };
+        self.note(&work.taken.id, work.now, event);
+        Ok(())
     }
 
     /// Takes back what was queued of a message that is refused after all.

@@ -3,10 +3,15 @@
 //!
 //! | module | answers |
 //! | --- | --- |
+//! | `recipients` | who may be written to, and where that leads |
 //! | `accept` | what is done with a message before it is answered |
+//! | `incoming` | where it goes |
+//! | `judging` | what the filter says of it |
+//! | `placing` | into which mailboxes or the queue it is put |
 //! | `attempt` | what is done with a queued one |
 //! | `runner` | when it is done |
-//! | `forwarding` | whose name mail has that goes on to others |
+//! | `forwarding` | what goes on to others, and in whose name |
+//! | `reporting` | what senders are told |
 //! | `login` | who may be taken for an account |
 //! | `sender` | as whom an account may send |
 //! | `signing` | what is signed |
@@ -26,8 +31,13 @@ mod attempt;
 pub mod checkpassword;
 pub mod clamd;
 mod forwarding;
+mod incoming;
+mod judging;
 mod login;
 mod memory;
+mod placing;
+mod recipients;
+mod reporting;
 mod rotation;
 mod runner;
 mod sender;
@@ -36,6 +46,7 @@ mod signing;
 mod tests;
 pub mod verdict;
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,9 +58,10 @@ use self::checkpassword::Checkpassword;
 use self::clamd::Clamd;
 use self::login::Logins;
 use self::memory::Memory;
+pub use self::recipients::plan;
 use self::runner::Agenda;
 use self::verdict::Models;
-use crate::accounts::{Accounts, Delivery, Directory, Plan, Resolved, resolve, wishes};
+use crate::accounts::Accounts;
 use crate::authentication::incoming::{Checked, Origin, Verifier, with_crlf};
 use crate::authentication::signing::Signers;
 use crate::authentication::{self, srs::Srs};
@@ -63,12 +75,8 @@ use crate::queue::disk::Folder;
 use crate::queue::schedule::Schedule;
 use crate::queue::{Ids, Queue};
 use crate::remote::WayOut;
-use crate::remote::dns::Dns;
 use crate::smtp::trace::seconds;
-use crate::smtp::{
-    Attempt, Client, Domain, Envelope, ForwardPath, LocalPart, Mailbox, Mechanism, Reply,
-    ReversePath,
-};
+use crate::smtp::{Attempt, Client, Envelope, ForwardPath, Mechanism, Reply, ReversePath};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -179,7 +187,8 @@ struct Inner {
 
 impl Postern {
     /// Opens the host whose folder is `data`: `queue`, `quarantine`, `spool`
-    /// and `journal` are made there. Without a way out it only receives.
+    /// and `journal` are made there. Without a way out it only receives;
+    /// without a verifier nobody looks at mail from outside.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -188,21 +197,21 @@ impl Postern {
         accounts: Arc<Accounts>,
         models: Box<dyn Models>,
         way_out: Option<Box<dyn WayOut>>,
+        verifier: Option<Verifier>,
         settings: Settings,
     ) -> io::Result<Self> {
-        Folder::open(&data.join("spool"))?;
+        let folder = |name| Folder::open(&data.join(name));
+        let (queue, quarantine) = (folder("queue")?, folder("quarantine")?);
+        folder("spool")?;
+        // What lies in them is no safer than their names.
+        File::open(data)?.sync_all()?;
         let limits = settings.programs.clone();
-        let verifier = settings.authentication.as_ref().map(|checks| {
-            let dns = Dns::new(checks.dns.as_deref()).map_err(io::Error::other)?;
-            Ok::<_, io::Error>(Verifier::new(&dns, &settings.host, checks.patience))
-        });
-        let verifier = verifier.transpose()?;
         let journal = Journal::new(data.join("journal"), settings.journal_bytes);
         let inner = Inner {
             srs: Srs::new(accounts.secret()),
             deliverer: Deliverer::new(accounts, &settings.host, limits, data.to_owned()),
-            queue: Queue::new(Folder::open(&data.join("queue"))?),
-            quarantine: Queue::new(Folder::open(&data.join("quarantine"))?),
+            queue: Queue::new(queue),
+            quarantine: Queue::new(quarantine),
             ids: Ids::default(),
             models,
             way_out,
@@ -296,12 +305,13 @@ impl Host for Postern {
         client: &Client,
         reverse_path: &ReversePath,
         forward_path: &ForwardPath,
+        size: u64,
     ) -> Decision {
         let inner = Arc::clone(&self.inner);
         let (client, forward_path) = (client.clone(), forward_path.clone());
         let from = reverse_path.to_string();
         asked(move || {
-            inner.check(&client, &from, &forward_path)?;
+            inner.check(&client, &from, &forward_path, size)?;
             let Some(account) = client.account else {
                 return Ok(());
             };
@@ -387,131 +397,6 @@ impl Inner {
         self.deliverer.accounts()
     }
 
-    fn check(
-        &self,
-        client: &Client,
-        from: &str,
-        forward_path: &ForwardPath,
-    ) -> Result<(), Refusal> {
-        let mailbox = self.mailbox(forward_path)?;
-        if self.is_remote(&mailbox)? {
-            if !client.may_relay {
-                let reply = Reply::new(550, (5, 7, 1), "relaying denied");
-                return Err(refusal(reply, format!("{from} may not send to {mailbox}")));
-            }
-            if self.way_out.is_none() {
-                return Err(refusal(no_way_out(), format!("{mailbox} is elsewhere")));
-            }
-        }
-        let is_report = from.is_empty();
-        if !is_report && let Some(Ok(_)) = self.unwrapped(&mailbox) {
-            let reply = Reply::new(550, (5, 7, 1), "this address takes reports only");
-            return Err(refusal(reply, format!("{from} wrote to {mailbox}")));
-        }
-        let plan = self.resolve(&mailbox)?;
-        self.must_have_room(&plan)
-    }
-
-    /// A full mailbox is told of here, while it can be told to who sends: behind
-    /// the end of data one reply is for all, and the rest would be a report.
-    fn must_have_room(&self, plan: &Plan) -> Result<(), Refusal> {
-        let mut full = None;
-        for delivery in &plan.deliveries {
-            let Delivery::Local {
-                user, extension, ..
-            } = delivery
-            else {
-                return Ok(());
-            };
-            let asked = self
-                .deliverer
-                .must_have_room(user, extension.as_ref(), SystemTime::now());
-            match asked {
-                Err(reply) => full = Some((reply, &user.address)),
-                Ok(()) => return Ok(()),
-            }
-        }
-        match full {
-            Some((reply, user)) => Err(refusal(reply, format!("the mailbox of {user}"))),
-            None => Ok(()),
-        }
-    }
-
-    /// Somebody's address; that of `<postmaster>` is in our first domain.
-    fn mailbox(&self, forward_path: &ForwardPath) -> Result<Mailbox, Refusal> {
-        if let Some(mailbox) = forward_path.mailbox() {
-            return Ok(mailbox.clone());
-        }
-        let domains = self
-            .accounts()
-            .domains()
-            .map_err(|error| refusal(trouble(), error.to_string()))?;
-        let names = domains.iter().map(|domain| domain.name.as_str());
-        let own = names
-            .clone()
-            .filter(|name| ends_with_domain(&self.settings.host, name))
-            .max_by_key(|n| n.len());
-        let domain = own.or(domains.first().map(|domain| domain.name.as_str()));
-        let postmaster = |domain: &str| {
-            Some(Mailbox {
-                local_part: LocalPart::new("postmaster").ok()?,
-                domain: Domain::parse(domain).ok()?,
-            })
-        };
-        domain.and_then(postmaster).ok_or_else(|| {
-            refusal(
-                trouble(),
-                "there is no domain whose postmaster there could be".into(),
-            )
-        })
-    }
-
-    fn is_remote(&self, mailbox: &Mailbox) -> Result<bool, Refusal> {
-        let Some(name) = mailbox.domain.name() else {
-            return Ok(true);
-        };
-        let domain = self.accounts().domain(name);
-        let domain = domain.map_err(|error| refusal(trouble(), error.to_string()))?;
-        Ok(domain.is_none())
-    }
-
-    /// What cannot be known is as usual; [`Inner::check`] says why.
-    fn wishes(&self, forward_path: &ForwardPath) -> Wishes {
-        let mailbox = self.mailbox(forward_path).ok();
-        let known = mailbox.and_then(|mailbox| wishes(&mailbox, self.accounts()).ok());
-        known.unwrap_or_default()
-    }
-
-    fn resolve(&self, mailbox: &Mailbox) -> Result<Plan, Refusal> {
-        match self.unwrapped(mailbox) {
-            Some(original) => self.way_back(original?),
-            None => plan(mailbox, self.accounts()),
-        }
-    }
-
-    /// The places where mail to `addresses` goes, each once. An address that
-    /// leads nowhere stays as it is: its delivery fails, which is reported.
-    fn places(&self, addresses: &[Mailbox]) -> Result<Vec<Mailbox>, Refusal> {
-        let mut places: Vec<Mailbox> = Vec::new();
-        for address in addresses {
-            let found = match self.resolve(address) {
-                Ok(plan) => plan
-                    .deliveries
-                    .iter()
-                    .map(|to| to.address().clone())
-                    .collect(),
-                Err(refusal) if refusal.reply.code.is_permanent() => vec![address.clone()],
-                Err(refusal) => return Err(refusal),
-            };
-            for place in found {
-                if !places.contains(&place) {
-                    places.push(place);
-                }
-            }
-        }
-        Ok(places)
-    }
-
     /// Notes an event; that it could not be noted is only logged.
     fn note(&self, id: &str, now: SystemTime, event: Event) {
         let line = Line {
@@ -523,31 +408,6 @@ impl Inner {
             warn!(%error, "the journal cannot be written");
         }
     }
-}
-
-/// Where mail to `mailbox` goes.
-///
-/// # Errors
-/// With what is answered when that is nowhere, or cannot be known now.
-pub fn plan(mailbox: &Mailbox, accounts: &Accounts) -> Result<Plan, Refusal> {
-    match resolve(mailbox, accounts) {
-        Ok(Resolved::Plan(plan)) => Ok(plan),
-        Ok(Resolved::NoSuchUser) => Err(refusal(
-            Reply::new(550, (5, 1, 1), "no such user here"),
-            format!("there is no user or alias {mailbox}"),
-        )),
-        Ok(Resolved::Loop) => Err(refusal(
-            Reply::new(550, (5, 4, 6), "this address leads back to itself"),
-            format!("the aliases of {mailbox} loop, or are too many"),
-        )),
-        Err(error) => Err(refusal(trouble(), error.to_string())),
-    }
-}
-
-/// Whether `host` is `domain` or below it.
-fn ends_with_domain(host: &str, domain: &str) -> bool {
-    host.strip_suffix(domain)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn refusal(reply: Reply, reason: String) -> Refusal {

@@ -140,6 +140,7 @@ impl Test {
             Arc::clone(&accounts),
             models,
             Some(way_out),
+            None,
             settings,
         );
         let test = Self {
@@ -275,6 +276,7 @@ fn envelope(from: &str, to: &[&str]) -> Envelope {
     };
     Envelope {
         reverse_path: ReversePath::parse(from.as_bytes()).unwrap(),
+        size: 0,
         recipients: to.iter().map(recipient).collect(),
         body: Body::SevenBit,
         smtputf8: false,
@@ -288,18 +290,38 @@ fn envelope(from: &str, to: &[&str]) -> Envelope {
 #[tokio::test]
 async fn who_may_be_written_to() {
     let test = Test::new();
-    let full = mailbox::Quota {
-        bytes: Some(100),
-        messages: Some(0),
-    };
-    for (name, over_quota) in [("full", OverQuota::Defer), ("fuller", OverQuota::Refuse)] {
+    for (name, messages, over_quota) in [
+        ("full", Some(0), OverQuota::Defer),
+        ("fuller", Some(0), OverQuota::Refuse),
+        ("small", None, OverQuota::Defer),
+        ("smaller", None, OverQuota::Refuse),
+    ] {
+        let bytes = Some(100);
         test.user(name, |user| {
-            (user.quota, user.over_quota) = (full, over_quota);
+            user.quota = mailbox::Quota { bytes, messages };
+            user.over_quota = over_quota;
         });
     }
     test.qmail("fuller", ".qmail-list", "&anna@example.org\n");
     test.alias("both", &["full@example.org", "anna@example.org"]);
     test.alias("round", &["round@example.org"]);
+    let of_size = async |to: &str, may_relay, size| {
+        let to = ForwardPath::parse(to.as_bytes()).unwrap();
+        let (client, from) = (client(may_relay), ReversePath::Null);
+        let asked = test.host.check_recipient(&client, &from, &to, size);
+        match asked.await {
+            Decision::Accept => "ok".to_owned(),
+            Decision::Refuse(refusal) => refusal.reply.to_string(),
+        }
+    };
+    for (to, size, expected) in [
+        ("small@example.org", 100, "ok"),
+        ("small@example.org", 101, "452 4.2.2 the mailbox is full"),
+        ("smaller@example.org", 101, "552 5.2.2 the mailbox is full"),
+        ("anna@example.org", 101, "ok"),
+    ] {
+        assert_eq!(of_size(to, false, size).await, expected, "{to}");
+    }
     for (to, may_relay, expected) in [
         ("anna@example.org", false, "ok"),
         ("ANNA+x@example.org", false, "ok"),
@@ -321,17 +343,7 @@ async fn who_may_be_written_to() {
         ("x@[192.0.2.9]", false, "550 5.7.1 relaying denied"),
         ("x@example.net", true, "ok"),
     ] {
-        let to_path = ForwardPath::parse(to.as_bytes()).unwrap();
-        let from = ReversePath::Null;
-        let said = match test
-            .host
-            .check_recipient(&client(may_relay), &from, &to_path)
-            .await
-        {
-            Decision::Accept => "ok".to_owned(),
-            Decision::Refuse(refusal) => refusal.reply.to_string(),
-        };
-        assert_eq!(said, expected, "{to}");
+        assert_eq!(of_size(to, may_relay, 0).await, expected, "{to}");
     }
 }
 
@@ -872,7 +884,7 @@ async fn an_account_sends_so_much_an_hour() {
         (&unknown, "ok"),
     ] {
         assert_eq!(
-            said(test.host.check_recipient(client, &path, &to).await),
+            said(test.host.check_recipient(client, &path, &to, 0).await),
             expected
         );
     }

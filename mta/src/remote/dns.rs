@@ -16,7 +16,7 @@ use crate::smtp::Reply;
 /// Answers that are kept, as long as they say.
 const CACHE: u64 = 32 * 1024;
 
-/// Asks the DNS.
+/// Asks the DNS. A host has one, so that nothing is asked twice.
 #[derive(Clone)]
 pub(crate) struct Dns {
     resolver: TokioResolver,
@@ -32,36 +32,24 @@ pub(crate) enum Found<T> {
 }
 
 impl Dns {
-    /// With these servers, or those of the system.
+    /// With these servers, or those of the system. A question is given up after
+    /// six seconds; who has less time must see to that.
     pub(crate) fn new(servers: Option<&[SocketAddr]>) -> Result<Self, String> {
-        Self::with(servers, None)
-    }
-
-    /// For questions while a client waits: each is given up after `patience`.
-    pub(crate) fn hasty(
-        servers: Option<&[SocketAddr]>,
-        patience: Duration,
-    ) -> Result<Self, String> {
-        Self::with(servers, Some(patience))
-    }
-
-    fn with(servers: Option<&[SocketAddr]>, patience: Option<Duration>) -> Result<Self, String> {
         let mut builder = match servers {
             Some(servers) => {
                 let servers = servers.iter().map(name_server).collect();
                 let config = ResolverConfig::from_name_servers(servers);
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             }
-            None => TokioResolver::builder_tokio().map_err(|error| error.to_string())?,
+            None => TokioResolver::builder_tokio()
+                .map_err(|error| format!("there are no name servers: {error}"))?,
         };
         // Many messages are on their way at once.
         let options = builder.options_mut();
         options.max_active_requests = 1024;
         options.cache_size = CACHE;
-        if let Some(patience) = patience {
-            // Room for one more try, should a packet be lost.
-            (options.timeout, options.attempts) = (patience.mul_f32(0.45), 1);
-        }
+        // Three times in all: clients that wait have time for more than one.
+        (options.timeout, options.attempts) = (Duration::from_secs(2), 2);
         let resolver = builder.build().map_err(|error| error.to_string())?;
         Ok(Self { resolver })
     }

@@ -33,16 +33,15 @@ impl Outbound {
     /// A way out; must be made within a runtime.
     ///
     /// # Errors
-    /// With the reason when the name servers or the authorities for passwords
-    /// cannot be known.
-    pub fn new(settings: Settings) -> Result<Self, String> {
+    /// With the reason when the authorities for passwords cannot be known.
+    pub(crate) fn new(settings: Settings, dns: &Dns) -> Result<Self, String> {
         let has_password = settings
             .routes
             .iter()
             .any(|route| route.credentials.is_some());
         let vouched = has_password.then(|| tls::vouched(&settings.ca_file));
         Ok(Self {
-            dns: Dns::new(settings.dns.as_deref())?,
+            dns: dns.clone(),
             anybody: tls::anybody(),
             vouched: vouched.transpose()?,
             destinations: Destinations::new(settings.connections_per_destination),

@@ -179,7 +179,7 @@ pub async fn drive<H: Host>(
 /// For those who pass the gate unseen.
 async fn ungated<H: Host>(host: &H, envelope: &Envelope, to: &ForwardPath) -> Decision {
     let (client, from) = (&envelope.client, &envelope.reverse_path);
-    let decision = host.check_recipient(client, from, to).await;
+    let decision = host.check_recipient(client, from, to, envelope.size).await;
     told::log(envelope, to, &decision, None, None);
     if let Decision::Refuse(refusal) = &decision {
         let whom = TurnedAway {

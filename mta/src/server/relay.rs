@@ -29,12 +29,14 @@ use tokio::sync::watch;
 
 use super::driver::{Surroundings, drive};
 use super::listener::{Clients, Shared};
+use super::run::verifier;
 use super::stream::Stream;
 use crate::accounts::{Accounts, Address, Homes, Password, PasswordHash, User, UserSettings};
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::pipeline::Postern;
 use crate::pipeline::verdict::Models;
+use crate::remote::dns::Dns;
 use crate::remote::{Parcel, Results, WayOut};
 use crate::smtp::session::Session;
 use crate::smtp::{ForwardPath, Mechanism, ReversePath, Tls};
@@ -170,16 +172,18 @@ async fn host(
     settings.keep_hashes = true;
     settings.learning = None;
     let way_out: Option<Box<dyn WayOut>> = Some(Box::new(out));
-    let host = Postern::open(data, accounts, Box::new(NoModels), way_out, settings).unwrap();
-    let servers = config.remote.dns.as_deref();
+    let models = Box::new(NoModels);
+    let dns = Dns::new(config.remote.dns.as_deref()).unwrap();
+    let verifier = verifier(&config, &dns);
+    let host = Postern::open(data, accounts, models, way_out, verifier, settings).unwrap();
     let gate = Gate::open(
         &config.pipeline.host,
         config.gate.clone(),
-        servers,
+        &dns,
         &data.join("greylist.db"),
     );
     let shared = Shared {
-        gate: Arc::new(gate.unwrap_or_else(|error| panic!("{error:#}\n{}", world.rules_text()))),
+        gate: Arc::new(gate.unwrap_or_else(|error| panic!("{error}\n{}", world.rules_text()))),
         around: Surroundings {
             host: Arc::new(host),
             spool: data.join("spool").into(),

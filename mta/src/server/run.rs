@@ -24,6 +24,7 @@ use super::driver::Surroundings;
 use super::listener::{self, Clients, Listener, Manner, Shared};
 use super::tls::{Certificates, LOOK_EVERY};
 use crate::accounts::Accounts;
+use crate::authentication::incoming::Verifier;
 use crate::config::{Config, Endpoint};
 use crate::confinement;
 use crate::gate::Gate;
@@ -32,6 +33,7 @@ use crate::pipeline::verdict::HostModels;
 use crate::publish;
 use crate::queue::disk::Folder;
 use crate::remote::WayOut;
+use crate::remote::dns::Dns;
 use crate::remote::outbound::Outbound;
 use crate::smtp::Mechanism;
 use crate::smtp::session::Settings;
@@ -61,10 +63,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 /// A host that is open for mail; within a runtime.
-///
-/// # Errors
-/// When the accounts, the database or the queue cannot be opened.
-pub fn open(config: &Config) -> anyhow::Result<Postern> {
+fn open(config: &Config, dns: &Dns) -> anyhow::Result<Postern> {
     let data = &config.data;
     for folder in [data.clone(), data.join("mail"), data.join("models")] {
         Folder::open(&folder).with_context(|| format!("cannot use {}", folder.display()))?;
@@ -74,12 +73,26 @@ pub fn open(config: &Config) -> anyhow::Result<Postern> {
     databases.host()?;
     let models = Box::new(HostModels::new(databases));
     let settings = config.pipeline.clone();
-    let way_out = Outbound::new(config.remote.clone())
+    let way_out = Outbound::new(config.remote.clone(), dns)
         .map_err(anyhow::Error::msg)
         .context("there is no way out")?;
     let way_out: Option<Box<dyn WayOut>> = Some(Box::new(way_out));
-    Postern::open(data, Arc::new(accounts), models, way_out, settings)
-        .with_context(|| format!("cannot open the queue in {}", data.display()))
+    let verifier = verifier(config, dns);
+    Postern::open(
+        data,
+        Arc::new(accounts),
+        models,
+        way_out,
+        verifier,
+        settings,
+    )
+    .with_context(|| format!("cannot open the queue in {}", data.display()))
+}
+
+/// Who looks at mail from outside.
+pub(super) fn verifier(config: &Config, dns: &Dns) -> Option<Verifier> {
+    let checks = config.pipeline.authentication.as_ref()?;
+    Some(Verifier::new(dns, &config.pipeline.host, checks.patience))
 }
 
 fn serve_at(
@@ -89,7 +102,8 @@ fn serve_at(
     certificates: Option<Arc<Certificates>>,
 ) -> anyhow::Result<()> {
     runtime.block_on(async {
-        let host = open(config)?;
+        let dns = Dns::new(config.remote.dns.as_deref()).map_err(anyhow::Error::msg)?;
+        let host = open(config, &dns)?;
         let mechanisms = host.mechanisms()?;
         publish_accounts(config);
         let mut signals = Signals::new()?;
@@ -108,10 +122,9 @@ fn serve_at(
                 }
             })
         };
-        let servers = config.remote.dns.as_deref();
         let greylist = config.data.join("greylist.db");
         let settings = config.gate.clone();
-        let gate = Gate::open(&config.pipeline.host, settings, servers, &greylist)?;
+        let gate = Gate::open(&config.pipeline.host, settings, &dns, &greylist)?;
         let gate = Arc::new(gate);
         tokio::spawn(tidy(Arc::clone(&gate)));
         let shared = Arc::new(Shared {

@@ -9,6 +9,9 @@ use super::address::{ForwardPath, ReversePath};
 pub struct Envelope {
     /// Who gets reports.
     pub reverse_path: ReversePath,
+    /// How many octets it will have, as the client says (RFC 1870 §6); 0 where
+    /// it does not.
+    pub size: u64,
     /// Those that were accepted, in the order of RCPT, perhaps one twice.
     /// Never empty when it is committed.
     pub recipients: Vec<Recipient>,

@@ -135,6 +135,7 @@ mod tests {
             orcpt: None,
         };
         Envelope {
+            size: 0,
             reverse_path: ReversePath::Null,
             recipients: vec![recipient; n_recipients],
             body: Body::SevenBit,

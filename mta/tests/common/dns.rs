@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
@@ -14,6 +15,7 @@ pub struct Dns {
     _process: Process,
     /// On 127.0.0.1.
     pub port: u16,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Dns {
@@ -37,6 +39,7 @@ impl Dns {
                 "--local=/example.net/",
                 "--local=/example.com/",
                 "--log-facility=-",
+                "--log-queries",
             ])
             .arg(format!("--port={port}"))
             .args(records)
@@ -49,11 +52,21 @@ impl Dns {
         let mut said = said.map(Result::unwrap);
         let started = said.any(|line| line.contains("started"));
         assert!(started, "dnsmasq does not start");
-        std::thread::spawn(move || said.count());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || said.for_each(|line| lines.lock().unwrap().push(line)));
         Self {
             _process: Process(process),
             port,
+            log,
         }
+    }
+
+    /// How often it was asked: `TXT`, `example.net`.
+    pub fn n_asked(&self, kind: &str, name: &str) -> usize {
+        let asked = format!("query[{kind}] {name} ");
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|line| line.contains(&asked)).count()
     }
 }
 

@@ -28,7 +28,7 @@ pub fn open(data: &Path) -> Postern {
     let databases = Databases::new(&data.join("models"), 1 << 20).unwrap();
     let models = Box::new(HostModels::new(databases));
     let settings = Settings::new("mx.example.org");
-    Postern::open(data, Arc::new(accounts), models, None, settings).unwrap()
+    Postern::open(data, Arc::new(accounts), models, None, None, settings).unwrap()
 }
 
 /// In the process that is watched: hands messages over, says which were kept,

@@ -38,6 +38,7 @@ pub const EICAR: [&str; 2] = [
 pub fn envelope(to: &str) -> Envelope {
     Envelope {
         reverse_path: ReversePath::parse(b"x@example.net").unwrap(),
+        size: 0,
         recipients: vec![Recipient {
             forward_path: ForwardPath::parse(to.as_bytes()).unwrap(),
             notify: None,

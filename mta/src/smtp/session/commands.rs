@@ -208,6 +208,7 @@ impl Session {
         }
         let envelope = Box::new(Envelope {
             reverse_path: mail.reverse_path,
+            size: mail.size.unwrap_or_default(),
             recipients: Vec::new(),
             body: mail.body,
             smtputf8: mail.smtputf8,
