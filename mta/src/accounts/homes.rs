@@ -47,6 +47,8 @@ impl Homes {
             Err(mailbox::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 self.create(user)
             }
+            // Whoever made it was stopped, and names may not be synced.
+            Ok(mailbox) if mailbox.folder(&FolderName::inbox())?.is_none() => self.create(user),
             opened => Ok(opened?),
         }
     }
@@ -131,14 +133,13 @@ fn below(user: &Address) -> Result<PathBuf, String> {
     Ok(Path::new(&user.domain).join(name))
 }
 
+/// One that is there already may not be synced.
 fn make_folder(path: &Path) -> Result<(), Error> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => {
-            made.map_err(Error::io("make", path))?;
-            path.parent().map_or(Ok(()), sync)
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(Error::io("make", path))?,
     }
+    path.parent().map_or(Ok(()), sync)
 }
 
 fn sync(folder: &Path) -> Result<(), Error> {

@@ -1,5 +1,6 @@
-//! One way of a few messages through the host: in to mailboxes, through the
-//! queue and on by a forward, in a process that can be watched and killed.
+//! One way of a few messages through the host: in to mailboxes, one of which is
+//! made for them, through the queue and on by a forward, in a process that can
+//! be watched and killed.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,6 +17,15 @@ use mta::pipeline::{Postern, Settings};
 use trainer::database::Databases;
 
 use super::envelope;
+
+/// What comes for her goes straight to her mailbox.
+pub const ANNA: &str = "anna@example.org";
+/// He keeps a copy and forwards to carol, through the queue.
+pub const BOB: &str = "bob@example.org";
+/// She gets what bob forwards.
+pub const CAROL: &str = "carol@example.org";
+/// As anna, the first of his domain, and without a mailbox.
+pub const DAVE: &str = "dave@example.net";
 
 /// Says to the test binary that it is the process to be watched.
 const DATA: &str = "POSTERN_KILLED_DATA";
@@ -46,12 +56,8 @@ pub fn child() {
     for number in 0..n {
         let mut message = Message::new(&data);
         message.write(text(number).as_bytes()).unwrap();
-        let to = if number % 2 == 0 {
-            "anna@example.org"
-        } else {
-            "bob@example.org"
-        };
-        let answer = runtime.block_on(host.commit(envelope(to), message));
+        let to = envelope(owners(number)[0]);
+        let answer = runtime.block_on(host.commit(to, message));
         if matches!(answer, Answer::All(reply) if reply.code.is_positive()) {
             println!("kept {number}");
         }
@@ -59,30 +65,43 @@ pub fn child() {
     runtime.block_on(host.run_due());
 }
 
+/// To whom a message is sent, and in whose mailboxes it must be then.
+pub fn owners(number: usize) -> &'static [&'static str] {
+    match number % 4 {
+        0 => &[ANNA],
+        2 => &[DAVE],
+        _ => &[BOB, CAROL],
+    }
+}
+
 /// A message.
 pub fn text(number: usize) -> String {
     format!("Subject: {number}\n\n{}the end\n", "a line\n".repeat(600))
 }
 
-/// A host with anna, whose mail goes straight to her mailbox, and bob, who
-/// keeps a copy and forwards to carol, through the queue.
+/// A host with those four.
 pub fn furnish(data: &Path) {
     fs::create_dir_all(data.join("mail")).unwrap();
     let accounts =
         Accounts::open(&data.join("accounts.db"), Homes::new(data.join("mail"))).unwrap();
     accounts
         .change(|change| {
-            change.put_domain(&Domain {
-                name: "example.org".into(),
-                ..Domain::default()
-            })?;
-            for name in ["anna", "bob", "carol"] {
+            for name in ["example.org", "example.net"] {
+                change.put_domain(&Domain {
+                    name: name.into(),
+                    ..Domain::default()
+                })?;
+            }
+            for user in [ANNA, BOB, CAROL, DAVE] {
                 let settings = UserSettings {
                     filter: false,
                     ..UserSettings::default()
                 };
-                let address = Address::new(name, "example.org");
-                accounts.homes().mailbox(&address)?;
+                let (name, domain) = user.split_once('@').unwrap();
+                let address = Address::new(name, domain);
+                if user != DAVE {
+                    accounts.homes().mailbox(&address)?;
+                }
                 change.put_user(&User { address, settings })?;
             }
             Ok(())
@@ -114,11 +133,21 @@ pub fn kept(output: &str) -> Vec<usize> {
         .collect()
 }
 
+/// What lies where, by user.
+pub fn all_found(data: &Path) -> BTreeMap<&'static str, BTreeMap<usize, usize>> {
+    let users = [ANNA, BOB, CAROL, DAVE];
+    users.map(|user| (user, found(data, user))).into()
+}
+
 /// How often each message lies in a mailbox; all must be whole.
-pub fn found(data: &Path, user: &str) -> BTreeMap<usize, usize> {
+fn found(data: &Path, user: &str) -> BTreeMap<usize, usize> {
     let mut found = BTreeMap::new();
-    for file in fs::read_dir(data.join("mail/example.org").join(user).join("Maildir/new")).unwrap()
-    {
+    let (name, domain) = user.split_once('@').unwrap();
+    let new = data.join("mail").join(domain).join(name);
+    let Ok(files) = fs::read_dir(new.join("Maildir/new")) else {
+        return found;
+    };
+    for file in files {
         let mail = fs::read_to_string(file.unwrap().path()).unwrap();
         let number = mail
             .split("\nSubject: ")

@@ -4,7 +4,8 @@
 //! Only what was synced is sure to be there: bytes by fsync of their file,
 //! names by fsync of their folder. Of the rest anything may be there too, names
 //! each by itself, and bytes up to any length. A rename is two changes of
-//! names, of which the old one never goes before the new one has come.
+//! names, of which the old one never goes before the new one has come. A folder
+//! whose name is not there takes along what lies in it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
-/// A file's number.
+/// The number of a file or folder.
 type Inode = usize;
 
 /// Below `root`, as it is and as it is on disk.
@@ -31,6 +32,7 @@ pub struct FileSystem {
 
 #[derive(Clone, Debug, Default)]
 struct Content {
+    is_folder: bool,
     bytes: Vec<u8>,
     synced: Vec<u8>,
 }
@@ -63,15 +65,28 @@ impl FileSystem {
     fn read_folder(&mut self, folder: &Path) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            let inode = if path.is_dir() {
                 self.read_folder(&path);
+                self.new_folder()
             } else {
                 let bytes = fs::read(&path).unwrap();
-                let synced = bytes.clone();
-                self.files.push(Content { bytes, synced });
-                self.names.insert(path, self.files.len() - 1);
-            }
+                self.files.push(Content {
+                    is_folder: false,
+                    synced: bytes.clone(),
+                    bytes,
+                });
+                self.files.len() - 1
+            };
+            self.names.insert(path, inode);
         }
+    }
+
+    fn new_folder(&mut self) -> Inode {
+        self.files.push(Content {
+            is_folder: true,
+            ..Content::default()
+        });
+        self.files.len() - 1
     }
 
     /// Follows a call; tells whether it was one that matters here.
@@ -86,6 +101,8 @@ impl FileSystem {
         match name.as_str() {
             "open" => self.opened(text_of(argument(0)).into(), argument(1), result),
             "openat" | "openat2" => self.opened(at(0), argument(2), result),
+            "mkdir" => self.made(text_of(argument(0)).into()),
+            "mkdirat" => self.made(at(0)),
             "close" => {
                 self.open.remove(&number(argument(0)));
                 false
@@ -115,6 +132,7 @@ impl FileSystem {
                     assert!(!self.holds(&from) && !self.holds(&to), "{call:?}");
                     return false;
                 };
+                assert!(!self.files[inode].is_folder, "{call:?}");
                 self.change(Change::Name(to, inode));
                 self.change(Change::NoName(from))
             }
@@ -139,6 +157,11 @@ impl FileSystem {
         folders.any(|folder| path.starts_with(self.root.join(folder)))
     }
 
+    fn made(&mut self, path: PathBuf) -> bool {
+        let inode = self.new_folder();
+        self.change(Change::Name(path, inode))
+    }
+
     fn opened(&mut self, path: PathBuf, flags: &str, result: &str) -> bool {
         if !self.holds(&path) {
             return false;
@@ -156,7 +179,9 @@ impl FileSystem {
             !flags.contains("O_TRUNC"),
             "the model does not know {flags}"
         );
-        if let Some(inode) = self.names.get(&path) {
+        if let Some(inode) = self.names.get(&path)
+            && !self.files[*inode].is_folder
+        {
             self.open.insert(fd, *inode);
         }
         false
@@ -195,7 +220,7 @@ impl FileSystem {
 
     fn sync(&mut self, fd: &str) -> bool {
         let path = path_of(fd);
-        if !self.holds(&path) {
+        if !self.holds(&path) && path != self.root {
             return false;
         }
         if let Some(inode) = self.open.get(&number(fd)) {
@@ -215,8 +240,7 @@ impl FileSystem {
         true
     }
 
-    /// Writes what a power cut would leave now below `to`, in the folders that
-    /// there are.
+    /// Writes what a power cut would leave now to a new folder `to`.
     pub fn cut(&self, to: &Path, mut rest: Rest<'_>) {
         let mut names = self.synced.clone();
         let mut gone = BTreeSet::new();
@@ -237,8 +261,19 @@ impl FileSystem {
                 _ => {}
             }
         }
+        fs::create_dir(to).unwrap();
+        let mut folders = BTreeSet::from([self.root.clone()]);
         for (path, inode) in names {
+            if path.parent().is_none_or(|folder| !folders.contains(folder)) {
+                continue;
+            }
             let file = &self.files[inode];
+            let copy = to.join(path.strip_prefix(&self.root).unwrap());
+            if file.is_folder {
+                fs::create_dir(copy).unwrap();
+                folders.insert(path);
+                continue;
+            }
             let bytes = match &mut rest {
                 Rest::Nothing => file.synced.clone(),
                 Rest::Everything => file.bytes.clone(),
@@ -248,8 +283,7 @@ impl FileSystem {
                     file.bytes[..rng.usize(least..=file.bytes.len())].to_vec()
                 }
             };
-            let path = to.join(path.strip_prefix(&self.root).unwrap());
-            fs::write(path, bytes).unwrap();
+            fs::write(copy, bytes).unwrap();
         }
     }
 }
@@ -338,7 +372,7 @@ fn number(fd: &str) -> u32 {
 }
 
 /// The path of `31</a/path>`.
-fn path_of(fd: &str) -> PathBuf {
+pub fn path_of(fd: &str) -> PathBuf {
     let path = fd.split_once('<').map_or("", |(_, path)| path);
     path.strip_suffix('>').unwrap_or(path).into()
 }
