@@ -150,6 +150,44 @@ fn what_cannot_be_delivered_comes_back_with_the_reason() {
     assert!(listed.contains("bob@elsewhere.test"), "{listed}");
 }
 
+/// RFC 5321 §5.1: what a CNAME leads to is asked in place of the domain.
+#[test]
+fn a_domain_that_is_an_alias_has_the_exchangers_of_its_target() {
+    let other = other();
+    let receiver = other.serve();
+    let dns = Dns::start(&[
+        "--mx-host=example.net,mail.example.net,20",
+        "--host-record=mail.example.net,127.0.0.1",
+        // Nobody listens at the domain itself.
+        "--host-record=example.net,127.0.0.9",
+        "--cname=alias.example.com,example.net",
+        "--cname=twice.example.com,alias.example.com",
+        // Whose target has no MX, and whose is not there.
+        "--cname=host.example.com,mail.example.net",
+        "--cname=gone.example.com,nowhere.example.net",
+    ]);
+    let host = Host::new(&format!(
+        "[remote]\ndns = [\"127.0.0.1:{}\"]\nport = {}\n",
+        dns.port,
+        receiver.smtp[0].port()
+    ));
+    let _server = host.serve();
+    for domain in ["alias", "twice", "host"] {
+        let domain = format!("{domain}.example.com");
+        other.run(&["domain", "add", &domain]);
+        let bob = format!("bob@{domain}");
+        other.run(&["user", "add", &bob, "--filter", "off"]);
+        send(&host, &bob, "Subject: by an alias\n\nx\n");
+        let new = other.data().join(format!("mail/{domain}/bob/Maildir/new"));
+        wait_for(&domain, || fs::read_dir(&new).ok()?.next().map(drop));
+    }
+    send(&host, "bob@gone.example.com", "Subject: lost\n\nx\n");
+    let report = host.wait_for_mail("anna", "", 1);
+    let report = String::from_utf8_lossy(&report[0]).into_owned();
+    let said = "550 5.1.2 there is no domain gone.example.com";
+    assert!(report.contains(said), "{report}");
+}
+
 /// Speaks as a provider's relay does: STARTTLS or TLS at once, then AUTH PLAIN,
 /// then mail, which it writes into a folder.
 const RELAY: &str = r#"
