@@ -206,9 +206,10 @@ impl NameServer {
                 "--host-record=mx.example.net,192.0.2.10,2001:db8::10",
                 "--neg-ttl=3600",
             ])
-            // A name that leads back, so that this is known too.
+            // A name that leads back, so that this is known too; with addresses
+            // of both kinds, since that there is none is nothing to keep.
             .args(["--ptr-record=1.0.0.127.in-addr.arpa,client.example.net"])
-            .args(["--host-record=client.example.net,127.0.0.1"])
+            .args(["--host-record=client.example.net,127.0.0.1,::1"])
             .args(ZONES.map(|zone| format!("--address=/1.0.0.127.{zone}/127.0.0.2")))
             .args(ZONES.map(|zone| format!("--txt-record=1.0.0.127.{zone},known")))
             .stderr(Stdio::piped())
