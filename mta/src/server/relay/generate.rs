@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::SystemTime;
 
 use proptest::option;
 use proptest::prelude::*;
@@ -12,6 +13,9 @@ use proptest::sample::{select, subsequence};
 use super::super::run::Kind;
 use super::name_server::TRUSTED;
 use super::{PASSWORD, canonical};
+use crate::authentication::srs::Srs;
+use crate::smtp::trace::seconds;
+use crate::smtp::{Domain, Mailbox};
 
 /// Any of these may be ours; the others are outside. Several look like parts
 /// of others.
@@ -384,10 +388,11 @@ fn sender() -> impl Strategy<Value = Option<String>> {
 }
 
 /// Ways to write to somebody, old and new: source routes, the percent hack,
-/// bang paths, quotes, dots at the end, literals, extensions; and anything.
+/// bang paths, quotes, dots at the end, literals, extensions, another host's
+/// SRS; and anything.
 fn path() -> impl Strategy<Value = String> {
     let names = select(NAMES);
-    let shapes = (names, select(DOMAINS), select(DOMAINS), 0..24_usize);
+    let shapes = (names, select(DOMAINS), select(DOMAINS), 0..25_usize);
     let shaped = shapes.prop_map(|(name, domain, other, shape)| match shape {
         0 => format!("@{other}:{name}@{domain}"),
         1 => format!("@{other},@{domain}:{name}@{domain}"),
@@ -412,6 +417,7 @@ fn path() -> impl Strategy<Value = String> {
         20 => format!("{name}@{domain}>,<{name}@{other}"),
         21 => name.to_owned(),
         22 => format!("\"{name}@{other}>\"@{domain}"),
+        23 => srs(name, other, domain),
         _ => format!("{name}@127.0.0.1"),
     });
     let plain = (select(NAMES), select(DOMAINS));
@@ -420,4 +426,12 @@ fn path() -> impl Strategy<Value = String> {
         5 => shaped,
         1 => "[ -~]{0,20}",
     ]
+}
+
+/// What looks like an address to which we would send reports on.
+fn srs(name: &str, other: &str, domain: &str) -> String {
+    let sender = Mailbox::parse(format!("{name}@{other}").as_bytes()).unwrap();
+    let today = seconds(SystemTime::now()) / 86_400;
+    let rewritten = Srs::new(b"theirs").rewrite(&sender, &Domain::parse(domain).unwrap(), today);
+    rewritten.unwrap().to_string()
 }
