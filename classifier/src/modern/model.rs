@@ -31,6 +31,7 @@ impl Default for Model {
 }
 
 impl Weights for Model {
+    #[inline]
     fn bucket(&self, index: u32) -> Bucket {
         let (gradient, squares) = self.buckets[index as usize];
         Bucket {

@@ -61,6 +61,7 @@ pub(super) enum Page<'a> {
 impl<'a> Page<'a> {
     /// `None`: not what [`encode`] writes. Only lengths are looked at; codes
     /// that make no sense are read as buckets that are 0.
+    #[inline]
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (form, rest) = bytes.split_first()?;
         match *form {
@@ -78,6 +79,7 @@ impl<'a> Page<'a> {
     }
 
     /// The sums of the bucket at this place of the page.
+    #[inline]
     pub(super) fn bucket(&self, at: usize) -> Bucket {
         let (gradient, squares) = self.sums(at).unwrap_or_default();
         Bucket {
@@ -86,6 +88,7 @@ impl<'a> Page<'a> {
         }
     }
 
+    #[inline]
     fn sums(&self, at: usize) -> Option<Sums> {
         match self {
             Self::Coded { map, codes } => {

@@ -235,6 +235,7 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
 
 impl<B: Deref<Target = [u8]>> Stored<B> {
     /// The sums of one bucket that the user's messages made.
+    #[inline]
     pub(super) fn own(&self, index: u32) -> Bucket {
         let (page, at) = (index as usize / PAGE_BUCKETS, index as usize % PAGE_BUCKETS);
         let bytes = self.pages.get(page).and_then(Option::as_deref);

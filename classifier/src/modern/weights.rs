@@ -81,6 +81,7 @@ pub struct Bucket {
 
 impl Bucket {
     /// Gradients and squares as numbers.
+    #[inline]
     fn sums(self) -> (f32, f32) {
         let z = self.gradient as f32 * (1.0 / GRADIENT_UNIT as f32);
         let q = self.squares as f32 * (1.0 / SQUARE_UNIT as f32);
@@ -131,12 +132,14 @@ impl Slot {
     }
 
     /// z as this feature enters it, and q.
+    #[inline]
     fn sums(self, weights: &impl Weights) -> (f32, f32) {
         let (z, q) = weights.bucket(self.bucket()).sums();
         (if self.0 & 1 == 0 { z } else { -z }, q)
     }
 }
 
+#[inline]
 fn weight(z: f32, q: f32, common: f32) -> f32 {
     match q {
         0.0 => 0.0,
