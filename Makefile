@@ -112,7 +112,7 @@ endif
 install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
 	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv target/release/bmfeval
 	install -D -t $(prefix)/sbin target/release/bmfd target/release/postern
-	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml
+	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml docs/integration.md docs/learning.md
 	install -D -m 644 -t $(prefix)/share/doc/postern docs/postern.toml docs/queue.md docs/gate.md \
 		docs/authentication.md
 	install -D -m 644 -t $(prefix)/lib/systemd/system packaging/postern.service

@@ -31,6 +31,18 @@ pub fn peer_in_sbin(name: &str) -> Command {
     peer_in("usr/sbin", name)
 }
 
+/// A library among the peers, by its path in Debian's folder for libraries.
+pub fn peer_library(name: &str) -> PathBuf {
+    let triplet = format!("{}-linux-gnu", env::consts::ARCH);
+    let library = peers_root().join("usr/lib").join(triplet).join(name);
+    assert!(
+        library.is_file(),
+        "no {}; run `make peers`, or set POSTERN_PEERS",
+        library.display()
+    );
+    library
+}
+
 /// Python with the modules that lie among the peers.
 pub fn python() -> Command {
     let root = peers_root();

@@ -24,7 +24,16 @@ use tests::steps::{self, Calls};
 /// What bmfd calls beside what all do.
 const CALLS: Calls = Calls {
     steps: &["link", "pwritev", "renameat"],
-    looks: &["chdir", "dup2", "fgetxattr", "madvise", "msync", "preadv"],
+    // pipe2 and dup2: it asks doveconf.
+    looks: &[
+        "chdir",
+        "dup2",
+        "fgetxattr",
+        "madvise",
+        "msync",
+        "pipe2",
+        "preadv",
+    ],
 };
 
 /// A host with one user, all below one folder that can be put back.

@@ -67,7 +67,8 @@ impl Host {
         bmfd.arg("-c")
             .arg(dir.path().join("bmfd.toml"))
             .arg("serve");
-        let bmfd = bmfd.stderr(log).spawn().unwrap();
+        let path = with_doveconf(dir.path(), &peers);
+        let bmfd = bmfd.env("PATH", path).stderr(log).spawn().unwrap();
         Some(Self { dir, peers, bmfd })
     }
 
@@ -78,10 +79,9 @@ impl Host {
     /// A command line that speaks IMAP as `user`.
     fn tunnel(&self, user: &str) -> String {
         format!(
-            "unshare -m sh -c 'mount -t overlay overlay -o lowerdir={}/usr:/usr /usr && \
-             exec setpriv --reuid {UID} --regid {UID} --clear-groups \
+            "{} exec setpriv --reuid {UID} --regid {UID} --clear-groups \
              env USER={user} HOME={} /usr/lib/dovecot/imap -c {}'",
-            self.peers.display(),
+            overlaid(&self.peers),
             self.home(user).display(),
             self.dir.path().join("dovecot.conf").display()
         )
@@ -157,6 +157,30 @@ impl Drop for Host {
     }
 }
 
+/// The beginning of a command line, up to what is to run where the peers are
+/// installed; `'` ends it.
+fn overlaid(peers: &Path) -> String {
+    format!(
+        "unshare -m sh -c 'mount -t overlay overlay -o lowerdir={}/usr:/usr /usr &&",
+        peers.display()
+    )
+}
+
+/// Where bmfd finds programs: `doveconf` first, as if it were installed.
+fn with_doveconf(dir: &Path, peers: &Path) -> String {
+    let dir = dir.display();
+    let bin = PathBuf::from(format!("{dir}/bin"));
+    let doveconf = format!(
+        "#!/bin/sh\n{} exec /usr/bin/doveconf -c {dir}/dovecot.conf \"$@\"' sh \"$@\"\n",
+        overlaid(peers)
+    );
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("doveconf"), doveconf).unwrap();
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(bin.join("doveconf"), executable).unwrap();
+    format!("{}:{}", bin.display(), env::var("PATH").unwrap())
+}
+
 const DOVECOT: &str = "\
 mail_location = maildir:~/Maildir
 ssl = no
@@ -170,6 +194,12 @@ protocols = imap
 namespace inbox {
   inbox = yes
   separator = /
+  mailbox Werbung {
+    special_use = \\Junk
+  }
+  mailbox Papierkorb {
+    special_use = \\Trash
+  }
 }
 ";
 
@@ -301,6 +331,39 @@ fn moves_and_copies_by_imap_teach_and_the_mailbox_stays_whole() {
     assert_eq!(host.learned("anna"), (1, 2));
 }
 
+/// The configuration is all that Dovecot 2.3 knows of special uses: what a
+/// client asks for leaves nothing behind.
+#[test]
+fn a_special_use_says_what_a_folder_is_for() {
+    let Some(host) = Host::start(&["anna"], 0) else {
+        return;
+    };
+    let mut imap = host.imap("anna");
+    for folder in ["Werbung", "Papierkorb", "Wunsch (USE (\\Junk))"] {
+        imap.done(&format!("CREATE {folder}"));
+    }
+    let listed = imap.done("LIST \"\" * RETURN (SPECIAL-USE)");
+    let uses = |folder: &str| {
+        let line = listed.iter().find(|line| line.ends_with(folder)).unwrap();
+        line.contains("\\Junk")
+    };
+    assert!(uses("Werbung") && !uses("Wunsch"), "{listed:?}");
+    for n in 1..=3 {
+        imap.append(n);
+    }
+    let uids = imap.select("INBOX");
+    imap.done(&format!("UID MOVE {} Werbung", uids[&1]));
+    host.wait_for("message moved user=\"anna\" folder=Werbung", 1);
+    let learned = imap.select("Junk/Learned");
+    imap.done(&format!("UID MOVE {} Papierkorb", learned[&1]));
+    imap.select("INBOX");
+    imap.done(&format!("UID MOVE {} Wunsch", uids[&2]));
+    // What is learned next shows that those taught nothing.
+    imap.done(&format!("UID MOVE {} Werbung", uids[&3]));
+    host.wait_for("message learned user=\"anna\" folder=Werbung", 2);
+    assert_eq!(host.learned("anna"), (0, 2));
+}
+
 /// What a message must have taught by what its user did with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Taught {
@@ -357,7 +420,7 @@ impl User {
     }
 
     fn act(&mut self, rng: &mut Rng) {
-        if self.n_mails < 20 || rng.u8(..10) == 0 {
+        if self.n_mails < 60 || rng.u8(..10) == 0 {
             self.n_mails += 1;
             self.imap.append(self.n_mails);
             self.taught.insert(self.n_mails, Taught::Nothing);
@@ -466,7 +529,7 @@ fn random_moves_leave_no_drift() {
     let mut n_acts = 0;
     while Instant::now() < end {
         let user = &mut users[rng.usize(..names.len())];
-        if rng.u8(..50) == 0 {
+        if rng.u8(..20) == 0 {
             user.sync(&host, &mut rng);
         } else {
             user.act(&mut rng);

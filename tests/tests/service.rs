@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -191,6 +193,67 @@ fn a_database_is_taken_over_once() {
     }
 }
 
+/// Nothing of it can be had, and nobody is told that it was.
+#[test]
+fn a_damaged_database_is_not_taken_over_and_an_empty_one_is() {
+    let mut host = Host::started("");
+    let message = mail(40, "cheap watches");
+    for name in ["none", "empty", "damaged", "lists"] {
+        fs::create_dir_all(host.home(name).join(".bmf")).unwrap();
+    }
+    let homes = host.dir.path().to_owned();
+    let in_bmf = |name: &str, file: &str| homes.join(name).join(".bmf").join(file);
+    fs::write(in_bmf("empty", "bmf.mdb"), "").unwrap();
+    fs::write(in_bmf("lists", "goodlist.db"), "no list").unwrap();
+    host.alone("damaged", "-s", &mbox("cheap watches", 12));
+    let file = in_bmf("damaged", "bmf.mdb");
+    let mut bytes = fs::read(&file).unwrap();
+    // The pages after those that say where the others are.
+    bytes[8192..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(&file, &bytes).unwrap();
+
+    for name in ["none", "empty"] {
+        let outcome = host.bmf(name, "-t", &message);
+        assert_eq!((outcome.code(), outcome.stderr.as_str()), (1, ""), "{name}");
+    }
+    for (name, file) in [("damaged", "bmf.mdb"), ("lists", "goodlist.db")] {
+        let file = in_bmf(name, file);
+        for _ in 0..2 {
+            let outcome = host.bmf(name, "-p", &message);
+            assert_eq!(outcome.code(), 2, "{name}");
+            assert_eq!(outcome.stdout, message, "mail goes on, unjudged");
+            let said: Vec<_> = outcome.stderr.lines().collect();
+            let damaged = format!("bmf: {} is damaged: ", file.display());
+            assert_eq!(
+                said[0],
+                "bmf: nothing is handed over to bmfd; \
+                 move away what is damaged to begin anew there"
+            );
+            assert!(said[1].starts_with(&damaged) && said.len() == 2, "{said:?}");
+        }
+        fs::rename(&file, file.with_extension("away")).unwrap();
+        let outcome = host.bmf(name, "-s", &message);
+        assert_eq!((outcome.code(), outcome.stderr.as_str()), (0, ""), "{name}");
+    }
+    // All of them are one user, the one who runs this.
+    assert!(
+        host.status().contains("\"ham\":0,\"spam\":1"),
+        "{}",
+        host.status()
+    );
+
+    // What was handed over is needed only while the daemon does not answer.
+    host.kill();
+    fs::write(in_bmf("empty", "bmf.mdb"), "no database").unwrap();
+    let outcome = host.bmf("empty", "-s", &message);
+    assert_eq!(outcome.code(), 2);
+    let said = "bmfd has all of what is damaged here: remove it, and lessons wait for bmfd";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+    fs::remove_file(in_bmf("empty", "bmf.mdb")).unwrap();
+    assert_eq!(host.bmf("empty", "-s", &message).code(), 0);
+    assert_eq!(fs::read_dir(in_bmf("empty", "spool")).unwrap().count(), 1);
+}
+
 #[test]
 fn what_was_learned_without_the_daemon_waits_and_counts_once() {
     for engine in ["classic", "modern"] {
@@ -296,6 +359,82 @@ fn killed_while_handing_over() {
             }
         }
     }
+}
+
+#[test]
+fn bmf_finds_the_socket_in_its_home() {
+    let host = Host::started("");
+    let dir = host.home("home").join(".bmf");
+    fs::create_dir_all(&dir).unwrap();
+    symlink(host.path("socket"), dir.join("socket")).unwrap();
+    let mut bmf = bmf_in(&host.home("home"), "-s");
+    let taught = run(
+        bmf.env_remove("BMF_SOCKET"),
+        Input::Bytes(&mail(1, "cheap watches")),
+    );
+    assert_eq!((taught.code(), taught.stderr.as_str()), (0, ""));
+    assert!(host.status().contains("\"ham\":0,\"spam\":1"));
+}
+
+/// The system says who it is; users of every Debian stand for those of a host.
+#[test]
+fn who_asks_decides_whose_model_it_is() {
+    const DAEMON: u32 = 1;
+    const MAIL: u32 = 8;
+    let host = Host::started("service.mail_user = 'mail'\n");
+    let programs = host.path("programs");
+    let homes = [("daemon", DAEMON), ("mail", MAIL)];
+    for (name, uid) in homes {
+        fs::create_dir_all(host.home(name)).unwrap();
+        if chown(host.home(name), Some(uid), Some(uid)).is_err() {
+            eprintln!("skipped: only root can ask as somebody else");
+            return;
+        }
+    }
+    fs::set_permissions(host.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(&programs).unwrap();
+    for name in ["bmf", "bmfd"] {
+        // By another process, or one that is forked meanwhile keeps it open.
+        let copied = Command::new("cp").arg(built(name)).arg(&programs).status();
+        assert!(copied.unwrap().success());
+    }
+    let message = mail(1, "cheap watches");
+    let ask = |uid: u32, program: &str, args: &str| {
+        let (home, _) = homes.iter().find(|(_, other)| *other == uid).unwrap();
+        let mut command = Command::new(programs.join(program));
+        command
+            .args(args.split_whitespace())
+            .env("HOME", host.home(home))
+            .env("BMF_SOCKET", host.path("socket"))
+            .uid(uid)
+            .gid(uid);
+        run(&mut command, Input::Bytes(&message))
+    };
+    assert_eq!(ask(DAEMON, "bmf", "-s").code(), 0);
+    assert_eq!(ask(DAEMON, "bmf", "--user daemon -s").code(), 0);
+    for args in ["--user anna -s", "--user anna -t", "--user mail -t"] {
+        let refused = ask(DAEMON, "bmf", args);
+        assert_eq!(refused.code(), 2, "{args}");
+        let said = "daemon may not use the model of ";
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    assert_eq!(ask(MAIL, "bmf", "--user anna -s").code(), 0);
+    assert_eq!(ask(MAIL, "bmf", "--user daemon -t").code(), 1);
+    let config = host.path("bmfd.toml");
+    for uid in [DAEMON, MAIL] {
+        let args = format!("-c {} user list", config.display());
+        let refused = ask(uid, "bmfd", &args);
+        assert_eq!(refused.code(), 2);
+        let said = "only root and bmfd's own user may";
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    assert_eq!(host.admin("user list").stdout_text(), "anna\ndaemon\n");
+    let status = host.status();
+    assert_eq!(
+        status.matches("\"ham\":0,\"spam\":1").count(),
+        2,
+        "{status}"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
 use classifier::cli::Engine;
@@ -16,6 +17,8 @@ use classifier::store::TokenLookup as _;
 use classifier_rocksdb::{HostStore, Renamed};
 use serde::{Deserialize, Serialize};
 
+use crate::cli::{Exit, rotate};
+use crate::config::Config;
 use crate::journal::{Event, Journal};
 use crate::live::{Live, Seen, Totals};
 use crate::{taught, told, users};
@@ -64,10 +67,19 @@ pub enum Command {
         /// An absolute path.
         dir: PathBuf,
     },
+    /// Folders that hold more than they may lose their oldest messages.
+    Rotate {
+        /// Only this user's.
+        user: Option<String>,
+        /// It is only said which.
+        dry_run: bool,
+        /// One object of JSON for each message.
+        json: bool,
+    },
 }
 
 /// Does what the arguments of a request say: one, a [`Command`] as JSON.
-pub fn answer(host: &HostStore, live: &Live, args: &[&str], input: &[u8], now: u64) -> Reply {
+pub fn answer(config: &Config, live: &Live, args: &[&str], input: &[u8], now: u64) -> Reply {
     let command = match args {
         [json] => serde_json::from_str(json),
         _ => serde_json::from_str(""),
@@ -77,8 +89,11 @@ pub fn answer(host: &HostStore, live: &Live, args: &[&str], input: &[u8], now: u
         return Reply::Refused(Refusal::NoRequest, reason);
     };
     let mut input = input;
-    match run(host, Some(live), &command, &mut input, now) {
-        Ok(output) => Reply::Printed { exit: 0, output },
+    match run(config, Some(live), &command, &mut input, now) {
+        Ok((exit, output)) => Reply::Printed {
+            exit: exit as u8,
+            output,
+        },
         Err(error) => Reply::Refused(Refusal::Failed, told(&error)),
     }
 }
@@ -89,15 +104,31 @@ pub fn answer(host: &HostStore, live: &Live, args: &[&str], input: &[u8], now: u
 /// # Errors
 /// When it cannot be done; then nothing has changed.
 pub fn run(
-    host: &HostStore,
+    config: &Config,
     live: Option<&Live>,
     command: &Command,
     input: &mut dyn Read,
     now: u64,
-) -> anyhow::Result<Vec<u8>> {
+) -> anyhow::Result<(Exit, Vec<u8>)> {
     let mut out = Vec::new();
+    let mut exit = Exit::Done;
+    // Opened, and made, only where something is asked of it.
+    let host = || config.databases.host();
     match command {
+        Command::Rotate {
+            user,
+            dry_run,
+            json,
+        } => {
+            let now = UNIX_EPOCH + Duration::from_secs(now);
+            let how = rotate::How {
+                is_dry: *dry_run,
+                json: *json,
+            };
+            exit = rotate::all(config, user.as_deref(), how, now, &mut out)?;
+        }
         Command::Status { user } => {
+            let host = &host()?;
             let mut users = match user {
                 Some(user) => vec![user.clone()],
                 None => host.users()?,
@@ -118,13 +149,13 @@ pub fn run(
             }
         }
         Command::List => {
-            for user in host.users()? {
+            for user in host()?.users()? {
                 out.extend_from_slice(user.as_bytes());
                 out.push(b'\n');
             }
         }
         Command::Export { user } => {
-            ensure!(host.export(user, &mut out)?, "there is no user {user}");
+            ensure!(host()?.export(user, &mut out)?, "there is no user {user}");
         }
         Command::Import { user } => {
             ensure!(
@@ -132,16 +163,16 @@ pub fn run(
                 "{user:?} cannot be the name of a user"
             );
             ensure!(
-                host.import(user, input)?,
+                host()?.import(user, input)?,
                 "there is a user {user} already; remove or rename him first"
             );
         }
         Command::Remove { user } => {
-            ensure!(host.delete(user)?, "there is no user {user}");
+            ensure!(host()?.delete(user)?, "there is no user {user}");
         }
         Command::Rename { from, to } => {
             ensure!(users::is_name(to), "{to:?} cannot be the name of a user");
-            match host.rename(from, to)? {
+            match host()?.rename(from, to)? {
                 Renamed::Done => {}
                 Renamed::NoSuchUser => bail!("there is no user {from}"),
                 Renamed::NameTaken => bail!("there is a user {to} already"),
@@ -149,6 +180,7 @@ pub fn run(
         }
         Command::Base { users } => {
             let mut models = Vec::new();
+            let host = &host()?;
             for user in users {
                 ensure!(
                     taught::engine(host, user)? == Some(Engine::Modern),
@@ -170,12 +202,12 @@ pub fn run(
                     folder.display()
                 );
             }
-            host.checkpoint(&partial)?;
+            host()?.checkpoint(&partial)?;
             fs::write(partial.join("backup"), format!("{now}\n"))?;
             fs::rename(&partial, dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
     }
-    Ok(out)
+    Ok((exit, out))
 }
 
 /// A copy is made under another name, so that what has the right one is whole.
@@ -309,9 +341,16 @@ mod tests {
     use classifier::modern::{Act, Keep, Lesson, learn};
     use classifier::store::Durability;
 
-    fn taught() -> (tempfile::TempDir, HostStore) {
+    /// With its database in this folder.
+    fn host(dir: &Path) -> Config {
+        let text = format!("database.path = '{}'", dir.display());
+        Config::parse(&text, Path::new("test")).unwrap()
+    }
+
+    fn taught() -> (tempfile::TempDir, Config) {
         let dir = tempfile::tempdir().unwrap();
-        let host = HostStore::open(&dir.path().join("db"), &Default::default()).unwrap();
+        let config = host(&dir.path().join("db"));
+        let host = config.databases.host().unwrap();
         let lesson = Lesson::new(b"Subject: x\n\nwords", Act::Learn(Label::Spam));
         let keep = Keep::default();
         learn(
@@ -331,15 +370,15 @@ mod tests {
         journal
             .add(&[event(1, What::Learned(Label::Spam))])
             .unwrap();
-        (dir, host)
+        (dir, config)
     }
 
-    fn done(host: &HostStore, command: Command, input: &[u8]) -> Vec<u8> {
+    fn done(host: &Config, command: Command, input: &[u8]) -> Vec<u8> {
         let mut input = input;
-        run(host, None, &command, &mut input, 1).unwrap()
+        run(host, None, &command, &mut input, 1).unwrap().1
     }
 
-    fn status(host: &HostStore, user: &str) -> Status {
+    fn status(host: &Config, user: &str) -> Status {
         let user = Some(user.into());
         let line = done(host, Command::Status { user }, b"");
         match serde_json::from_slice(&line).unwrap() {
@@ -360,7 +399,7 @@ mod tests {
         assert_eq!(done(&host, Command::List, b""), b"");
         assert_eq!(status(&host, "anna").engine, None);
 
-        let other = HostStore::open(&dir.path().join("other"), &Default::default()).unwrap();
+        let other = self::host(&dir.path().join("other"));
         done(&other, Command::Import { user: user() }, &bytes);
         assert_eq!(status(&other, "anna"), before);
         let to = "bert@example.org".to_owned();
@@ -387,7 +426,7 @@ mod tests {
             },
             b"",
         );
-        let restored = HostStore::open(&to, &Default::default()).unwrap();
+        let restored = self::host(&to);
         assert_eq!(status(&restored, "anna").spam, 1);
     }
 
@@ -396,14 +435,14 @@ mod tests {
         let (dir, host) = taught();
         let base = |users: &[&str]| {
             let users = users.iter().map(|user| (*user).into()).collect();
-            run(&host, None, &Command::Base { users }, &mut &b""[..], 1)
+            run(&host, None, &Command::Base { users }, &mut &b""[..], 1).map(|done| done.1)
         };
         assert!(base(&["anna", "bert"]).is_err());
         let bytes = base(&["anna"]).unwrap();
         let path = dir.path().join("base");
         fs::write(&path, bytes).unwrap();
         assert_eq!(Base::open(&path).unwrap().trained().spam, 1);
-        taught::make_classic(&host, "anna").unwrap();
+        taught::make_classic(&host.databases.host().unwrap(), "anna").unwrap();
         assert!(base(&["anna"]).is_err());
     }
 
@@ -416,7 +455,7 @@ mod tests {
             what: What::TaughtNothing("flagged".into()),
             from: "Junk".into(),
         };
-        Journal::of(&host, "anna")
+        Journal::of(&host.databases.host().unwrap(), "anna")
             .add(&vec![event; MANY_IN_VAIN])
             .unwrap();
         assert!(status(&host, "anna").warning.is_some());
@@ -442,7 +481,7 @@ mod tests {
             &mut &b""[..],
             1,
         );
-        let lines = String::from_utf8(lines.unwrap()).unwrap();
+        let lines = String::from_utf8(lines.unwrap().1).unwrap();
         let lines: Vec<Line> = lines
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

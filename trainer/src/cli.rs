@@ -20,9 +20,7 @@ mod asking;
 mod check;
 mod learn;
 mod once;
-mod rotate;
-
-use asking::Daemon;
+pub(crate) mod rotate;
 
 /// Looks after the spam folders of a host's users
 #[derive(Debug, Parser)]
@@ -123,15 +121,6 @@ pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<
     }
 }
 
-/// The daemon has the database open, and does by itself what is asked for.
-fn not_beside_serve(config: &Config) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        Daemon::connect(config).is_none(),
-        "bmfd serve is running, and does this by itself; see bmfd status"
-    );
-    Ok(())
-}
-
 /// Does what an administrator's command says, whoever has the database open,
 /// and returns what it prints.
 ///
@@ -142,7 +131,7 @@ pub fn administer(
     command: &crate::admin::Command,
     now: SystemTime,
 ) -> anyhow::Result<Vec<u8>> {
-    admin::done(config, command, &[], now)
+    admin::done(config, command, &[], now).map(|(_, output)| output)
 }
 
 /// Calls `visit` for each mailbox, of one user or of all. Whatever fails is

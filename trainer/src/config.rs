@@ -21,10 +21,12 @@ use std::time::Duration;
 
 use mailbox::{FolderName, Layout};
 use toml::Spanned;
+use tracing::warn;
 
 use crate::Error;
 use crate::database::Databases;
 use crate::decision::Role;
+use crate::dovecot;
 use crate::pattern::{Pattern, Place};
 use crate::roles::Roles;
 use crate::rotation::Quota;
@@ -107,25 +109,41 @@ pub struct Settings {
 }
 
 impl Config {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`, and what Dovecot says of folders. That it
+    /// cannot be asked is logged.
     ///
     /// # Errors
-    /// When it cannot be read, or as [`Config::parse`].
+    /// When the file cannot be read, or as [`Config::parse`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        Self::parse(&text, path)
+        Self::parse_with(&text, path, || {
+            dovecot::special_uses().unwrap_or_else(|error| {
+                warn!(%error, "special uses of folders not known");
+                Vec::new()
+            })
+        })
     }
 
     /// Reads `text`; `path` stands in complaints. An empty text gives the
-    /// defaults.
+    /// defaults. Nobody is asked about special uses.
     ///
     /// # Errors
     /// At the first thing that is wrong, with its line.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        wrong::parse(text, check).map_err(|(line, reason)| Error::Config {
-            path: path.to_owned(),
-            line,
-            reason,
+        Self::parse_with(text, path, Vec::new)
+    }
+
+    fn parse_with(
+        text: &str,
+        path: &Path,
+        special_uses: impl FnOnce() -> SpecialUses,
+    ) -> Result<Self, Error> {
+        wrong::parse(text, |file| check(file, special_uses)).map_err(|(line, reason)| {
+            Error::Config {
+                path: path.to_owned(),
+                line,
+                reason,
+            }
         })
     }
 
@@ -202,7 +220,14 @@ impl Config {
     }
 }
 
-fn check(file: raw::File) -> Result<Config, Wrong> {
+/// Folders that have a role whatever their names are.
+type SpecialUses = Vec<(String, Role)>;
+
+fn check(file: raw::File, special_uses: impl FnOnce() -> SpecialUses) -> Result<Config, Wrong> {
+    let special_uses = match file.mailboxes.dovecot {
+        Some(false) => Vec::new(),
+        _ => special_uses(),
+    };
     let patterns = match file.mailboxes.patterns {
         None => PATTERNS
             .map(|text| Pattern::parse(text).expect("the default patterns are patterns"))
@@ -219,7 +244,13 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         .unwrap_or(raw::Layout::MaildirPlusPlus);
     let databases = databases(&file.database)?;
     let listening = listening(&file.service, &file.spamd, &file.metrics)?;
-    let host = settings(layout, &file.folders, file.learning, &[&file.rotation])?;
+    let host = settings(
+        layout,
+        &file.folders,
+        &special_uses,
+        file.learning,
+        &[&file.rotation],
+    )?;
     let (mut named, mut users) = (BTreeMap::new(), BTreeMap::new());
     for (name, user) in file.users {
         let at = name.span();
@@ -236,6 +267,7 @@ fn check(file: raw::File) -> Result<Config, Wrong> {
         let settings = settings(
             layout,
             &folders,
+            &special_uses,
             user.learning.or(file.learning),
             &[&file.rotation, &user.rotation],
         );
@@ -318,6 +350,7 @@ fn watching(said: &raw::Watching) -> Watching {
 fn settings(
     layout: raw::Layout,
     folders: &raw::Folders,
+    special_uses: &SpecialUses,
     learning: raw::Learning,
     rotations: &[&raw::Rotation],
 ) -> Result<Settings, Wrong> {
@@ -325,7 +358,7 @@ fn settings(
         raw::Layout::MaildirPlusPlus => Layout::MaildirPlusPlus,
         raw::Layout::Nested => Layout::Nested,
     };
-    let (roles, learned) = roles(layout, folders)?;
+    let (roles, learned) = roles(layout, folders, special_uses)?;
     let mut quotas = vec![(learned.clone(), LEARNED_QUOTA)];
     for (folder, quota) in rotations.iter().copied().flatten() {
         let name = FolderName::parse(folder.get_ref(), layout)
@@ -344,7 +377,11 @@ fn settings(
     })
 }
 
-fn roles(layout: Layout, folders: &raw::Folders) -> Result<(Roles, FolderName), Wrong> {
+fn roles(
+    layout: Layout,
+    folders: &raw::Folders,
+    special_uses: &SpecialUses,
+) -> Result<(Roles, FolderName), Wrong> {
     let mut roles = Roles::new(layout);
     let learned = folders.learned.clone();
     let learned = learned.unwrap_or_else(|| Spanned::new(0..0, LEARNED.to_owned()));
@@ -368,6 +405,10 @@ fn roles(layout: Layout, folders: &raw::Folders) -> Result<(Roles, FolderName), 
                 let _ = roles.add(folder, role);
             }
         }
+    }
+    for (folder, role) in special_uses {
+        // Likewise, and it may be one that cannot be a folder here.
+        let _ = roles.add(folder, *role);
     }
     Ok((roles, name.expect("it has just been added")))
 }

@@ -41,7 +41,7 @@ pub struct Context {
 /// The tasks that run beside the watching: each ends soon after
 /// [`Context::stopping`] has turned to true. An error ends the daemon.
 fn listeners(context: &Context) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    listeners::start(&context.config.borrow(), &context.live, &context.stopping)
+    listeners::start(&context.config, &context.live, &context.stopping)
 }
 
 /// Runs until a signal says to end. `path` is read again on SIGHUP.

@@ -55,6 +55,11 @@ impl Databases {
         &self.path
     }
 
+    /// The file with what all users begin with.
+    pub(crate) fn base(&self) -> Option<&Path> {
+        self.base.as_deref()
+    }
+
     /// Whether its folder may be used, if it is there.
     ///
     /// # Errors

@@ -51,6 +51,11 @@ pub enum What {
 }
 
 impl What {
+    /// Whether something was learned.
+    pub fn is_lesson(&self) -> bool {
+        matches!(self, Self::Learned(_))
+    }
+
     /// Under which its events are counted.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -86,7 +91,13 @@ impl Pages {
     /// The newest event of a lesson.
     pub fn last_learned(&self) -> Option<&Event> {
         let mut newest = self.events.iter().rev();
-        newest.find(|event| matches!(event.what, What::Learned(_)))
+        newest.find(|event| event.what.is_lesson())
+    }
+
+    /// The newest event of a move that taught nothing.
+    pub fn last_in_vain(&self) -> Option<&Event> {
+        let mut newest = self.events.iter().rev();
+        newest.find(|event| matches!(event.what, What::TaughtNothing(_)))
     }
 
     /// How many of the newest events are moves that taught nothing, with
@@ -94,7 +105,7 @@ impl Pages {
     pub fn n_in_vain(&self) -> usize {
         let newest = self.events.iter().rev();
         newest
-            .take_while(|event| !matches!(event.what, What::Learned(_)))
+            .take_while(|event| !event.what.is_lesson())
             .filter(|event| matches!(event.what, What::TaughtNothing(_)))
             .count()
     }

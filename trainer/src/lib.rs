@@ -6,7 +6,7 @@
 //! | [`cli`] | the program `bmfd` |
 //! | [`config`] | which mailboxes, and what holds for each user |
 //! | [`pattern`] | where mailboxes lie, and whose they are |
-//! | [`roles`] | what a folder is for |
+//! | [`roles`] | what a folder is for, by its name or by Dovecot's configuration (`dovecot`) |
 //! | [`decision`] | what to learn from where a message was and is, and where to move it |
 //! | [`database`] | where what a user taught is kept |
 //! | [`pass`] | what is to be done in a mailbox now, and doing it |
@@ -28,6 +28,7 @@ pub mod config;
 pub mod daemon;
 pub mod database;
 pub mod decision;
+mod dovecot;
 mod error;
 pub mod journal;
 mod listeners;

@@ -26,12 +26,13 @@ use crate::{spamd, spool};
 /// # Errors
 /// When the database or a socket cannot be opened.
 pub(crate) fn start(
-    config: &Config,
+    configs: &watch::Receiver<Arc<Config>>,
     live: &Arc<Live>,
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let desk = desk(configs, live)?;
+    let config = configs.borrow();
     let listening = &config.listening;
-    let desk = desk(config, live)?;
     let mut tasks = JoinSet::new();
     serve_socket(&listening.socket, &desk, stopping, &mut tasks)?;
     if let Some(path) = &listening.spamd_socket {
@@ -61,25 +62,22 @@ pub(crate) fn start(
 /// As [`start`], inside another program: only the socket for `bmf` and for
 /// administrators.
 pub(crate) fn start_inside(
-    config: &Config,
+    config: &Arc<Config>,
     live: &Arc<Live>,
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let mut tasks = JoinSet::new();
-    let desk = desk(config, live)?;
+    let (_, configs) = watch::channel(Arc::clone(config));
+    let desk = desk(&configs, live)?;
     serve_socket(&config.listening.socket, &desk, stopping, &mut tasks)?;
     Ok(tasks)
 }
 
 /// What all listeners share.
-fn desk(config: &Config, live: &Arc<Live>) -> anyhow::Result<Arc<Desk>> {
-    let listening = &config.listening;
-    let service = Service::new(
-        config.databases.host()?,
-        Arc::clone(live),
-        listening.mail_user.clone(),
-    );
-    Ok(Arc::new(Desk::new(Arc::new(service), listening.limits)))
+fn desk(configs: &watch::Receiver<Arc<Config>>, live: &Arc<Live>) -> anyhow::Result<Arc<Desk>> {
+    let service = Service::new(configs.clone(), Arc::clone(live))?;
+    let limits = configs.borrow().listening.limits;
+    Ok(Arc::new(Desk::new(Arc::new(service), limits)))
 }
 
 fn serve_socket(

@@ -2,13 +2,18 @@
 //! metrics. Bounded by the number of mailboxes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 /// All mailboxes that are looked after: by user, then by place.
 #[derive(Debug, Default)]
-pub struct Live(Mutex<BTreeMap<String, BTreeMap<String, Seen>>>);
+pub struct Live {
+    mailboxes: Mutex<BTreeMap<String, BTreeMap<String, Seen>>>,
+    learned: AtomicU64,
+    rotated: AtomicU64,
+}
 
 /// One mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +55,21 @@ pub struct Totals {
     pub failing: usize,
     /// Messages that wait to be moved on.
     pub pending: usize,
+    /// Messages learned from folders since the start.
+    #[serde(default)]
+    pub learned: u64,
+    /// Messages that have made room in their folders since the start.
+    #[serde(default)]
+    pub rotated: u64,
 }
 
 impl Live {
+    /// So many messages more were learned from folders, and have made room.
+    pub fn count(&self, learned: u64, rotated: u64) {
+        self.learned.fetch_add(learned, Ordering::Relaxed);
+        self.rotated.fetch_add(rotated, Ordering::Relaxed);
+    }
+
     /// Keeps what is `seen` of a mailbox of `user`.
     pub fn note(&self, user: &str, seen: Seen) {
         let mut all = self.lock();
@@ -85,7 +102,11 @@ impl Live {
 
     /// All together.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+        let mut totals = Totals {
+            learned: self.learned.load(Ordering::Relaxed),
+            rotated: self.rotated.load(Ordering::Relaxed),
+            ..Totals::default()
+        };
         for seen in self.lock().values().flat_map(BTreeMap::values) {
             totals.mailboxes += 1;
             totals.polled += usize::from(seen.noticed != Noticed::AtOnce);
@@ -99,7 +120,9 @@ impl Live {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<String, Seen>>> {
         // Each entry is set as a whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mailboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,7 +151,10 @@ mod tests {
             without_watches: 1,
             failing: 0,
             pending: 3,
+            learned: 2,
+            rotated: 5,
         };
+        live.count(2, 5);
         assert_eq!(live.totals(), totals);
         live.leave("bert", "/b");
         live.leave("carl", "/c");

@@ -34,7 +34,8 @@ pub struct Metrics {
     pub messages: Counter,
     /// Requests of the spamd protocol.
     pub spamd: Counter,
-    /// Messages of which something was learned or taken back.
+    /// Messages of which something was learned or taken back over a socket;
+    /// what moving mail taught is counted in [`Totals`].
     pub learned: Counter,
     /// Databases that were taken over.
     pub taken_over: Counter,
@@ -86,7 +87,8 @@ impl Metrics {
         };
         counter("messages_total", self.messages.get());
         counter("spamd_requests_total", self.spamd.get());
-        counter("learned_total", self.learned.get());
+        counter("learned_total", self.learned.get() + totals.learned);
+        counter("rotated_total", totals.rotated);
         counter("taken_over_total", self.taken_over.get());
         counter("refused_total", self.refused.get());
         counter("connections_turned_away_total", self.turned_away.get());

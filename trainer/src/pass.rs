@@ -27,7 +27,7 @@ mod looking;
 mod memory;
 
 pub(crate) use looking::read;
-use looking::{Candidate, Looking, ask, is_marked, is_with_spam, sides};
+use looking::{Candidate, Looking, ask, is_marked, sides};
 pub use memory::Memory;
 use memory::{NEVER, milliseconds, seconds};
 
@@ -41,8 +41,20 @@ pub struct Pass {
     /// Messages that could not be read, and why.
     pub unread: Vec<Error>,
     /// Messages that their user moved to a spam folder or out of it, and that
-    /// taught nothing: where, and why. Seen only while it is looked on.
-    pub in_vain: Vec<(String, String)>,
+    /// taught nothing.
+    pub in_vain: Vec<InVain>,
+}
+
+/// A move that taught nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InVain {
+    /// From where to where.
+    pub way: String,
+    /// Why it taught nothing.
+    pub reason: String,
+    /// When it happened, in seconds since 1970; `None`: since the last look.
+    /// An earlier one may have been told of before.
+    pub at: Option<u64>,
 }
 
 /// One message with which something is to be done.
@@ -143,12 +155,18 @@ pub fn look(
                 _ => NEVER,
             };
         }
-        if let Some(from) = gone.get(&message.digest).filter(|_| message.is_new) {
-            let from_spam = is_with_spam(view.settings.roles.role(from));
-            if from_spam != is_with_spam(message.role) && decision.is_in_vain() {
-                let way = format!("{from} to {}", message.folder);
-                pass.in_vain.push((way, decision.reason.to_string()));
-            }
+        if message.is_new && decision.is_in_vain() {
+            let moved = match gone.get(&message.digest) {
+                Some(from) => message.moved_from(from, view.settings),
+                // What was copied has not left yet.
+                None if decision.reason == Reason::Twin => None,
+                None => message.moved_before(),
+            };
+            pass.in_vain.extend(moved.map(|(from, at)| InVain {
+                way: format!("{from} to {}", message.folder),
+                reason: decision.reason.to_string(),
+                at,
+            }));
         }
         pass.add(message, decision);
     }

@@ -17,8 +17,10 @@ use classifier::modern::{Act, Canonical, Exported, Keep};
 use classifier::store::{Durability, ModelStore, TokenLookup, TokenStore};
 use classifier::{Error, Label, TrainedMessages};
 use classifier_rocksdb::HostStore;
+use tokio::sync::watch;
 
 use crate::admin;
+use crate::config::Config;
 use crate::journal::{Event, Journal, What};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -27,10 +29,10 @@ use crate::users::{self, Peer};
 
 /// The models of all users, as those may use them who ask over a socket.
 pub struct Service {
+    /// The configuration, and each new one.
+    config: watch::Receiver<Arc<Config>>,
     host: HostStore,
     live: Arc<Live>,
-    /// May name any user, as may the superuser.
-    mail_user: Option<String>,
     /// Counts what was done.
     pub metrics: Metrics,
     /// One database at a time is taken over: it is in memory meanwhile.
@@ -40,16 +42,24 @@ pub struct Service {
 }
 
 impl Service {
-    /// With the database of `host`, and what is seen of mailboxes.
-    pub fn new(host: HostStore, live: Arc<Live>, mail_user: Option<String>) -> Self {
-        Self {
+    /// With the database that the configuration names, and what is seen of
+    /// mailboxes.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub fn new(
+        config: watch::Receiver<Arc<Config>>,
+        live: Arc<Live>,
+    ) -> Result<Self, crate::Error> {
+        let host = config.borrow().databases.host()?;
+        Ok(Self {
+            config,
             host,
             live,
-            mail_user,
             metrics: Metrics::default(),
             taking_over: Mutex::new(()),
             own: Mutex::default(),
-        }
+        })
     }
 
     /// The database.
@@ -81,7 +91,9 @@ impl Service {
                 let me = rustix::process::geteuid().as_raw();
                 match peer {
                     Peer::Uid(uid) if uid == 0 || uid == me => {
-                        Ok(admin::answer(&self.host, &self.live, args, input, now))
+                        // It may take a while, in which a new one comes.
+                        let config = Arc::clone(&self.config.borrow());
+                        Ok(admin::answer(&config, &self.live, args, input, now))
                     }
                     _ => Err(Refused::not_yours(
                         "only root and bmfd's own user may".into(),
@@ -140,7 +152,8 @@ impl Service {
                     refusal: Refusal::TryAgain,
                     reason: format!("cannot look up uid {uid}: {error}"),
                 })?;
-                let is_mail_user = own.is_some() && own == self.mail_user;
+                let config = self.config.borrow();
+                let is_mail_user = own.is_some() && own == config.listening.mail_user;
                 let is_bmfd = uid == rustix::process::geteuid().as_raw();
                 (own, uid == 0 || is_bmfd || is_mail_user)
             }

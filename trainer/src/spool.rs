@@ -152,9 +152,10 @@ mod tests {
     use std::sync::Arc;
 
     use classifier::cli::{Mode, Output};
-    use classifier_rocksdb::HostStore;
+    use tokio::sync::watch;
 
     use super::*;
+    use crate::config::Config;
     use crate::live::Live;
     use crate::service::plain;
 
@@ -171,8 +172,10 @@ mod tests {
     #[test]
     fn only_what_is_the_owners_is_learned_and_as_his() {
         let dir = tempfile::tempdir().unwrap();
-        let host = HostStore::open(&dir.path().join("db"), &Default::default()).unwrap();
-        let service = Service::new(host, Arc::new(Live::default()), None);
+        let config = format!("database.path = '{}/db'", dir.path().display());
+        let config = Config::parse(&config, Path::new("test")).unwrap();
+        let (_, configs) = watch::channel(Arc::new(config));
+        let service = Service::new(configs, Arc::new(Live::default())).unwrap();
         let uid = rustix::process::geteuid().as_raw();
         let me = crate::users::name(uid).unwrap().unwrap();
         let home = dir.path().join("home");

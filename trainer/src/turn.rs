@@ -38,6 +38,8 @@ pub struct Turn {
     pub pass: Pass,
     /// Whether something could not be done; it was logged.
     pub is_wrong: bool,
+    /// Messages that were learned.
+    pub n_learned: u64,
 }
 
 impl<'a> Subject<'a> {
@@ -82,14 +84,7 @@ pub fn take(
         look(&view, &taught, memory, most)?
     };
     let mut is_wrong = warn_unread(user, &pass);
-    let in_vain = pass.in_vain.iter();
-    let mut events: Vec<_> = in_vain
-        .map(|(from, reason)| Event {
-            time: seconds(now),
-            what: What::TaughtNothing(reason.clone()),
-            from: from.clone(),
-        })
-        .collect();
+    let mut events = in_vain(config, user, &pass, now)?;
     if !pass.steps.is_empty() {
         let mut taught = config.databases.taught(user, Access::ReadWrite)?;
         pass.carry_out(&view, &mut taught, memory, |step, outcome| {
@@ -100,7 +95,31 @@ pub fn take(
     if !events.is_empty() {
         Journal::of(&config.databases.host()?, user).add(&events)?;
     }
-    Ok(Turn { pass, is_wrong })
+    let learned = events.iter().filter(|event| event.what.is_lesson());
+    Ok(Turn {
+        n_learned: learned.count() as u64,
+        pass,
+        is_wrong,
+    })
+}
+
+/// What the status says of moves that taught nothing, each once: the journal
+/// knows since when none has been told.
+fn in_vain(config: &Config, user: &str, pass: &Pass, now: SystemTime) -> Result<Vec<Event>, Error> {
+    let mut told = None;
+    if pass.in_vain.iter().any(|one| one.at.is_some()) {
+        let pages = Journal::of(&config.databases.host()?, user).read()?;
+        told = pages.last_in_vain().map(|event| event.time);
+    }
+    let is_new = |at: Option<u64>| at.is_none_or(|at| told.is_none_or(|told| at > told));
+    let events = pass.in_vain.iter().filter(|one| is_new(one.at));
+    Ok(events
+        .map(|one| Event {
+            time: seconds(now),
+            what: What::TaughtNothing(one.reason.clone()),
+            from: one.way.clone(),
+        })
+        .collect())
 }
 
 /// Whether there is something that could not be read.

@@ -5,7 +5,8 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -267,6 +268,118 @@ fn moves_in_vain_are_a_warning_in_the_status() {
         "{said}"
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// The daemon has the ledger, which says what must stay.
+#[test]
+fn folders_are_rotated_on_demand_while_it_runs() {
+    let daemon = Daemon::start("rotation.'Junk.Learned'.max_messages = 1", |home| {
+        user(home, "anna");
+        folder(&home.join("anna/Maildir/.Junk.Learned"));
+    });
+    daemon.wait_for("all mailboxes looked at");
+    let learned = daemon.path("anna/Maildir/.Junk.Learned");
+    for n in 1..=3 {
+        put(&learned, &format!("{n}.h:2,S"));
+    }
+    let rotate = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bmfd"));
+        command
+            .arg("--config")
+            .arg(daemon.dir.path().join("bmfd.toml"));
+        let output = command.arg("rotate").args(args).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        (output.status.code(), said)
+    };
+    let n_left = || fs::read_dir(learned.join("cur")).unwrap().count();
+    let (code, [said, wrong]) = rotate(&["--dry-run", "anna"]);
+    let line = |n| {
+        format!(
+            "anna: Junk/Learned: delete {n}.h:2,S (0 days old, 35 bytes): \
+             more messages than the folder's quota allows\n"
+        )
+    };
+    assert_eq!(
+        (code, said, wrong),
+        (Some(0), line(1) + &line(2), String::new())
+    );
+    assert_eq!(n_left(), 3);
+    let (code, [_, wrong]) = rotate(&["nobody"]);
+    assert_eq!(code, Some(2));
+    assert!(wrong.contains("nobody has no mailbox; see"), "{wrong}");
+    let (code, [said, _]) = rotate(&["--json"]);
+    assert_eq!((code, said.lines().count(), n_left()), (Some(0), 2, 1));
+    daemon.wait_for("message deleted user=\"anna\" folder=Junk/Learned file=2.h:2,S");
+}
+
+/// As Prometheus asks.
+#[test]
+fn counters_are_read_over_http() {
+    let dir = tempfile::tempdir().unwrap();
+    user(&dir.path().join("home"), "anna");
+    folder(&dir.path().join("home/anna/Maildir/.Junk.Learned"));
+    for n in 1..=3 {
+        let learned = dir.path().join("home/anna/Maildir/.Junk.Learned");
+        put(&learned, &format!("old{n}.h:2,S"));
+    }
+    write_config(
+        dir.path(),
+        "metrics.listen = '127.0.0.1:0'\nrotation.'Junk.Learned'.max_messages = 1\n",
+    );
+    let (child, log) = spawn(Command::new(env!("CARGO_BIN_EXE_bmfd")), dir.path());
+    let daemon = Daemon { dir, child, log };
+    let line = daemon.wait_for("listening address=");
+    let (_, address) = line.split_once("address=").unwrap();
+    daemon.wait_for("all mailboxes looked at");
+    daemon.teach("anna/Maildir/.Junk", "1.h:2,S");
+    let counters = || {
+        let mut stream = TcpStream::connect(address.trim()).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    };
+    let end = Instant::now() + PATIENCE;
+    while !counters().contains("\nbmfd_learned_total 1\n") && Instant::now() < end {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let said = counters();
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
+    for line in [
+        "bmfd_learned_total 1",
+        "bmfd_rotated_total 2",
+        "bmfd_mailboxes 1",
+        "bmfd_messages_pending 1",
+    ] {
+        assert!(said.lines().any(|said| said == line), "no {line}: {said}");
+    }
+}
+
+/// Two would undo each other's work.
+#[test]
+fn a_second_one_is_refused() {
+    let daemon = Daemon::start("", |home| user(home, "anna"));
+    let config = daemon.dir.path().join("bmfd.toml");
+    let second = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bmfd"));
+        let output = command.arg("--config").arg(&config).arg("serve");
+        let output = output.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, said) = second();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("lib is locked"), "{said}");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("/lib'", "/other'")).unwrap();
+    let (code, said) = second();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("somebody listens there already"), "{said}");
+    daemon.teach("anna/Maildir/.Junk", "1.h:2,");
 }
 
 #[test]

@@ -136,7 +136,13 @@ pub(super) fn copy(
         mode: Mode::Test,
         ..config.clone()
     };
-    let database = Database::open_lmdb(&reads, note)?;
+    let database = Database::open_lmdb(&reads, note).inspect_err(|error| {
+        if let Error::Damaged { .. } = error {
+            note(&format!(
+                "{reason}; bmfd has all of what is damaged here: remove it, and lessons wait for bmfd"
+            ));
+        }
+    })?;
     let age = age(modern::now().saturating_sub(moved.since));
     note(&match config.mode {
         Mode::Test => format!("{reason}; scored by what was handed over to it {age} ago"),
@@ -279,7 +285,14 @@ impl Daemon {
     fn take_over(&mut self, config: &Config, note: &mut dyn FnMut(&str)) -> Result<(), Failure> {
         let dir = &config.dir;
         let moved = Moved::begin(dir, modern::now(), config.lock_wait)?;
-        let (engine, text) = everything(config)?.unwrap_or((Engine::Modern, Vec::new()));
+        let all = everything(config).inspect_err(|error| {
+            if let Error::Damaged { .. } = error {
+                note(
+                    "nothing is handed over to bmfd; move away what is damaged to begin anew there",
+                );
+            }
+        })?;
+        let (engine, text) = all.unwrap_or((Engine::Modern, Vec::new()));
         let request = Request::TakeOver {
             engine,
             text: &text,

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use classifier::cli::wire::{Reply, Request};
 use classifier::{Error, Label};
 use tempfile::NamedTempFile;
+use tracing::warn;
 
 use super::Exit;
 use super::asking::Daemon;
@@ -94,7 +95,7 @@ pub(super) fn base(args: &BaseArgs, config: &Config, now: SystemTime) -> anyhow:
     let command = Command::Base {
         users: args.user.clone(),
     };
-    let bytes = done(config, &command, &[], now)?;
+    let (_, bytes) = done(config, &command, &[], now)?;
     // Whole or not at all, also for a daemon that starts at this moment.
     let folder = args.file.parent().filter(|folder| *folder != Path::new(""));
     let written = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
@@ -114,7 +115,7 @@ pub(super) fn status(
     let command = Command::Status {
         user: args.user.clone(),
     };
-    let lines = done(config, &command, &[], now)?;
+    let (_, lines) = done(config, &command, &[], now)?;
     if let Some(user) = &args.user {
         ensure_is_somebody(user, &lines, config)?;
     }
@@ -276,7 +277,8 @@ pub(super) fn user(
             to: to.clone(),
         },
     };
-    out.write_all(&done(config, &command, &input, now)?)?;
+    let (_, output) = done(config, &command, &input, now)?;
+    out.write_all(&output)?;
     Ok(Exit::Done)
 }
 
@@ -286,13 +288,13 @@ pub(super) fn backup(args: &BackupArgs, config: &Config, now: SystemTime) -> any
     Ok(Exit::Done)
 }
 
-/// What `command` prints, whoever has the database open.
+/// How `command` went and what it prints, whoever has the database open.
 pub(super) fn done(
     config: &Config,
     command: &Command,
     input: &[u8],
     now: SystemTime,
-) -> anyhow::Result<Vec<u8>> {
+) -> anyhow::Result<(Exit, Vec<u8>)> {
     if let Some(mut daemon) = Daemon::connect(config) {
         let json = serde_json::to_string(command)?;
         let request = Request::Command {
@@ -300,15 +302,21 @@ pub(super) fn done(
             input,
         };
         return match daemon.ask(&request)? {
-            Reply::Printed { output, .. } => Ok(output),
+            Reply::Printed { exit: 0, output } => Ok((Exit::Done, output)),
+            Reply::Printed { output, .. } => {
+                warn!("something is wrong, as the log of bmfd serve says");
+                Ok((Exit::Wrong, output))
+            }
             _ => bail!("bmfd's reply makes no sense"),
         };
     }
-    match config.databases.host() {
-        Err(crate::Error::Database(error @ Error::Locked { .. })) => {
-            let socket = config.listening.socket.display();
-            Err(error).with_context(|| format!("and nobody listens at {socket}"))
+    admin::run(config, None, command, &mut &*input, seconds(now)).map_err(|error| {
+        match error.downcast_ref() {
+            Some(crate::Error::Database(Error::Locked { .. })) => {
+                let socket = config.listening.socket.display();
+                error.context(format!("and nobody listens at {socket}"))
+            }
+            _ => error,
         }
-        host => admin::run(&host?, None, command, &mut &*input, seconds(now)),
-    }
+    })
 }

@@ -3,21 +3,24 @@
 use std::fs;
 use std::io::{self, Write};
 
+use classifier::modern::Base;
 use mailbox::{Folder, Layout, Mailbox};
+use nix::unistd::User;
 use rustix::fs::{Access, AtFlags, accessat};
 
 use super::asking::Daemon;
 use super::{Exit, Failure, Subject, each_mailbox};
 use crate::Error;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Settings, Watching};
 use crate::decision::Role;
 use crate::watch::MAX_USER_WATCHES;
 
 /// Print which mailboxes are looked after, and what is wrong with them
 ///
 /// One line for each: whose it is, where it lies, how many of its folders are
-/// for spam, how many count, and what to mend; then the database, and how many
-/// folders are to be watched. Changes nothing.
+/// for spam, how many count, and what to mend; then the database, the base
+/// model and the mail user, if any, and how many folders are to be watched.
+/// Changes nothing. Exits with 1 when something is to be mended.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only this user's mailbox
@@ -31,16 +34,30 @@ pub(super) fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::
         n_watches += count_watches(&subject.mailbox, subject.settings)?;
         line(subject, out)
     })?;
+    let mut print = |found: &str, wrong: &[String]| {
+        exit = exit.max(Exit::wrong_if(!wrong.is_empty()));
+        print(out, found, wrong)
+    };
     if n_mailboxes == 0 {
         let hint = "see mailboxes.patterns in the configuration";
-        print(out, "no mailbox found", &[hint.to_owned()])?;
-        return Ok(Exit::Wrong);
+        print("no mailbox found", &[hint.to_owned()])?;
     }
-    if !database(config, out)? {
-        exit = Exit::Wrong;
+    let (found, wrong) = database(config);
+    print(&found, wrong.as_slice())?;
+    if let Some(base) = config.databases.base() {
+        let wrong = Base::open(base).err().map(|error| error.to_string());
+        let found = format!("base model: {}", base.display());
+        print(&found, wrong.as_slice())?;
     }
-    if args.user.is_none() && !watches(n_watches, out)? {
-        exit = Exit::Wrong;
+    if let Some(name) = &config.listening.mail_user {
+        let wrong = mail_user(name).err();
+        print(&format!("mail user: {name}"), wrong.as_slice())?;
+    }
+    let limit = fs::read_to_string(MAX_USER_WATCHES).ok();
+    let limit = limit.and_then(|limit| limit.trim().parse().ok());
+    if let Some(limit) = limit.filter(|_| args.user.is_none()) {
+        let (found, wrong) = watches(n_watches, &config.watching, limit);
+        print(&found, wrong.as_slice())?;
     }
     Ok(exit)
 }
@@ -109,23 +126,36 @@ fn count_watches(mailbox: &Mailbox, settings: &Settings) -> Result<usize, Failur
     Ok(n)
 }
 
-/// Whether there are enough watches.
-fn watches(needed: usize, out: &mut dyn Write) -> anyhow::Result<bool> {
-    let limit = fs::read_to_string(MAX_USER_WATCHES).ok();
-    let Some(limit) = limit.and_then(|limit| limit.trim().parse::<usize>().ok()) else {
-        return Ok(true);
-    };
-    let wrong = (needed > limit).then(|| {
+/// Whether there are enough watches. `limit`: what the system admits.
+fn watches(needed: usize, watching: &Watching, limit: usize) -> (String, Option<String>) {
+    if watching.polls {
+        return ("watches: none, all mailboxes are polled".into(), None);
+    }
+    let own = watching.max_watches.filter(|own| *own < limit);
+    let wrong = (needed > own.unwrap_or(limit)).then(|| {
         let enough = (needed * 2).next_power_of_two();
-        format!("the rest would be polled; run `sysctl fs.inotify.max_user_watches={enough}`")
+        match own {
+            Some(_) => format!("the rest would be polled; set watching.max_watches to {enough}"),
+            None => format!(
+                "the rest would be polled; run `sysctl fs.inotify.max_user_watches={enough}`"
+            ),
+        }
     });
-    let wrong: Vec<_> = wrong.into_iter().collect();
-    print(out, &format!("watches: {needed} of {limit}"), &wrong)?;
-    Ok(wrong.is_empty())
+    let limit = own.unwrap_or(limit);
+    (format!("watches: {needed} of {limit}"), wrong)
+}
+
+/// Whether there is such a user.
+fn mail_user(name: &str) -> Result<(), String> {
+    match User::from_name(name) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err("there is no such user of the system, and nobody may name others".into()),
+        Err(error) => Err(format!("cannot look it up: {error}")),
+    }
 }
 
 /// Whether the database can be used.
-fn database(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
+fn database(config: &Config) -> (String, Option<String>) {
     let path = config.databases.path();
     let state = match (Daemon::connect(config), path.exists()) {
         (Some(_), _) => "bmfd serve has it open",
@@ -137,13 +167,8 @@ fn database(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
         .check()
         .err()
         .map(|error| error.to_string());
-    let wrong: Vec<_> = wrong.into_iter().collect();
-    print(
-        out,
-        &format!("database: {} {state}", path.display()),
-        &wrong,
-    )?;
-    Ok(wrong.is_empty())
+    let found = format!("database: {} {state}", path.display());
+    (found, wrong)
 }
 
 fn print(out: &mut dyn Write, found: &str, wrong: &[String]) -> io::Result<()> {
@@ -151,5 +176,37 @@ fn print(out: &mut dyn Write, found: &str, wrong: &[String]) -> io::Result<()> {
         writeln!(out, "{found}")
     } else {
         writeln!(out, "{found}; {}", wrong.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_that_are_wanting_are_said_with_what_to_set() {
+        fn check(config: &str, expected: (&str, Option<&str>)) {
+            let config = Config::parse(config, "x".as_ref()).unwrap();
+            let (found, wrong) = watches(40, &config.watching, 30);
+            assert_eq!((&*found, wrong.as_deref()), expected);
+        }
+        let enough = "the rest would be polled; run `sysctl fs.inotify.max_user_watches=128`";
+        check("", ("watches: 40 of 30", Some(enough)));
+        check(
+            "watching.max_watches = 20",
+            (
+                "watches: 40 of 20",
+                Some("the rest would be polled; set watching.max_watches to 128"),
+            ),
+        );
+        check(
+            "watching.only_poll = true",
+            ("watches: none, all mailboxes are polled", None),
+        );
+        let watching = Config::parse("", "x".as_ref()).unwrap().watching;
+        assert_eq!(
+            watches(40, &watching, 40),
+            ("watches: 40 of 40".into(), None)
+        );
     }
 }

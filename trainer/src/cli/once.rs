@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use classifier::store::lmdb::Access;
 use rayon::prelude::*;
 
-use super::{Exit, Failure, each_mailbox, mailbox, not_beside_serve, places, some_mailbox};
+use super::asking::Daemon;
+use super::{Exit, Failure, each_mailbox, mailbox, places, some_mailbox};
 use crate::config::Config;
 use crate::pass::{Memory, Step, look};
 use crate::turn::{self, MOST_READ, Subject};
@@ -30,7 +31,10 @@ pub(super) fn run(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    not_beside_serve(config)?;
+    anyhow::ensure!(
+        Daemon::connect(config).is_none(),
+        "bmfd serve is running, and does this by itself; see bmfd status"
+    );
     let user = args.user.as_deref();
     match args.dry_run {
         true => each_mailbox(config, user, |subject| dry_run(config, subject, now, out)),

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use mailbox::FolderName;
 use serde::Serialize;
 
-use super::{Exit, Failure, Subject, each_mailbox, not_beside_serve};
+use super::{Exit, Failure, Subject, admin, each_mailbox};
+use crate::admin::Command;
 use crate::config::Config;
 use crate::rotation::{Deletion, Outcome, Quota};
 use crate::turn::rotate;
@@ -33,12 +34,42 @@ pub(super) fn run(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    not_beside_serve(config)?;
-    each_mailbox(config, args.user.as_deref(), |subject| {
+    let command = Command::Rotate {
+        user: args.user.clone(),
+        dry_run: args.dry_run,
+        json: args.json,
+    };
+    let (exit, output) = admin::done(config, &command, &[], now)?;
+    out.write_all(&output)?;
+    Ok(exit)
+}
+
+/// How it is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    /// It is only said what would be.
+    pub(crate) is_dry: bool,
+    /// One object of JSON for each message.
+    pub(crate) json: bool,
+}
+
+/// Rotates the folders of one user or of all.
+///
+/// # Errors
+/// When a user has no mailbox, or `out` fails. What is wrong with one mailbox
+/// is logged and does not stop the others.
+pub(crate) fn all(
+    config: &Config,
+    user: Option<&str>,
+    how: How,
+    now: SystemTime,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    each_mailbox(config, user, |subject| {
         let mut exit = Exit::Done;
         for (folder, quota) in &subject.settings.quotas {
             let mut rotation = Rotation {
-                args,
+                how,
                 config,
                 subject,
                 folder,
@@ -54,7 +85,7 @@ pub(super) fn run(
 
 /// The rotation of one folder.
 struct Rotation<'a> {
-    args: &'a Args,
+    how: How,
     config: &'a Config,
     subject: &'a Subject<'a>,
     folder: &'a FolderName,
@@ -64,7 +95,7 @@ struct Rotation<'a> {
 impl Rotation<'_> {
     /// Whether all that should go has gone.
     fn run(&mut self, quota: &Quota, now: SystemTime) -> Result<bool, Failure> {
-        if self.args.dry_run {
+        if self.how.is_dry {
             return self.dry_run(quota, now);
         }
         let Self {
@@ -92,7 +123,7 @@ impl Rotation<'_> {
         for deletion in &plan.deletions {
             self.print(deletion, "planned")?;
         }
-        if !self.args.json {
+        if !self.how.json {
             let user = self.subject.user;
             for line in plan.to_string().lines() {
                 writeln!(self.out, "{user}: {}: {line}", self.folder)?;
@@ -102,7 +133,7 @@ impl Rotation<'_> {
     }
 
     fn print(&mut self, deletion: &Deletion, outcome: &str) -> io::Result<()> {
-        if !self.args.json {
+        if !self.how.json {
             return Ok(());
         }
         let since = deletion.received.duration_since(SystemTime::UNIX_EPOCH);

@@ -71,6 +71,7 @@ pub(super) struct Mailboxes {
     pub(super) accounts: Option<Spanned<PathBuf>>,
     pub(super) patterns: Option<Vec<Spanned<String>>>,
     pub(super) layout: Option<Layout>,
+    pub(super) dovecot: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

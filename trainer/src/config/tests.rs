@@ -12,7 +12,7 @@ fn folder(name: &str) -> FolderName {
 fn the_example_file_says_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bmfd.toml");
     let example = fs::read_to_string(&path).unwrap();
-    assert_eq!(Config::read(&path).unwrap(), parsed(""));
+    assert_eq!(parsed(&example), parsed(""));
 
     // Every line that is only a comment with a key in it may be used as it is.
     let uncommented: String = example
@@ -162,6 +162,40 @@ fn a_default_gives_way_to_what_the_file_says() {
     let config = parsed("[folders]\nspam = ['Archive']");
     let roles = &config.settings("anna").roles;
     assert_eq!(roles.role(&folder("Archive")), Role::Spam);
+}
+
+#[test]
+fn a_special_use_counts_where_nothing_else_is_said() {
+    let special_uses = || {
+        let all = [
+            ("Werbung", Role::Spam),
+            ("Lists", Role::Spam),
+            ("Archive", Role::Spam),
+            ("Papierkorb", Role::Never),
+            ("..", Role::Spam),
+            ("INBOX", Role::Spam),
+        ];
+        all.map(|(name, role)| (name.to_owned(), role)).into()
+    };
+    let role = |text: &str, name| {
+        let config = Config::parse_with(text, Path::new("x"), special_uses).unwrap();
+        config.settings("anna").roles.role(&folder(name))
+    };
+    let said = "[folders]\nspam = ['Spam']\nnever = ['Lists']";
+    for (name, expected) in [
+        ("Spam", Role::Spam),
+        ("Junk", Role::Counting),
+        ("Werbung", Role::Spam),
+        ("Werbung.2024", Role::Spam),
+        ("Lists", Role::Never),
+        ("Archive", Role::Archive),
+        ("Papierkorb", Role::Never),
+        ("INBOX", Role::Counting),
+    ] {
+        assert_eq!(role(said, name), expected, "{name}");
+    }
+    let without = "mailboxes.dovecot = false";
+    assert_eq!(role(without, "Werbung"), Role::Counting);
 }
 
 #[test]

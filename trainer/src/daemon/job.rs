@@ -11,6 +11,7 @@ use crate::config::{Config, Settings};
 use crate::decision::Role;
 use crate::pass::Memory;
 use crate::pattern::Place;
+use crate::rotation::Outcome;
 use crate::turn::{self, MOST_READ, Subject};
 use crate::watch::inotify::{self, Inotify, Of, Refused, Wd};
 use crate::watch::schedule::Id;
@@ -60,6 +61,10 @@ pub(super) enum Worked {
         look_again: Option<Duration>,
         /// Messages that wait to be moved on.
         pending: usize,
+        /// Messages that were learned.
+        n_learned: u64,
+        /// Messages that made room in their folders.
+        n_rotated: u64,
     },
 }
 
@@ -129,13 +134,16 @@ impl Seat {
                 more: true,
                 look_again: None,
                 pending: 0,
+                n_learned: 0,
+                n_rotated: 0,
             });
         }
         let user = self.place.user.clone();
         let subject = Subject::new(config, &user, mailbox);
         let turn = turn::take(config, &subject, &mut self.memory, MOST_READ, given.now)?;
+        let mut n_rotated = 0;
         if rescans && !turn.pass.more {
-            self.rotate(config, &subject, given.now)?;
+            n_rotated = self.rotate(config, &subject, given.now)?;
             self.rescanned = Some(Instant::now());
         }
         let polls = matches!(self.watching, Watching::Polling | Watching::Full);
@@ -149,16 +157,20 @@ impl Seat {
             more: turn.pass.more,
             look_again: due.into_iter().chain(poll).min(),
             pending: self.memory.n_waiting(may_wait),
+            n_learned: turn.n_learned,
+            n_rotated,
         })
     }
 
-    /// Rotates what has changed since, or may be too old by now.
+    /// Rotates what has changed since, or may be too old by now. Returns how
+    /// many messages have gone.
     fn rotate(
         &mut self,
         config: &Config,
         subject: &Subject<'_>,
         now: SystemTime,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
+        let mut n = 0;
         for (name, quota) in &subject.settings.quotas {
             let Some(folder) = subject.mailbox.folder(name)? else {
                 continue;
@@ -168,12 +180,14 @@ impl Seat {
                 continue;
             }
             // What could not be deleted was logged.
-            turn::rotate::rotate(config, subject, name, quota, now, |_, _| {})?;
+            turn::rotate::rotate(config, subject, name, quota, now, |_, outcome| {
+                n += u64::from(matches!(outcome, Outcome::Deleted));
+            })?;
             // As it was before: what comes or goes meanwhile leads to another
             // rotation.
             self.rotated.insert(name.clone(), marks);
         }
-        Ok(())
+        Ok(n)
     }
 
     /// Ends all watches.

@@ -293,11 +293,14 @@ impl Keeper {
                 more,
                 look_again,
                 pending,
+                n_learned,
+                n_rotated,
             }) => {
                 debug!(user, ?took, more, "turn");
                 done.more = more;
                 done.look_again = look_again;
                 self.note(&seat, pending, None);
+                self.live.count(n_learned, n_rotated);
             }
             Ok(Worked::Gone) => {
                 info!(user, place = %seat.place, "mailbox has gone");

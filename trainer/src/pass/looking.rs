@@ -10,9 +10,9 @@ use classifier::modern::{Canonical, Digest};
 use mailbox::{Details, Entry, Flags, Folder, FolderName, Mailbox};
 
 use super::memory::{
-    Gone, Key, Listing, Memory, NEVER, Remembered, Sides, key, milliseconds, seconds,
+    CLOCKS_DIFFER, Gone, Key, Listing, Memory, NEVER, Remembered, Sides, key, milliseconds, seconds,
 };
-use super::{DAY, Pass, RETRY, View};
+use super::{DAY, InVain, Pass, RETRY, View};
 use crate::Error;
 use crate::config::Settings;
 use crate::decision::{Known, Role, Sighting};
@@ -113,7 +113,12 @@ impl<'a> Looking<'a> {
         if self.memory.is_current(name, &marks, self.now) {
             return Ok(());
         }
-        let before = self.memory.folders.remove(name);
+        let mut before = self.memory.folders.remove(name);
+        if let Some(before) = &mut before {
+            before.distrust_dues_after(self.now);
+        }
+        // What is there may have been told of, in a pass with another memory.
+        let is_first = before.as_ref().is_none_or(|before| !before.is_complete);
         let mut messages = Vec::new();
         let mut is_complete = true;
         for entry in folder.entries()? {
@@ -126,8 +131,11 @@ impl<'a> Looking<'a> {
                 Err(error) => {
                     // Tried again and again, and said once.
                     if old.is_none() && is_to_teach(self.settings.roles.role(name)) {
-                        let reason = error.to_string();
-                        self.pass.in_vain.push((name.to_string(), reason));
+                        self.pass.in_vain.push(InVain {
+                            way: name.to_string(),
+                            reason: error.to_string(),
+                            at: is_first.then(|| came(&folder, &entry)),
+                        });
                     }
                     self.pass.unread.push(error);
                     messages.push(self.unreadable(&entry));
@@ -237,7 +245,7 @@ impl<'a> Looking<'a> {
         let digest = Canonical::new(&raw).digest();
         message.digest = Some(digest);
         message.is_marked = is_marked(&raw, &digest, self.mark);
-        message.is_fresh = lain < FRESH;
+        message.is_fresh = lain < FRESH && details.changed < self.now + FRESH;
         Ok(Found::Message(message))
     }
 
@@ -367,6 +375,13 @@ pub(super) fn sides(candidates: &[Candidate], memory: &Memory, settings: &Settin
     sides
 }
 
+/// When a message came that cannot be read; as long ago as can be when not
+/// even that is known.
+fn came(folder: &Folder, entry: &Entry) -> u64 {
+    let details = folder.examine(entry).ok().flatten();
+    details.map_or(0, |details| milliseconds(details.changed) / 1000)
+}
+
 /// Whether what a user puts there is to teach.
 fn is_to_teach(role: Role) -> bool {
     matches!(role, Role::Spam | Role::WronglyCaught)
@@ -377,6 +392,30 @@ pub(super) fn is_with_spam(role: Role) -> bool {
 }
 
 impl Candidate {
+    /// That it has come from a folder on the other side, and since when that
+    /// could be.
+    pub(super) fn moved_from(
+        &self,
+        from: &FolderName,
+        settings: &Settings,
+    ) -> Option<(String, Option<u64>)> {
+        let from_spam = is_with_spam(settings.roles.role(from));
+        (from_spam != is_with_spam(self.role)).then(|| (from.to_string(), None))
+    }
+
+    /// The same, of a message that nobody saw move: the ledger knows it from
+    /// the other side.
+    pub(super) fn moved_before(&self) -> Option<(String, Option<u64>)> {
+        let at = Some(self.changed / 1000);
+        match (is_with_spam(self.role), self.known) {
+            (true, Known::Learned(Label::Ham)) => Some(("elsewhere".into(), at)),
+            (false, Known::Learned(Label::Spam) | Known::Filed) => {
+                Some(("a spam folder".into(), at))
+            }
+            _ => None,
+        }
+    }
+
     /// `known_since`: what came later the ledger would know if it had been
     /// learned.
     pub(super) fn sighting(
@@ -386,13 +425,21 @@ impl Candidate {
         now: SystemTime,
     ) -> Sighting {
         let (spam, other) = sides.get(&self.digest).copied().unwrap_or_default();
-        let lain = milliseconds(now).saturating_sub(self.changed);
+        // The clock was set back since it came, who knows how long ago. What
+        // waits for Undo must not wait until it has caught up; what would
+        // count as kept may. The times of the ledger's entries say nothing.
+        let is_late = self.changed > milliseconds(now + CLOCKS_DIFFER);
+        let lain = match is_late && is_to_teach(self.role) {
+            true => Duration::MAX,
+            false => Duration::from_millis(milliseconds(now).saturating_sub(self.changed)),
+        };
         Sighting {
             is: Some(self.role),
-            lain: Duration::from_millis(lain),
+            lain,
             flags: self.entry.name.flags(),
             known: self.known,
-            would_be_known: known_since.is_some_and(|since| self.changed > milliseconds(since)),
+            would_be_known: !is_late
+                && known_since.is_some_and(|since| self.changed > milliseconds(since)),
             marked: self.is_marked,
             has_twin: if is_with_spam(self.role) { other } else { spam },
             surely_ham: false,

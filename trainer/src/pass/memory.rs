@@ -26,7 +26,7 @@ pub(super) struct Listing {
     marks: [Mark; 2],
     at: SystemTime,
     /// Everything in it was read that is to be read.
-    is_complete: bool,
+    pub(super) is_complete: bool,
     /// By key.
     pub(super) messages: Vec<Remembered>,
 }
@@ -61,6 +61,10 @@ pub(super) const NEVER: u32 = u32::MAX;
 /// again within the same tick of its clock.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
+/// The clock of a file server may be ahead of ours by so much; a file that is
+/// further ahead came before the clock was set back.
+pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60 * 60);
+
 impl Memory {
     /// When something is worth looking at though nothing has happened.
     pub fn due(&self) -> Option<SystemTime> {
@@ -92,9 +96,10 @@ impl Memory {
     /// Whether listing the folder would tell nothing new.
     pub(super) fn is_current(&self, name: &FolderName, marks: &[Mark; 2], now: SystemTime) -> bool {
         self.folders.get(name).is_some_and(|listing| {
-            let settled = marks
-                .iter()
-                .all(|mark| mark.changed + SETTLED_AFTER <= listing.at);
+            let settled = marks.iter().all(|mark| {
+                mark.changed + SETTLED_AFTER <= listing.at
+                    || mark.changed > listing.at + CLOCKS_DIFFER
+            });
             listing.is_complete
                 && settled
                 && listing.marks == *marks
@@ -150,6 +155,14 @@ impl Listing {
     pub(super) fn find(&self, key: Key) -> Option<&Remembered> {
         let at = self.messages.binary_search_by_key(&key, |m| m.key).ok()?;
         self.messages.get(at)
+    }
+
+    /// Where the clock was set back since, what is due is due now.
+    pub(super) fn distrust_dues_after(&mut self, now: SystemTime) {
+        if self.at > now {
+            let waiting = self.messages.iter_mut().filter(|m| m.due != NEVER);
+            waiting.for_each(|message| message.due = 0);
+        }
     }
 
     fn due(&self) -> u32 {

@@ -87,7 +87,10 @@ impl User {
         };
         let pass = look(&view, taught, memory, most).unwrap();
         self.more = pass.more;
-        self.in_vain.clone_from(&pass.in_vain);
+        let in_vain = pass.in_vain.iter();
+        self.in_vain = in_vain
+            .map(|one| (one.way.clone(), one.reason.clone()))
+            .collect();
         let mut done = Vec::new();
         pass.carry_out(&view, taught, memory, |step, outcome| {
             if step.decision.lesson == decision::Lesson::NoteFiled {
@@ -463,12 +466,20 @@ fn a_clock_that_jumps_back_delays_and_loses_nothing() {
         anna.pass_with(&mut memory, 9, early),
         ["INBOX 1.h:2, Ham Done"]
     );
-    // Long before anything came.
-    let earlier = UNIX_EPOCH + HOUR;
-    assert_eq!(anna.pass_with(&mut memory, 9, earlier), [""; 0]);
+    // Before anything came: what waits no longer knows since when.
+    let back = early - 48 * HOUR;
+    anna.put("cur/3.h:2,S", 3);
+    anna.put(".Junk/cur/4.h:2,F", 4);
     assert_eq!(
-        anna.pass_with(&mut memory, 9, early + HOUR),
-        ["Junk 2.h:2, move Done"]
+        anna.pass_with(&mut memory, 9, back),
+        ["Junk 2.h:2, move Done", "Junk 4.h:2,F Spam Done"]
+    );
+    // The ledger seems to know of days of which it does not.
+    anna.put(".Junk.Learned/cur/5.h:2,S", 5);
+    assert_eq!(anna.pass_with(&mut memory, 9, back + 25 * HOUR), [""; 0]);
+    assert_eq!(
+        anna.pass_with(&mut memory, 9, early + 26 * HOUR),
+        ["INBOX 3.h:2,S Ham Done"]
     );
 }
 

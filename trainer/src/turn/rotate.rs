@@ -33,8 +33,11 @@ pub(crate) fn plan(
         Role::Spam => (taught()?, UNIX_EPOCH),
         Role::Learned => {
             let taught = taught()?;
-            let since = known_since(&taught, subject.settings)?;
-            (taught, since.unwrap_or(now))
+            match known_since(&taught, subject.settings)? {
+                Some(since) => (taught, since),
+                // Whoever learned it did so before there was a ledger.
+                None => return Ok(plan_rotation(&inventory, quota, now)),
+            }
         }
         _ => return Ok(plan_rotation(&inventory, quota, now)),
     };
