@@ -8,9 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use classifier::Label;
+use classifier::mark::MarkKey;
 use classifier::modern::Act;
-use classifier::store::lmdb::Access;
+use classifier::store::lmdb::{Access, Moved};
 use mta::accounts::Everything;
+use mta::authentication::keys::Keys;
 use mta::cli::accounts::Places;
 use mta::gate::greylist::{Greylist, Settings};
 use mta::journal::{Event, Journal, Line};
@@ -32,7 +34,9 @@ fn main() -> anyhow::Result<()> {
     accounts(&data)?;
     greylist(&data)?;
     waiting(&data)?;
-    models(&data)
+    Keys::read(&data.join("dkim"), "example.org")?.make(now())?;
+    handed_over(&dir.join("moved"))?;
+    models(&data, &dir.join("anna.user"))
 }
 
 fn accounts(data: &Path) -> anyhow::Result<()> {
@@ -66,7 +70,7 @@ fn waiting(data: &Path) -> anyhow::Result<()> {
         ret: None,
         envid: None,
         is_double_bounce: false,
-        to_junk: false,
+        to_junk: true,
         recipients: ["bob@example.net", "carol@example.com"]
             .map(|address| {
                 Ok(Recipient {
@@ -105,7 +109,13 @@ fn waiting(data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn models(data: &Path) -> anyhow::Result<()> {
+fn handed_over(dir: &Path) -> anyhow::Result<()> {
+    let key = MarkKey::of_user(&[7; MarkKey::LEN], "anna");
+    Moved::begin(dir, NOW, Duration::ZERO)?.done(dir, key)?;
+    Ok(())
+}
+
+fn models(data: &Path, stream: &Path) -> anyhow::Result<()> {
     let databases = Databases::new(&data.join("models"), 1 << 20).map_err(anyhow::Error::msg)?;
     make_classic(&databases.host()?, "bob@example.org")?;
     let lessons: Vec<(Vec<u8>, Act)> = (0..20)
@@ -120,13 +130,15 @@ fn models(data: &Path) -> anyhow::Result<()> {
         .collect();
     for user in ["anna@example.org", "bob@example.org"] {
         let mut taught = databases.taught(user, Access::ReadWrite)?;
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-        taught.learn(
-            &lessons,
-            now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
-        )?;
+        taught.learn(&lessons, NOW)?;
     }
+    let mut stream = fs::File::create(stream)?;
+    databases.host()?.export("anna@example.org", &mut stream)?;
     Ok(())
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
 const NOW: u64 = 1_764_188_000;

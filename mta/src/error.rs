@@ -76,6 +76,14 @@ impl Error {
     }
 }
 
+/// As [`newer`], of TOML with a key `version`; a text without one is of the
+/// first version. Asked before keys are: a later version has others.
+pub(crate) fn newer_toml(text: &str, newest: u32) -> Option<String> {
+    let table: toml::Table = text.parse().ok()?;
+    let found = u64::try_from(table.get("version")?.as_integer()?).ok()?;
+    (found > newest.into()).then(|| newer("it", found, newest.into()))
+}
+
 /// Says that a later version of this program wrote `what`, and how to return.
 pub(crate) fn newer(what: &str, found: u64, newest: u64) -> String {
     format!(

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::SystemTime;
 
+use classifier::mark::MarkKey;
+use classifier::store::lmdb::Moved;
 use mta::accounts::{Accounts, Homes};
+use mta::authentication::keys::Keys;
 use mta::gate::greylist::{Greylist, Settings, Standing};
 use mta::queue::disk::Folder;
 use mta::queue::{Queue, State};
 use tests::programs::built;
 use trainer::admin;
+use trainer::database::Databases;
 
 const NOW: u64 = 1_764_188_000;
 const SPAM: &[u8] = b"Subject: Cheap watches\n\nBuy cheap watches, click here now\n";
@@ -26,9 +30,10 @@ fn archives() -> Vec<PathBuf> {
     let entries = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    let archives: Vec<PathBuf> = entries
+    let mut archives: Vec<PathBuf> = entries
         .filter(|path| path.extension().is_some_and(|end| end == "gz"))
         .collect();
+    archives.sort();
     assert!(
         !archives.is_empty(),
         "scripts/upgrade-fixture makes the first"
@@ -50,8 +55,9 @@ fn unpacked(archive: &Path) -> tempfile::TempDir {
 
 fn postern(data: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
-    command.args(["--config", "/nonexistent", "--data"]);
-    command.arg(data).args(arguments).output().unwrap()
+    command.arg("--config").arg(data.with_extension("toml"));
+    command.arg("--data").arg(data).args(arguments);
+    command.output().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -74,8 +80,36 @@ fn bmf(arguments: &[&str], folder: &Path, message: &[u8]) -> Output {
         .unwrap()
 }
 
+/// What some versions did not keep yet; the last one keeps all of it.
+fn of_later_versions(dir: &Path) -> Vec<&'static str> {
+    let mut opened = Vec::new();
+    let records = dir.join("data/dkim/example.org/keys.toml");
+    if records.exists() {
+        let keys = Keys::read(&dir.join("data/dkim"), "example.org").unwrap();
+        let selectors: Vec<&str> = keys.keys.iter().map(|key| &*key.selector).collect();
+        assert_eq!(selectors, ["20251126-rsa", "20251126-ed25519"]);
+        opened.push("keys");
+    }
+    if let Some(moved) = Moved::in_dir(&dir.join("moved")).unwrap() {
+        let key = MarkKey::of_user(&[7; MarkKey::LEN], "anna");
+        assert_eq!((moved.since, moved.mark_key), (NOW, Some(key)));
+        opened.push("mark");
+    }
+    let stream = dir.join("anna.user");
+    if stream.exists() {
+        let databases = Databases::new(&dir.join("other"), 1 << 20).unwrap();
+        let host = databases.host().unwrap();
+        let mut stream = fs::File::open(stream).unwrap();
+        assert!(host.import("anna@example.org", &mut stream).unwrap());
+        assert_eq!(host.engines("anna@example.org").unwrap(), ["modern"]);
+        opened.push("stream");
+    }
+    opened
+}
+
 #[test]
 fn what_each_version_left_is_opened() {
+    let mut later = Vec::new();
     for archive in archives() {
         let dir = unpacked(&archive);
         let at = |name: &str| dir.path().join(name);
@@ -153,7 +187,9 @@ fn what_each_version_left_is_opened() {
             bmf(&["--base", &base], &at("empty"), SPAM).status.code(),
             Some(0)
         );
+        later = of_later_versions(dir.path());
     }
+    assert_eq!(later, ["keys", "mark", "stream"]);
 }
 
 /// Raises the version that stands somewhere in a file.
@@ -211,6 +247,21 @@ fn one_step_back_is_refused_with_a_word_on_how_to_return() {
         .arg(at("again"))
         .current_dir(at("model"));
     let said = import.output().unwrap();
+    refused.push(String::from_utf8(said.stderr).unwrap());
+    raise(&data.join("journal"), b"{\"journal\":1", b"{\"journal\":2");
+    let said = postern(&data, &["why", "bob@example.net"]);
+    refused.push(String::from_utf8(said.stderr).unwrap());
+    let keys = data.join("dkim/example.org/keys.toml");
+    raise(&keys, b"version = 1", b"version = 2");
+    let read = Keys::read(&data.join("dkim"), "example.org");
+    refused.push(read.unwrap_err().to_string());
+    raise(&at("moved/bmf.mdb-moved"), b"version 1", b"version 2");
+    let read = Moved::in_dir(&at("moved"));
+    refused.push(read.unwrap_err().to_string());
+    fs::write(at("accounts.toml"), "version = 2\n[lists]\n").unwrap();
+    fs::create_dir(at("new")).unwrap();
+    let text = at("accounts.toml").display().to_string();
+    let said = postern(&at("new"), &["user", "import", &text]);
     refused.push(String::from_utf8(said.stderr).unwrap());
     for reason in refused {
         assert!(reason.contains(RETURN), "{reason}");

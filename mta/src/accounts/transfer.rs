@@ -1,6 +1,8 @@
 //! All accounts as TOML and back, for those who keep them in git.
 //!
 //! ```toml
+//! version = 1
+//!
 //! [domains."example.org"]
 //! postmaster = "anna@example.org"
 //!
@@ -12,8 +14,9 @@
 //! "@example.org" = ["anna@example.org"]
 //! ```
 //!
-//! What is the default is left out. Importing enters what the text names and
-//! leaves everything else, in one transaction.
+//! What is the default is left out; a text without `version` is of version 1.
+//! Importing enters what the text names and leaves everything else, in one
+//! transaction.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +27,7 @@ use super::address::domain_name;
 use super::database::Change;
 use super::{Accounts, Address, Domain, Password, User, UserSettings, parse_bytes, print_bytes};
 use crate::Error;
+use crate::error::newer_toml;
 use crate::handover::GateLevel;
 use crate::smtp;
 
@@ -31,6 +35,9 @@ use crate::smtp;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Everything {
+    /// Of the text; missing in those that people write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
     /// By name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     domains: BTreeMap<String, RawDomain>,
@@ -41,6 +48,9 @@ pub struct Everything {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     aliases: BTreeMap<String, Vec<String>>,
 }
+
+/// Of the text: raised when it says what earlier programs would not understand.
+const VERSION: u32 = 1;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -92,6 +102,7 @@ impl Everything {
         let users = accounts.users(None)?.into_iter();
         let aliases = accounts.aliases(None)?.into_iter();
         Ok(Self {
+            version: Some(VERSION),
             domains: domains
                 .map(|domain| (domain.name.clone(), raw_domain(domain)))
                 .collect(),
@@ -109,6 +120,9 @@ impl Everything {
     /// # Errors
     /// With line and reason.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(reason) = newer_toml(text, VERSION) {
+            return Err(reason);
+        }
         toml::from_str(text).map_err(|error| error.to_string())
     }
 
@@ -120,7 +134,10 @@ impl Everything {
     /// Only the domains, the users or the aliases.
     #[must_use]
     pub fn only(self, kind: Kind) -> Self {
-        let mut only = Self::default();
+        let mut only = Self {
+            version: self.version,
+            ..Self::default()
+        };
         match kind {
             Kind::Domains => only.domains = self.domains,
             Kind::Users => only.users = self.users,
@@ -299,6 +316,8 @@ mod tests {
     use proptest::prelude::*;
 
     const TEXT: &str = "\
+version = 1
+
 [domains.\"example.org\"]
 postmaster = \"anna@example.org\"
 programs = true
@@ -333,6 +352,7 @@ gate = \"off\"
             assert_eq!(Everything::of(&accounts).unwrap().print(), TEXT);
         }
         let users = Everything::of(&accounts).unwrap().only(Kind::Users).print();
+        let users = users.strip_prefix("version = 1\n").unwrap();
         assert!(TEXT.contains(users.trim()), "{users}");
     }
 
@@ -370,6 +390,7 @@ gate = \"off\"
                 "belong to a password",
             ),
             ("[users.'a@example.org']\nquoat = '1G'", "unknown field"),
+            ("version = 2\n[lists]\n", "has format version 2"),
         ] {
             let error = match Everything::parse(text) {
                 Err(error) => error,
@@ -384,7 +405,7 @@ gate = \"off\"
         /// What an administrator has in git may be anything.
         #[test]
         fn any_text_is_accounts_or_refused(
-            text in "((domains|users|aliases)?\\.?\"[a-z@.]{0,9}\" ?= ?(\\{(quota|spam|postmaster|password) = \"[!-~]{0,9}\"\\}|\\[\"[a-z@.]{0,9}\"\\])\n|\\[(users|aliases)\\]\n|\\PC{0,9}\n){0,6}",
+            text in "(version = [0-3]\n)?((domains|users|aliases)?\\.?\"[a-z@.]{0,9}\" ?= ?(\\{(quota|spam|postmaster|password) = \"[!-~]{0,9}\"\\}|\\[\"[a-z@.]{0,9}\"\\])\n|\\[(users|aliases)\\]\n|\\PC{0,9}\n){0,6}",
         ) {
             if let Ok(all) = Everything::parse(&text) {
                 prop_assert_eq!(Everything::parse(&all.print()), Ok(all));

@@ -7,7 +7,7 @@
 //! dkim/example.org/20261130-ed25519.pem
 //! ```
 //!
-//! `keys.toml` begins with `version = 1`; another version is refused. A key is
+//! `keys.toml` begins with `version = 1`; a later version is refused. A key is
 //! a table `[[key]]` with `selector`, `algorithm` (`rsa-sha256` or
 //! `ed25519-sha256`), `state`, `since` (seconds since 1970) and `public`, the
 //! base64 of its record. The file is replaced as a whole and synced; a private
@@ -30,16 +30,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use mail_auth::common::crypto::Ed25519Key;
-use rsa::RsaPrivateKey;
-use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::error::newer_toml;
 use crate::smtp::trace::{calendar_day, seconds};
 use crate::whole;
+
+mod generate;
+mod record;
+
+pub use record::Record;
+pub(crate) use record::quoted;
 
 /// How a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,15 +82,6 @@ pub struct Key {
     pub public: String,
 }
 
-/// A TXT record to be published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Its full name, without the dot at its end.
-    pub name: String,
-    /// All of its text.
-    pub text: String,
-}
-
 /// The keys of one domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
@@ -107,8 +100,6 @@ struct Written {
     key: Vec<Key>,
 }
 
-/// RFC 8301 §3.2: at least 1024 bits; 2048 should be used.
-const RSA_BITS: usize = 2048;
 const VERSION: u32 = 1;
 
 /// How long the record of a retired key stays: mail waits in queues for days
@@ -140,37 +131,6 @@ impl fmt::Display for State {
             Self::Signing => "signing",
             Self::Retired => "retired",
         })
-    }
-}
-
-impl Key {
-    /// Its record for `domain`: RFC 6376 §3.6.1 and §3.6.2.
-    pub fn record(&self, domain: &str) -> Record {
-        let key_type = self.algorithm.key_type();
-        let domain = mail_auth::common::to_a_label(domain);
-        Record {
-            name: format!("{}._domainkey.{domain}", self.selector),
-            text: format!("v=DKIM1; k={key_type}; p={}", self.public),
-        }
-    }
-}
-
-impl Record {
-    /// Whether `text`, as the DNS has it, holds the same key.
-    pub fn is(&self, text: &[u8]) -> bool {
-        let key = |text: &str| {
-            let mut tags = text.split(';').filter_map(|tag| tag.split_once('='));
-            let key = tags.find(|(name, _)| name.trim() == "p");
-            key.map(|(_, key)| key.split_ascii_whitespace().collect::<String>())
-        };
-        key(&String::from_utf8_lossy(text)) == key(&self.text)
-    }
-}
-
-impl fmt::Display for Record {
-    /// As a line of a zone.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}. TXT {}", self.name, quoted(&self.text))
     }
 }
 
@@ -224,7 +184,7 @@ impl Keys {
         let date = self.free_date(now);
         for algorithm in [Algorithm::RsaSha256, Algorithm::Ed25519Sha256] {
             let selector = format!("{date}-{}", algorithm.key_type());
-            let (private, public) = generate(algorithm)
+            let (private, public) = generate::pair(algorithm)
                 .map_err(|reason| Error::io("make a key in", &self.folder)(reason))?;
             write_new(&self.private(&selector), private.as_bytes())?;
             self.keys.push(Key {
@@ -312,17 +272,6 @@ impl Keys {
     }
 }
 
-/// A text as a zone has it: strings of a TXT record hold 255 octets at most
-/// (RFC 1035 §3.3.14).
-pub(crate) fn quoted(text: &str) -> String {
-    let strings = text.as_bytes().chunks(255).map(|string| {
-        let string = String::from_utf8_lossy(string);
-        let string = string.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("\"{string}\"")
-    });
-    strings.collect::<Vec<_>>().join(" ")
-}
-
 const FILE: &str = "keys.toml";
 
 fn parse(text: &str, path: &Path) -> Result<Vec<Key>, Error> {
@@ -331,13 +280,10 @@ fn parse(text: &str, path: &Path) -> Result<Vec<Key>, Error> {
         line: 1,
         reason,
     };
-    let written: Written = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    if written.version != VERSION {
-        return Err(wrong(format!(
-            "this is version {} of the file, and this program knows version {VERSION} only",
-            written.version
-        )));
+    if let Some(reason) = newer_toml(text, VERSION) {
+        return Err(wrong(reason));
     }
+    let written: Written = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
     // They are names of files.
     let is_plain = |key: &Key| {
         let mut bytes = key.selector.bytes();
@@ -347,43 +293,6 @@ fn parse(text: &str, path: &Path) -> Result<Vec<Key>, Error> {
         Some(key) => Err(wrong(format!("{:?} is no selector", key.selector))),
         None => Ok(written.key),
     }
-}
-
-/// A private key as PEM, and its public one as it stands in the record.
-fn generate(algorithm: Algorithm) -> io::Result<(String, String)> {
-    match algorithm {
-        Algorithm::RsaSha256 => {
-            let mut random = rsa::rand_core::OsRng;
-            let key = RsaPrivateKey::new(&mut random, RSA_BITS).map_err(io::Error::other)?;
-            let private = key
-                .to_pkcs8_pem(LineEnding::LF)
-                .map_err(io::Error::other)?
-                .to_string();
-            // What everybody publishes: SubjectPublicKeyInfo, not the bare key
-            // of RFC 6376 §3.6.1 (its erratum 3017).
-            let public = key
-                .to_public_key()
-                .to_public_key_der()
-                .map_err(io::Error::other)?;
-            Ok((private, STANDARD.encode(public.as_bytes())))
-        }
-        Algorithm::Ed25519Sha256 => {
-            let private = Ed25519Key::generate_pkcs8().map_err(io::Error::other)?;
-            let key = Ed25519Key::from_pkcs8_der(&private).map_err(io::Error::other)?;
-            Ok((to_pem(&private), STANDARD.encode(key.public_key())))
-        }
-    }
-}
-
-/// RFC 7468 §10.
-fn to_pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
-    for line in text.as_bytes().chunks(64) {
-        pem.push_str(&String::from_utf8_lossy(line));
-        pem.push('\n');
-    }
-    pem + "-----END PRIVATE KEY-----\n"
 }
 
 fn pem(selector: &str) -> String {
@@ -486,7 +395,7 @@ mod tests {
     fn what_is_no_list_of_keys_is_refused() {
         for (text, expected) in [
             ("", "missing field `version`"),
-            ("version = 2\n", "this is version 2 of the file"),
+            ("version = 2\nring = 1\n", "has format version 2"),
             ("version = 1\nx = 1\n", "unknown field `x`"),
             (
                 "version = 1\n[[key]]\nselector = '../x'\nalgorithm = 'rsa-sha256'\n\

@@ -2,6 +2,11 @@
 //! went. One JSON object a line, in two files of bounded size; readable by the
 //! mail user alone; no bodies.
 //!
+//! The first line of a file is `{"journal":1}`, the version of the format; a
+//! file without it is of version 1, and one of a later version is neither read
+//! nor written. Events that a reader does not know are passed over, so a new
+//! one needs no new version.
+//!
 //! When `journal` is full it becomes `journal.old` and a new one begins, so
 //! that between half and all of what may be kept is there. It is not synced: a
 //! power cut may cost its last seconds, never mail.
@@ -12,12 +17,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::newer;
 
 /// Where events are written.
 #[derive(Debug)]
@@ -164,6 +171,14 @@ pub enum Event {
     },
 }
 
+const VERSION: u64 = 1;
+
+/// The first line of a file.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    journal: u64,
+}
+
 /// Who came with mail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Came {
@@ -188,8 +203,7 @@ impl Journal {
     /// # Errors
     /// When the disk fails. No mail depends on it.
     pub fn note(&self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
+        let mut text = format!("{}\n", serde_json::to_string(line)?);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = self.locked(open.take())?;
         let bytes = file.metadata()?.len();
@@ -197,7 +211,11 @@ impl Journal {
             fs::rename(&self.path, beside(&self.path, "old"))?;
             file = self.locked(None)?;
         }
-        file.write_all(&text)?;
+        if file.metadata()?.len() == 0 {
+            let head = serde_json::to_string(&Head { journal: VERSION })?;
+            text = format!("{head}\n{text}");
+        }
+        file.write_all(text.as_bytes())?;
         file.unlock()?;
         *open = Some(file);
         Ok(())
@@ -215,9 +233,8 @@ impl Journal {
         let mut name = address.to_owned();
         let mut rewritten = Vec::new();
         for path in [self.path.clone(), beside(&self.path, "old")] {
-            let lines = match File::open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                file => BufReader::new(file?).lines(),
+            let Some(lines) = lines_of(&path)? else {
+                continue;
             };
             let mut kept = Vec::new();
             for line in lines.collect::<io::Result<Vec<_>>>()?.into_iter().rev() {
@@ -266,9 +283,35 @@ impl Journal {
 
     fn open_file(&self) -> io::Result<File> {
         let mut options = File::options();
-        let options = options.append(true).create(true).mode(0o600);
-        options.open(&self.path)
+        let options = options.read(true).append(true).create(true).mode(0o600);
+        let file = options.open(&self.path)?;
+        must_be_known(&file)?;
+        Ok(file)
     }
+}
+
+/// Whether this program may read and write it: no later version has.
+fn must_be_known(mut file: &File) -> io::Result<()> {
+    let mut first = String::new();
+    // What is no UTF-8 is no first line.
+    let _ = BufReader::new(file.take(256)).read_line(&mut first);
+    file.rewind()?;
+    match serde_json::from_str::<Head>(&first) {
+        Ok(head) if head.journal > VERSION => {
+            Err(io::Error::other(newer("it", head.journal, VERSION)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The lines of a file, where it is there.
+fn lines_of(path: &Path) -> io::Result<Option<impl Iterator<Item = io::Result<String>>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    must_be_known(&file)?;
+    Ok(Some(BufReader::new(file).lines()))
 }
 
 /// `text` with `erased` for each `address`, also one with a tag,
@@ -321,14 +364,9 @@ fn beside(path: &Path, what: &str) -> PathBuf {
 pub fn story(path: &Path, wanted: &str, n: usize) -> io::Result<Vec<Line>> {
     let mut lines = Vec::new();
     for file in [beside(path, "old"), path.to_owned()] {
-        match File::open(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            file => {
-                for line in BufReader::new(file?).lines() {
-                    // A line that was cut off, or of a newer program.
-                    lines.extend(serde_json::from_str::<Line>(&line?).ok());
-                }
-            }
+        for line in lines_of(&file)?.into_iter().flatten() {
+            // A line that was cut off, or of a newer program.
+            lines.extend(serde_json::from_str::<Line>(&line?).ok());
         }
     }
     let mut ids = BTreeSet::new();
@@ -525,6 +563,44 @@ mod tests {
             assert!(all.contains(kept), "{kept} is gone from {all}");
         }
         assert!(!beside(&path, "new").exists());
+    }
+
+    #[test]
+    fn files_say_their_version_and_a_later_one_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let note = |id| Journal::new(&path, 400).note(&line(id, delivered("anna@x")));
+        note("1").unwrap();
+        note("2").unwrap();
+        // Also after a new one was begun.
+        while !beside(&path, "old").exists() {
+            note("3").unwrap();
+        }
+        for file in [&path, &beside(&path, "old")] {
+            let text = fs::read_to_string(file).unwrap();
+            assert_eq!(text.matches("{\"journal\":1}\n").count(), 1, "{text}");
+            assert!(text.starts_with("{\"journal\":1}\n"), "{text}");
+        }
+        assert!(story(&path, "anna@x", 9).is_ok());
+        // A file of before, to which is written as it is.
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.split_once('\n').unwrap().1).unwrap();
+        Journal::new(&path, 1 << 20)
+            .note(&line("4", delivered("anna@x")))
+            .unwrap();
+        assert_eq!(story(&path, "4", 9).unwrap().len(), 1);
+        let later = "{\"journal\":2,\"more\":[]}\n{\"id\":9}\n";
+        fs::write(&path, later).unwrap();
+        let journal = Journal::new(&path, 400);
+        for refused in [
+            journal.note(&line("5", delivered("anna@x"))),
+            journal.forget("anna@x"),
+            story(&path, "anna@x", 9).map(drop),
+        ] {
+            let reason = refused.unwrap_err().to_string();
+            assert!(reason.contains("has format version 2"), "{reason}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), later);
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //! | `bmf.mdb` | the database |
 //! | `bmf.mdb-lock` | LMDB's table of readers; may be deleted when no process runs |
 //! | `bmf.mdb-writer` | locked (`flock`) by the one process that writes; holds the number of the last one |
-//! | `bmf.mdb-moved` | the daemon has taken the database over, and nobody writes here any more: `moving` or `moved`, a blank, seconds since 1970, and after `moved` a blank and the user's [`MarkKey`](crate::mark::MarkKey) in hexadecimal digits, LF |
+//! | `bmf.mdb-moved` | the daemon has taken the database over, and nobody writes here any more: `moving` or `moved`, a blank, seconds since 1970, and after `moved` a blank and the user's [`MarkKey`](crate::mark::MarkKey) in hexadecimal digits, LF; then `version 1`, LF, which marks of before lack |
 //!
 //! # Layout, version 1
 //!

@@ -41,8 +41,18 @@ impl Moved {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             text => {
                 let text = text.map_err(Error::io("read", &path))?;
+                let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+                let version = rest.trim_end().strip_prefix("version ");
+                let version = version.and_then(|version| version.parse().ok());
+                if let Some(found) = version.filter(|version| *version > VERSION) {
+                    return Err(Error::NewerFormat {
+                        path,
+                        found,
+                        newest: VERSION,
+                    });
+                }
                 // Whatever it says, somebody has put it there.
-                let mut words = text.split_ascii_whitespace();
+                let mut words = first.split_ascii_whitespace();
                 let is_done = words.next() == Some("moved");
                 let since = words.next().and_then(|since| since.parse().ok());
                 Ok(Some(Self {
@@ -111,7 +121,7 @@ impl Moved {
         let state = if self.is_done { "moved" } else { "moving" };
         let key = self.mark_key.as_ref();
         let key = key.map_or_else(String::new, |key| format!(" {}", key.to_hex()));
-        let text = format!("{state} {}{key}\n", self.since);
+        let text = format!("{state} {}{key}\nversion {VERSION}\n", self.since);
         let path = mark(&Lmdb::path(dir));
         write_synced(dir, &path, text.as_bytes()).map_err(Error::io("write", path))
     }
@@ -122,6 +132,9 @@ impl Moved {
         }
     }
 }
+
+/// Of the mark; one without is of version 1.
+const VERSION: u32 = 1;
 
 fn mark(database: &Path) -> PathBuf {
     database.with_extension("mdb-moved")
@@ -183,6 +196,24 @@ mod tests {
             },
         )
         .unwrap();
+    }
+
+    #[test]
+    fn a_mark_says_its_version_and_one_without_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = MarkKey::of_user(&[1; 32], "anna");
+        let begun = Moved::begin(dir.path(), 7, Duration::ZERO).unwrap();
+        begun.done(dir.path(), key).unwrap();
+        let path = mark(&Lmdb::path(dir.path()));
+        let text = fs::read_to_string(&path).unwrap();
+        let (first, version) = text.split_once('\n').unwrap();
+        assert_eq!(version, "version 1\n");
+        let done = Moved::in_dir(dir.path()).unwrap();
+        fs::write(&path, format!("{first}\n")).unwrap();
+        assert_eq!(Moved::in_dir(dir.path()).unwrap(), done);
+        fs::write(&path, format!("gone {first}\nversion 2\n")).unwrap();
+        let refused = Moved::in_dir(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("has format version 2"), "{refused}");
     }
 
     #[test]

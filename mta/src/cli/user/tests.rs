@@ -149,7 +149,7 @@ fn a_host_is_furnished_from_the_command_line() {
         ),
         (
             "user export",
-            Ok("[users.\"ann@example.org\"]\nthreshold = 0.99\nspam = \"tag\"\n"),
+            Ok("version = 1\n\n[users.\"ann@example.org\"]\nthreshold = 0.99\nspam = \"tag\"\n"),
         ),
         ("domain remove example.org", Err("1 users")),
         ("user remove ann@example.org --mail erase", Ok("")),
