@@ -211,7 +211,7 @@ pub fn run(args: Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<i
     match args.command {
         Command::Init(init) => init::run(&init, &args.config, places.data(), out)?,
         Command::Import(command) => {
-            return import::run(&command, &args.config, args.data.as_deref(), out);
+            return import::run(&command, &args.config, args.data.as_deref(), now, out);
         }
         Command::Check => return check::run(&args.config, now, out),
         Command::Doctor(doctor) => return doctor::run(&doctor, &args.config, now, out),

@@ -322,9 +322,10 @@ fn routes(config: &Config) -> Result<String, String> {
             ca_file.display()
         ));
     }
-    let said = routes
-        .iter()
-        .map(|route| format!("{} by {}:{}", route.domain, route.host, route.port));
+    let said = routes.iter().map(|route| match &route.host {
+        Some(host) => format!("{} by {host}:{}", route.domain, route.port),
+        None => format!("{} by MX", route.domain),
+    });
     let said: Vec<String> = said.collect();
     Ok(if said.is_empty() {
         "none, mail goes where the DNS says".into()

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -83,6 +84,7 @@ pub fn run(
     command: &Command,
     path: &Path,
     data: Option<&Path>,
+    now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<i32> {
     let Command::Qmail(qmail) = command;
@@ -143,11 +145,11 @@ pub fn run(
             become_owner_of(data)?;
         }
         let accounts = open()?.context("the host has no accounts; `postern init` makes them")?;
-        let is_account = |step: &Step| !matches!(step, Step::File { .. });
+        let is_account = |step: &Step| !matches!(step, Step::File { .. } | Step::Keys(_));
         let changes = missing.iter().any(is_account);
         let config = changes.then(|| Config::read(path)).transpose()?;
         publish::changing(config.as_ref(), None, || {
-            Ok(apply::carry_out(&missing, &accounts)?)
+            Ok(apply::carry_out(&missing, data, &accounts, now)?)
         })?;
         models.import(data, &mut report)?;
     }

@@ -276,8 +276,14 @@ fn route(said: &Spanned<raw::Route>) -> Result<Route, Wrong> {
         let reason = format!("{name:?} is no domain, nor .domain or *");
         return Err(Wrong::at(&said.domain)(reason));
     }
-    let host = Domain::parse(said.host.get_ref())
-        .map_err(|error| Wrong::at(&said.host)(error.to_string()))?;
+    let host = said.host.as_ref().map(|host| {
+        Domain::parse(host.get_ref()).map_err(|error| Wrong::at(host)(error.to_string()))
+    });
+    let host = host.transpose()?;
+    if host.is_none() && (said.port.is_some() || said.user.is_some()) {
+        let reason = "a port or a user needs a host; without one mail goes by MX".into();
+        return Err(Wrong { at, reason });
+    }
     let password = match (&said.password, &said.password_file) {
         (Some(_), Some(_)) => {
             let reason = "password and password_file: one of them is enough".into();

@@ -192,7 +192,7 @@ pub(super) struct Remote {
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
     pub(super) domain: Spanned<String>,
-    pub(super) host: Spanned<String>,
+    pub(super) host: Option<Spanned<String>>,
     pub(super) port: Option<u16>,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,

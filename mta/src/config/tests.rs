@@ -116,6 +116,10 @@ fn what_is_wrong_is_named_with_its_line() {
             "x.toml:3: \"a@b\" is no domain",
         ),
         (
+            "HOST\n[[route]]\ndomain = 'c.org'\nport = 26",
+            "x.toml:2: a port or a user needs a host",
+        ),
+        (
             "HOST\n[[route]]\ndomain = '*'\nhost = 'c.org'\nuser = 'u'",
             "x.toml:2: user and password belong together",
         ),

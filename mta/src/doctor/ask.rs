@@ -81,10 +81,8 @@ impl Asking {
     /// Whether mail can leave: the relay of a route for everything, else a
     /// host that takes mail of `domain`.
     pub async fn way_out(&self, config: &Config, domain: &str) -> Finding {
-        let mut routes = config.remote.routes.iter();
-        let relay = routes.find(|route| route.domain == "*");
-        let (host, port) = match relay {
-            Some(route) => (route.host.to_string(), route.port),
+        let (host, port) = match config.remote.relay() {
+            Some((host, port)) => (host.to_string(), port),
             None => match self.exchanger(domain).await {
                 Ok(host) => (host, config.remote.port),
                 Err(reason) => return unreachable(domain, &reason),

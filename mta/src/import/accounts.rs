@@ -50,12 +50,15 @@ pub struct PlannedUser {
 pub fn planned(names: &Names<'_>, assign: &Path, report: &mut Report) -> Result<Planned, Error> {
     let mut plan = Plan {
         names,
+        assign,
         report,
         planned: Planned::default(),
         people: BTreeMap::new(),
+        with_extensions: BTreeSet::new(),
+        used: BTreeSet::new(),
         maildirs: BTreeMap::new(),
     };
-    let places = plan.places(assign)?;
+    let places = plan.places()?;
     for (place, addresses) in &places {
         if place.dash.is_empty() {
             plan.person(place, addresses);
@@ -69,24 +72,28 @@ pub fn planned(names: &Names<'_>, assign: &Path, report: &mut Report) -> Result<
     for domain in names.domains() {
         plan.catch_all(&domain)?;
     }
+    plan.unused();
     plan.files()?;
     Ok(plan.planned)
 }
 
 struct Plan<'a> {
     names: &'a Names<'a>,
+    assign: &'a Path,
     report: &'a mut Report,
     planned: Planned,
     /// Whose folder it is.
     people: BTreeMap<PathBuf, Address>,
+    /// Folders of people, all of whose extensions are theirs.
+    with_extensions: BTreeSet<PathBuf>,
+    /// Files of people that are extensions by another name.
+    used: BTreeSet<PathBuf>,
     /// Whose Maildir it is.
     maildirs: BTreeMap<PathBuf, Address>,
 }
 
 /// What a file that belongs to no person's folder says.
 enum Says {
-    /// Nothing: the default delivery, which is the mailbox of the folder.
-    Default,
     /// To go on to these.
     Forward(Vec<String>),
     /// To lie in a Maildir, and to go on to these.
@@ -95,24 +102,40 @@ enum Says {
     Other,
 }
 
+/// Whether what begins so are all names of a domain.
+fn is_whole(names: &Names<'_>, begin: &str) -> bool {
+    let is_one = |prepend: &str| {
+        let begin = begin.strip_prefix(prepend);
+        !prepend.is_empty() && begin == Some("-")
+    };
+    let mut virtuals = names.virtuals.iter();
+    begin.is_empty() || virtuals.any(|one| is_one(&one.prepend.to_ascii_lowercase()))
+}
+
 impl Plan<'_> {
     /// All places that a name leads to, those of exact names first, with the
     /// addresses of each. The first is the one that a user is called by.
-    fn places(&mut self, assign: &Path) -> Result<Vec<(Place, Vec<Address>)>, Error> {
-        let names = self.names;
+    fn places(&mut self) -> Result<Vec<(Place, Vec<Address>)>, Error> {
+        let (names, assign) = (self.names, self.assign);
         let mut candidates: Vec<(String, Option<usize>)> = Vec::new();
         // Folders of `-default` files and what is asked for in them.
         let mut reaches: Vec<(String, Place)> = Vec::new();
         for one in &names.assign.all {
             match one.is_prefix {
                 false => candidates.push((one.key.clone(), Some(one.line))),
-                true if one.dash.is_empty() && !one.key.ends_with('+') => self.report.add(
-                    Outcome::Left,
-                    assign,
-                    Some(one.line),
-                    format!("+{}", one.key),
-                    "all names that begin so are one user: there is nothing like it here; an alias for each name is",
-                ),
+                // All names of a domain: see catch_all.
+                true if one.dash.is_empty() && is_whole(names, &one.key) => {}
+                true if one.dash.is_empty() && !one.key.ends_with('+') => {
+                    let why = format!(
+                        "all names that begin so are one user: there is nothing like it here; {} \
+                         alone is carried over, and an alias for each other name has it as before",
+                        one.key
+                    );
+                    let text = format!("+{}", one.key);
+                    let line = Some(one.line);
+                    self.report.add(Outcome::Left, assign, line, text, why);
+                    candidates.push((one.key.clone(), None));
+                }
                 true => reaches.push((
                     one.key.clone(),
                     Place {
@@ -132,8 +155,19 @@ impl Plan<'_> {
             candidates.push((user.name.clone(), None));
             reaches.push((format!("{}-", user.name), place(&user.home)));
         }
+        for one in names.virtuals.iter().filter(|one| !one.prepend.is_empty()) {
+            if let Some((local_part, _)) = one.key.split_once('@') {
+                let prepend = one.prepend.to_ascii_lowercase();
+                candidates.push((format!("{prepend}-{local_part}"), None));
+            }
+        }
         reaches.push((String::new(), place(&names.alias_home)));
         for (prefix, place) in reaches {
+            let name = prefix.strip_suffix('-').unwrap_or_default();
+            let person = names.owner_of(name);
+            if person.dash.is_empty() && person.home == place.home && place.extension.is_empty() {
+                self.with_extensions.insert(place.home.clone());
+            }
             let named = names.named_in(&prefix, &place)?;
             candidates.extend(named.names.into_iter().map(|name| (name, None)));
             for (begin, file) in named.defaults {
@@ -177,16 +211,10 @@ impl Plan<'_> {
     /// to elsewhere, and so are extensions of people.
     fn default_file(&mut self, begin: &str, file: &Path) {
         let names = self.names;
-        let mut virtuals = names.virtuals.iter();
-        let is_whole = begin.is_empty()
-            || virtuals.any(|one| {
-                let prepend = one.prepend.to_ascii_lowercase();
-                !prepend.is_empty() && begin == format!("{prepend}-")
-            });
         let name = begin.trim_end_matches('-');
         let person = names.owner_of(name);
         let is_own = person.dash.is_empty() && Some(&*person.home) == file.parent();
-        if !is_whole && !is_own {
+        if !is_whole(names, begin) && !is_own {
             let why = format!(
                 "it is for all names that begin with {begin:?}, and nobody is called {name}: there \
                  is nothing like it here; an alias for each name is"
@@ -246,6 +274,7 @@ impl Plan<'_> {
             return Ok(());
         };
         if let Some(person) = self.people.get(&place.home).cloned() {
+            self.used.insert(found.path);
             let own = format!("{}-{}", person.local_part, place.extension);
             let own = Address::new(&own, &person.domain);
             self.aliases(addresses, &own);
@@ -267,9 +296,9 @@ impl Plan<'_> {
                 let Some(user) = known.clone().or_else(|| self.user(&addresses[..1], &home)) else {
                     return Ok(());
                 };
-                if known.is_none() {
-                    self.maildirs.insert(maildir, user.clone());
-                    self.people.entry(home).or_insert_with(|| user.clone());
+                match known {
+                    None => drop(self.maildirs.insert(maildir, user.clone())),
+                    Some(_) => self.shares(&found, &user)?,
                 }
                 for address in addresses {
                     let mut all = vec![user.to_string()];
@@ -278,9 +307,6 @@ impl Plan<'_> {
                         self.alias(address, all);
                     }
                 }
-            }
-            Says::Default => {
-                self.user(addresses, &place.home);
             }
             Says::Other => {
                 if let Some(user) = self.user(addresses, &place.home) {
@@ -291,9 +317,29 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// The file delivers to the mailbox of `user`, whose own mail may go
+    /// elsewhere too.
+    fn shares(&mut self, found: &Found, user: &Address) -> Result<(), Error> {
+        let own = self.planned.users.get(user);
+        let own = own.map(|user| user.home.join(".qmail"));
+        let has_own = match own {
+            Some(own) => self.names.source.read(&own)?.is_some(),
+            None => false,
+        };
+        if has_own || self.planned.aliases.contains_key(user) {
+            let why = format!(
+                "it shares the mailbox of {user}, and its mail also goes where that of {user} does"
+            );
+            self.report
+                .add(Outcome::Changed, &found.path, None, "", why);
+        }
+        Ok(())
+    }
+
     fn says(&mut self, found: &Found, place: &Place) -> Says {
         if found.content.bytes.is_empty() {
-            return Says::Default;
+            // The default delivery.
+            return Says::Maildir(place.home.join("Maildir"), Vec::new());
         }
         let mut maildirs = Vec::new();
         let mut forwards = Vec::new();
@@ -344,12 +390,11 @@ impl Plan<'_> {
         };
         let place = names.owner_of(&name);
         let address = Address::new("", domain);
-        let found = match place.dash.is_empty() {
-            // Any name is this person's; the line is in the report.
-            true => return Ok(()),
-            false => names.find(&place)?,
-        };
-        let Some(found) = found else {
+        if place.dash.is_empty() {
+            self.whole_domain(&name, &address);
+            return Ok(());
+        }
+        let Some(found) = names.find(&place)? else {
             return Ok(());
         };
         if let Some(person) = self.people.get(&place.home) {
@@ -362,13 +407,13 @@ impl Plan<'_> {
             );
             self.report
                 .add(Outcome::Changed, &found.path, None, "", why);
+            self.used.insert(found.path.clone());
             self.alias(&address, vec![own]);
             return Ok(());
         }
         let (maildir, more) = match self.says(&found, &place) {
             Says::Maildir(path, more) => (Some(path), more),
             Says::Forward(targets) => (None, targets),
-            Says::Default => (Some(place.home.join("Maildir")), Vec::new()),
             Says::Other => (None, Vec::new()),
         };
         let user = maildir.as_ref().map(|path| self.maildirs.get(path));
@@ -380,13 +425,13 @@ impl Plan<'_> {
         };
         match says {
             Some(targets) => {
-                self.report.add(
-                    Outcome::Carried,
-                    &found.path,
-                    None,
-                    targets.join(" "),
-                    format!("as an alias of @{domain}"),
+                let text = targets.join(" ");
+                let why = format!(
+                    "as an alias of @{domain}, which also gets what there is refused: names that \
+                     begin with somebody's, and have no .qmail file"
                 );
+                self.report
+                    .add(Outcome::Changed, &found.path, None, text, why);
                 self.alias(&address, targets);
             }
             None => {
@@ -412,6 +457,48 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// All names of a domain are one user's, by an assignment of how they
+    /// begin: `+example.org-:anna:1000:1000:/home/anna:::`.
+    fn whole_domain(&mut self, name: &str, address: &Address) {
+        let assigned = self.names.assign.find(name);
+        let Some(one) = assigned.filter(|one| !one.is_root) else {
+            return;
+        };
+        let own = Address::new(&one.user.to_ascii_lowercase(), &address.domain);
+        let known = self.people.get(&one.home).cloned();
+        let Some(user) = known.or_else(|| self.user(&[own], &one.home)) else {
+            return;
+        };
+        self.people.insert(one.home.clone(), user.clone());
+        self.alias(address, vec![user.to_string()]);
+        let text = format!("+{}", one.key);
+        let why = format!(
+            "as an alias of @{} for {user}; there a .qmail file does not count for it, here that of \
+             {user} does",
+            address.domain
+        );
+        let assign = self.assign.to_owned();
+        let line = Some(one.line);
+        self.report.add(Outcome::Changed, &assign, line, text, why);
+    }
+
+    /// Assignments of all names of a domain that is not ours.
+    fn unused(&mut self) {
+        let is_told = |report: &Report, line| {
+            let mut findings = report.findings.iter();
+            findings.any(|one| one.file == self.assign && one.line == Some(line))
+        };
+        for one in &self.names.assign.all {
+            let is_whole = one.is_prefix && one.dash.is_empty() && is_whole(self.names, &one.key);
+            if is_whole && !is_told(self.report, one.line) {
+                let why = "no domain's mail leads to names that begin so";
+                let text = format!("+{}", one.key);
+                self.report
+                    .add(Outcome::Left, self.assign, Some(one.line), text, why);
+            }
+        }
+    }
+
     /// Gives each person the `.qmail` files of the folder.
     fn files(&mut self) -> Result<(), Error> {
         for (home, address) in self.people.clone() {
@@ -421,6 +508,12 @@ impl Plan<'_> {
                     continue;
                 }
                 let path = home.join(&name);
+                let is_used = name == ".qmail" || self.used.contains(&path);
+                if !is_used && !self.with_extensions.contains(&home) {
+                    let why = "no name leads to it: qmail never reads it";
+                    self.report.add(Outcome::Left, &path, None, "", why);
+                    continue;
+                }
                 if let Some(content) = self.names.source.read(&path)? {
                     self.add_file(&address, &name, &Found { path, content }, &home);
                 }

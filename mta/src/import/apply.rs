@@ -6,12 +6,14 @@ use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::Plan;
 use super::passwords::Kept;
 use super::report::{Outcome, Report};
 use crate::Error;
 use crate::accounts::{Accounts, Address, Directory, Domain, Homes, Password, User, UserSettings};
+use crate::authentication::keys::Keys;
 use crate::whole;
 
 /// Something that is missing here.
@@ -34,6 +36,8 @@ pub enum Step {
     Password(Address, Kept),
     /// An alias, with where it leads.
     Alias(Address, Vec<String>),
+    /// The keys by which mail of a domain is signed.
+    Keys(String),
 }
 
 impl fmt::Display for Step {
@@ -44,12 +48,14 @@ impl fmt::Display for Step {
             Self::User(address) => write!(f, "user {address}"),
             Self::Password(address, _) => write!(f, "password of {address}"),
             Self::Alias(address, to) => write!(f, "alias {address}: {}", to.join(", ")),
+            Self::Keys(domain) => write!(f, "DKIM keys of {domain}"),
         }
     }
 }
 
 /// The name of the file with rules for the gate.
 pub const RULES: &str = "gate.rules";
+const DKIM: &str = "dkim";
 
 /// What is missing in the host of the folder `data`; what says something else
 /// goes to `report`. Without accounts yet everything is missing.
@@ -119,6 +125,14 @@ pub fn missing(
             report.add(Outcome::Left, &path, None, address.to_string(), why);
         }
     }
+    for name in &plan.domains {
+        if Keys::read(&data.join(DKIM), name)?.keys.is_empty() {
+            steps.push(Step::Keys(name.clone()));
+            let why =
+                "mail of it is signed: put the records that `postern dns` prints into the DNS";
+            report.add(Outcome::ToDo, &data.join(DKIM).join(name), None, "", why);
+        }
+    }
     Ok(steps)
 }
 
@@ -146,16 +160,23 @@ fn file(
     Ok(())
 }
 
-/// Does it: files first, then all accounts in one transaction. Cut off, what
-/// is left is what the next run finds missing.
+/// Does it in the host of the folder `data`: files first, then all accounts in
+/// one transaction. Cut off, what is left is what the next run finds missing.
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn carry_out(steps: &[Step], accounts: &Accounts) -> Result<(), Error> {
+pub fn carry_out(
+    steps: &[Step],
+    data: &Path,
+    accounts: &Accounts,
+    now: SystemTime,
+) -> Result<(), Error> {
     for step in steps {
-        // Folders of users are made as the host makes them.
-        if let Step::User(address) = step {
-            accounts.homes().mailbox(address)?;
+        match step {
+            // Folders of users are made as the host makes them.
+            Step::User(address) => accounts.homes().mailbox(address).map(drop)?,
+            Step::Keys(domain) => Keys::read(&data.join(DKIM), domain)?.make(now)?,
+            _ => {}
         }
     }
     for step in steps {
@@ -197,7 +218,7 @@ pub fn carry_out(steps: &[Step], accounts: &Accounts) -> Result<(), Error> {
                 Step::Alias(address, targets) => {
                     change.put_alias(address, targets)?;
                 }
-                Step::Domain(_) | Step::Password(..) | Step::File { .. } => {}
+                Step::Domain(_) | Step::Password(..) | Step::File { .. } | Step::Keys(_) => {}
             }
         }
         for (address, password) in &passwords {

@@ -128,7 +128,11 @@ pub(super) fn control(known: &Known, routes: &[Route], folder: &Path, plan: &mut
         } else {
             &route.domain
         };
-        text.push_str(&format!("{domain}:{}:{}\n", route.host, route.port));
+        // An empty relay is by MX.
+        text.push_str(&match &route.host {
+            Some(host) => format!("{domain}:{host}:{}\n", route.port),
+            None => format!("{domain}:\n"),
+        });
     }
     plan.add(folder.join("smtproutes"), Kind::Open, text);
 }

@@ -93,8 +93,9 @@ pub struct Settings {
 pub struct Route {
     /// `example.net`, `.example.net` for what lies below it, or `*`.
     pub domain: String,
-    /// The host; its MX does not count.
-    pub host: Domain,
+    /// The host, whose MX does not count; `None`: by the domain's own MX, in
+    /// spite of a wider route.
+    pub host: Option<Domain>,
     /// Its port; 465 begins with TLS.
     pub port: u16,
     /// Who we are there.
@@ -111,6 +112,14 @@ pub struct Credentials {
 }
 
 impl Settings {
+    /// The host by which all mail leaves that no other route is for, and its
+    /// port.
+    pub fn relay(&self) -> Option<(&Domain, u16)> {
+        let mut routes = self.routes.iter();
+        let route = routes.find(|route| route.domain == "*")?;
+        Some((route.host.as_ref()?, route.port))
+    }
+
     /// The defaults, for a host of that name.
     pub fn new(host: impl Into<String>) -> Self {
         Self {

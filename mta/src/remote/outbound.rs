@@ -124,8 +124,8 @@ impl Outbound {
     }
 
     async fn hosts(&self, domain: &Domain, route: Option<&Route>) -> Result<Vec<String>, Reply> {
-        match (route, domain) {
-            (Some(route), _) => Ok(vec![bare(&route.host)]),
+        match (route.and_then(|route| route.host.as_ref()), domain) {
+            (Some(host), _) => Ok(vec![bare(host)]),
             (None, Domain::Literal(_)) => Ok(vec![bare(domain)]),
             (None, Domain::Name(name)) => self.dns.exchangers(name, &self.settings.host).await,
         }
@@ -163,8 +163,13 @@ impl Outbound {
     /// What shares connections.
     fn key(&self, domain: &Domain) -> String {
         match route(&self.settings.routes, domain) {
-            Some(route) => format!("{}:{} for {}", route.host, route.port, route.domain),
-            None => domain.to_string(),
+            Some(Route {
+                host: Some(host),
+                port,
+                domain,
+                ..
+            }) => format!("{host}:{port} for {domain}"),
+            _ => domain.to_string(),
         }
     }
 }
@@ -203,7 +208,8 @@ async fn open(host: &str, address: SocketAddr, manner: &Manner) -> Result<Connec
     }
 }
 
-/// The most specific route: of the domain, of the longest `.suffix`, `*`.
+/// The most specific route: of the domain, of the longest `.suffix`, `*`; none
+/// where that one says by MX.
 fn route<'a>(routes: &'a [Route], domain: &Domain) -> Option<&'a Route> {
     let name = domain.name().unwrap_or_default();
     let fits = |route: &&Route| match route.domain.as_str() {
@@ -216,7 +222,8 @@ fn route<'a>(routes: &'a [Route], domain: &Domain) -> Option<&'a Route> {
         // "a.b" counts more than ".b", and a name more than its suffixes.
         said => said.len() + usize::from(!said.starts_with('.')) * 1000,
     };
-    routes.iter().filter(fits).max_by_key(weight)
+    let best = routes.iter().filter(fits).max_by_key(weight);
+    best.filter(|route| route.host.is_some())
 }
 
 /// A name or an address without brackets.
@@ -249,7 +256,7 @@ mod tests {
     fn the_most_specific_route_counts() {
         let named = |domain: &str| Route {
             domain: domain.into(),
-            host: Domain::parse(&format!("h{}", domain.len())).unwrap(),
+            host: Some(Domain::parse("relay").unwrap()),
             port: 25,
             credentials: None,
         };
@@ -267,5 +274,11 @@ mod tests {
             assert_eq!(found.domain, expected, "{domain}");
             assert!(route(&routes[1..2], &Domain::parse("example.org").unwrap()).is_none());
         }
+        // By MX, in spite of the route for all.
+        let mut routes = routes;
+        routes[2].host = None;
+        let by_mx = Domain::parse("example.net").unwrap();
+        assert_eq!(route(&routes, &by_mx), None);
+        assert!(route(&routes, &Domain::parse("example.org").unwrap()).is_some());
     }
 }

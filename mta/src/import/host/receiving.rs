@@ -10,6 +10,11 @@ use crate::import::cdb;
 use crate::import::names::{Names, Virtual, system_users};
 use crate::import::report::Outcome;
 
+/// Of a domain whose mail another host has.
+const PASSED_ON: &str = "mail for it is received to be passed on to its own host, and here only mail for our domains \
+     is: take this host out of its MX records, since senders wait for its own host by themselves; \
+     or let a plugin accept it, docs/moving-in.md has the line";
+
 impl<'a> Reader<'a> {
     /// Which names there are, and who has them.
     pub(super) fn names(&mut self) -> anyhow::Result<Names<'a>> {
@@ -186,14 +191,12 @@ impl<'a> Reader<'a> {
             match names.domains.iter().any(is_ours) {
                 true => {}
                 false => {
-                    let why = "it is received to be passed on to another host, which there is no \
-                               way to say here";
                     self.add(
                         Outcome::Left,
                         "rcpthosts",
                         Some(line.number),
                         &line.text,
-                        why,
+                        PASSED_ON,
                     );
                 }
             }
@@ -235,9 +238,7 @@ impl<'a> Reader<'a> {
             .collect();
         for domain in &all {
             if !names.domains.contains(domain) {
-                let why = "it is received to be passed on to another host, which there is no way \
-                           to say here";
-                self.add(Outcome::Left, name, None, domain, why);
+                self.add(Outcome::Left, name, None, domain, PASSED_ON);
             }
         }
         self.add(Outcome::Carried, name, None, "", "");

@@ -46,13 +46,9 @@ impl Reader<'_> {
         has_wider: bool,
     ) -> Result<(Outcome, &'static str), String> {
         let relay = routes::relay(value)?;
-        if relay.host.is_empty() {
-            return match has_wider {
-                true => Err("an exception from a wider route has no place in [[route]]".into()),
-                false => Ok((Outcome::Carried, "by MX, as all mail without a route")),
-            };
+        if relay.host.is_empty() && !has_wider {
+            return Ok((Outcome::Carried, "by MX, as all mail without a route"));
         }
-        let host = Domain::parse(&relay.host).map_err(|error| error.to_string())?;
         let bare = key.strip_prefix('.').unwrap_or(key);
         if !(key.is_empty() || is_domain(bare)) {
             return Err("it is no name of a domain".into());
@@ -60,6 +56,12 @@ impl Reader<'_> {
         let domain = if key.is_empty() { "*" } else { key };
         let mut route = Table::new();
         route.insert("domain".into(), domain.into());
+        if relay.host.is_empty() {
+            self.plan.settings.routes.push(route);
+            let why = "as [[route]] without a host: by MX, in spite of the wider route";
+            return Ok((Outcome::Carried, why));
+        }
+        let host = Domain::parse(&relay.host).map_err(|error| error.to_string())?;
         route.insert("host".into(), host.to_string().into());
         if let Some(port) = relay.port {
             route.insert("port".into(), i64::from(port).into());
