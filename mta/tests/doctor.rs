@@ -149,6 +149,132 @@ fn what_dns_prints_is_what_doctor_wants() {
     assert!(said.contains(&mend), "{said}");
 }
 
+/// A host whose doctor finds the DNS as it should be, apart from what each test
+/// spoils.
+fn findings(host: &Host, more: &[&str]) -> Vec<Value> {
+    let (_, said) = ask(host, &[&["doctor", "--json"], more].concat());
+    objects(&said)
+}
+
+/// Whether one of this level says so, and how to mend it.
+fn assert_found(all: &[Value], check: &str, level: &str, text: &str, mend: &str) {
+    let is_one = |one: &Value| {
+        let holds = |key: &str, part: &str| one[key].as_str().is_some_and(|all| all.contains(part));
+        one["check"] == check && one["level"] == level && holds("text", text) && holds("mend", mend)
+    };
+    assert!(all.iter().any(is_one), "{check}: {text}: {all:#?}");
+}
+
+#[test]
+fn what_is_spoiled_is_found_with_its_mend() {
+    let lost = ["--mx-host=lost.example.org,nowhere.example.org,10"];
+    let dns = Dns::start(&[&AUTHORITY[..], &lost].concat());
+    let host = host(&dns, 9);
+    let config = fs::read_to_string(host.config()).unwrap();
+    let with = |from: &str, to: &str| {
+        assert!(config.contains(from), "{from}");
+        fs::write(host.config(), config.replace(from, to)).unwrap();
+    };
+    let data = host.data();
+
+    let certificate = data.join("tls/cert.pem");
+    let good = fs::read(&certificate).unwrap();
+    fs::write(&certificate, "no certificate\n").unwrap();
+    let all = findings(&host, &[]);
+    assert_found(&all, "certificate", "critical", "cert.pem", "see [tls]");
+    // Users cannot log in without one; others come in clear.
+    fs::remove_file(&certificate).unwrap();
+    let all = findings(&host, &[]);
+    assert_found(
+        &all,
+        "certificate",
+        "critical",
+        "no certificate",
+        "see [tls]",
+    );
+    with("[\"127.0.0.1:0\"]\n", "[]\n");
+    let all = findings(&host, &[]);
+    assert_found(
+        &all,
+        "certificate",
+        "warning",
+        "in clear",
+        "name one in [tls]",
+    );
+    fs::write(&certificate, good).unwrap();
+    fs::write(host.config(), &config).unwrap();
+
+    fs::create_dir_all(data.join("queue")).unwrap();
+    fs::write(data.join("queue/00000000abc"), "postern queue 9\n\n").unwrap();
+    let all = findings(&host, &[]);
+    assert_found(
+        &all,
+        "queue",
+        "critical",
+        "format version 9",
+        "move the file",
+    );
+    fs::remove_file(data.join("queue/00000000abc")).unwrap();
+
+    // No relay: whoever takes mail of the domain that is to be reached.
+    let route = config.find("[[route]]\ndomain").unwrap();
+    let end = config[route..].find("port = 9\n").unwrap() + route + "port = 9\n".len();
+    fs::write(host.config(), [&config[..route], &config[end..]].concat()).unwrap();
+    let all = findings(&host, &["--reach", "nobody.example.org"]);
+    let text = "there is no domain nobody.example.org";
+    assert_found(&all, "way out", "critical", text, "[[route]]");
+    let all = findings(&host, &["--reach", "lost.example.org"]);
+    assert_found(
+        &all,
+        "way out",
+        "critical",
+        "it has no address",
+        "[[route]]",
+    );
+    // Who greets, and wants no mail.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::io::Write::write_all(&mut stream, b"554 not you\r\n").unwrap();
+    });
+    with("port = 9\n", &format!("port = {port}\n"));
+    let all = findings(&host, &[]);
+    assert_found(&all, "way out", "critical", "554 not you", "[[route]]");
+
+    let failing = format!("127.0.0.1:{}", common::dns::failing());
+    with(&format!("127.0.0.1:{}", dns.port), &failing);
+    let all = findings(&host, &[]);
+    assert_found(&all, "dns", "critical", "mail.example.org", "name servers");
+    fs::write(host.config(), &config).unwrap();
+
+    let keys = data.join("dkim/example.org/keys.toml");
+    let good = fs::read(&keys).unwrap();
+    fs::write(&keys, "version = 9\n").unwrap();
+    let all = findings(&host, &[]);
+    assert_found(&all, "keys", "critical", "format version 9", "a copy of it");
+    fs::write(&keys, good).unwrap();
+
+    fs::write(data.join("accounts.db"), "no database\n".repeat(100)).unwrap();
+    let all = findings(&host, &[]);
+    let text = "the domains are not known";
+    assert_found(&all, "accounts", "critical", text, "a copy of it");
+    fs::rename(&data, host.path("moved")).unwrap();
+    let all = findings(&host, &[]);
+    assert_found(
+        &all,
+        "rights",
+        "critical",
+        "cannot be looked at",
+        "postern init",
+    );
+    assert_found(&all, "disk", "critical", "cannot be written", "make room");
+    // Whatever is wrong, there is something to do about it.
+    for finding in all.iter().filter(|finding| finding["level"] != "ok") {
+        assert!(finding["mend"].is_string(), "{finding}");
+    }
+}
+
 #[test]
 fn a_certificate_that_ends_is_told_of() {
     let host = Host::new("");

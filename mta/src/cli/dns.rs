@@ -62,6 +62,7 @@ pub(super) fn facts_of<'a>(
         addresses,
         submission: (port(&listening.submission), port(&listening.submissions)),
         keys: keys.map(|key| (key.name, key.text)).collect(),
+        is_relayed: config.remote.relay().is_some(),
     })
 }
 

@@ -78,7 +78,9 @@ async fn outside(config: &Config, reach: &str) -> Vec<Finding> {
     let domains = match dns::domains(config) {
         Ok(domains) => domains,
         Err(error) => {
-            all.push(trouble(format!("the domains are not known: {error:#}")));
+            let text = format!("the domains are not known: {error:#}");
+            let mend = "see to the rights of accounts.db, or bring back a copy of it";
+            all.push(Finding::bad("accounts", Level::Critical, text, mend));
             return all;
         }
     };
@@ -100,7 +102,9 @@ async fn outside(config: &Config, reach: &str) -> Vec<Finding> {
         let facts = match facts_of(config, domain, &addresses) {
             Ok(facts) => facts,
             Err(error) => {
-                all.push(trouble(format!("{error:#}")));
+                let text = format!("{error:#}");
+                let mend = "see to its rights, or bring back a copy of it";
+                all.push(Finding::bad("keys", Level::Critical, text, mend));
                 continue;
             }
         };

@@ -139,10 +139,9 @@ pub fn rights(config: &Config) -> Vec<Finding> {
     let data = &config.data;
     let user = config.user.as_deref();
     let user = user.and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
-    let owner = match (user, fs::metadata(data)) {
-        (Some(user), _) => user.uid.as_raw(),
-        (None, Ok(found)) => found.uid(),
-        (None, Err(error)) => {
+    let owner = match fs::metadata(data) {
+        Ok(found) => user.map_or(found.uid(), |user| user.uid.as_raw()),
+        Err(error) => {
             let text = format!("{} cannot be looked at: {error}", data.display());
             let mend = "`postern init DOMAIN` makes a host";
             return vec![Finding::bad("rights", Level::Critical, text, mend)];

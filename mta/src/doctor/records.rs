@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use mail_auth::common::to_a_label;
 use serde::Serialize;
 
 use crate::authentication::keys::quoted;
@@ -47,6 +48,8 @@ pub struct Facts<'a> {
     pub submission: (Option<u16>, Option<u16>),
     /// Names and texts of the keys that sign.
     pub keys: Vec<(String, String)>,
+    /// Whether all mail leaves by another host.
+    pub is_relayed: bool,
 }
 
 /// How a record compares with what the DNS says.
@@ -71,7 +74,9 @@ pub enum State {
 
 /// All records of a domain, in the order of a zone.
 pub fn records(facts: &Facts<'_>) -> Vec<Record> {
-    let (domain, host) = (facts.domain, facts.host);
+    // As the DNS has names.
+    let domain = &*to_a_label(facts.domain);
+    let host = facts.host;
     let record = |name: String, kind, value: String, why| Record {
         name,
         kind,
@@ -94,13 +99,15 @@ pub fn records(facts: &Facts<'_>) -> Vec<Record> {
         let name = reverse_name(*address);
         all.push(record(name, Kind::Ptr, format!("{host}."), why));
     }
-    let why = "others know which hosts may send as you";
-    all.push(record(
-        domain.into(),
-        Kind::Txt,
-        "v=spf1 mx -all".into(),
-        why,
-    ));
+    // Only the relay's administrator knows from where it sends.
+    let (spf, why) = match facts.is_relayed {
+        false => ("v=spf1 mx -all", "others know which hosts may send as you"),
+        true => (
+            "v=spf1 mx ~all",
+            "others know which hosts may send as you; before ~all put what your relay says, such as include:...",
+        ),
+    };
+    all.push(record(domain.into(), Kind::Txt, spf.into(), why));
     if host != domain {
         let why = "and who sends the reports of this host";
         all.push(record(host.into(), Kind::Txt, "v=spf1 a -all".into(), why));
@@ -199,6 +206,7 @@ mod tests {
             addresses: &["192.0.2.7".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             submission: (Some(587), None),
             keys,
+            is_relayed: false,
         };
         let lines: Vec<String> = records(&facts).iter().map(Record::line).collect();
         let key = format!(
@@ -219,6 +227,22 @@ mod tests {
             "_submission._tcp.example.org. IN SRV 0 1 587 mail.example.org.",
         ];
         assert_eq!(lines, expected);
+        let relayed = Facts {
+            is_relayed: true,
+            ..facts
+        };
+        let lines: Vec<String> = records(&relayed).iter().map(Record::line).collect();
+        assert_eq!(lines[5], "example.org. IN TXT \"v=spf1 mx ~all\"");
+        let abroad = Facts {
+            domain: "b\u{fc}cher.example",
+            ..relayed
+        };
+        let all = records(&abroad);
+        assert_eq!(
+            all[0].line(),
+            "xn--bcher-kva.example. IN MX 10 mail.example.org."
+        );
+        assert!(all.iter().all(|record| record.line().is_ascii()));
     }
 
     #[test]
