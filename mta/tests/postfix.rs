@@ -1,5 +1,6 @@
 //! A real Postfix sends to the host and receives from it, each finding the
-//! other by the MX of a zone on loopback; every message arrives byte for byte.
+//! other by the MX of a zone on loopback, and receives by a relay route; every
+//! message arrives byte for byte, its signatures whole.
 //!
 //! Postfix has a resolver of its own. That needs root.
 
@@ -15,7 +16,7 @@ use std::process::Stdio;
 
 use common::dkimpy::verify;
 use common::exact::{assert_arrived, by_smtp, give, messages};
-use common::{Host, Process, peer_in_sbin, wait_for};
+use common::{Host, Process, opendkim, peer_in_sbin, wait_for};
 use tests::overlaid::{self, Overlaid};
 
 /// Where the name server listens, on port 53: `resolv.conf` knows no other.
@@ -24,7 +25,7 @@ const NAME_SERVER: &str = "127.0.0.99";
 /// Which sends mail for example.org to PORT of its MX.
 const MAIN: &str = "\
 myhostname = mail.example.net
-virtual_mailbox_domains = example.net
+virtual_mailbox_domains = example.net, route.example
 virtual_mailbox_maps = static:bob/
 transport_maps = inline:{ example.org=smtp:example.org:PORT }
 smtp_tls_security_level = may
@@ -81,35 +82,46 @@ fn mail_from_and_to_postfix_arrives_byte_for_byte() {
     let port = free.local_addr().unwrap().port();
     drop(free);
     let host = Host::new(&format!(
-        "[remote]\ndns = [\"{NAME_SERVER}:53\"]\nport = {port}\n"
+        "[remote]\ndns = [\"{NAME_SERVER}:53\"]\nport = {port}\n\
+         [[route]]\ndomain = \"route.example\"\nhost = \"127.0.0.1\"\nport = {port}\n"
     ));
     let server = host.serve();
     let postfix = postfix(server.smtp[0].port(), port);
     let at_postfix = || read_all(&postfix.path("mail/bob/new"));
 
+    let n = messages().len();
+    let keys = host.run(&["dkim", "list", "--json"]);
+    // By MX, then by the route.
+    for to in ["bob@example.net", "bob@route.example"] {
+        for message in messages() {
+            let mut sendmail = host.command();
+            sendmail.args(["sendmail", "-i", "-f", "anna@example.org", "--", to]);
+            give(sendmail, &message);
+        }
+        wait_for("mail at Postfix", || {
+            (at_postfix().len() >= n).then_some(())
+        });
+        assert_arrived(&at_postfix(), &postfix.log());
+        // Nothing on the way has broken the signatures.
+        for mail in at_postfix() {
+            let results = verify(&mail, &keys);
+            let hold = results.iter().filter(|result| result.ends_with(" True"));
+            assert_eq!(
+                hold.count(),
+                2,
+                "{results:?}: {}",
+                String::from_utf8_lossy(&mail)
+            );
+            let others = opendkim::verify(&mail, &keys);
+            let hold = others.iter().filter(|said| said.contains(" succeeded"));
+            assert_eq!(hold.count(), 2, "{others:?}");
+        }
+        for file in fs::read_dir(postfix.path("mail/bob/new")).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    }
     for message in messages() {
         by_smtp(port, &message);
-        let mut sendmail = host.command();
-        sendmail.args(["sendmail", "-i", "-f", "anna@example.org", "--"]);
-        sendmail.arg("bob@example.net");
-        give(sendmail, &message);
-    }
-    let n = messages().len();
-    wait_for("mail at Postfix", || {
-        (at_postfix().len() >= n).then_some(())
-    });
-    assert_arrived(&at_postfix(), &postfix.log());
-    // Nothing on the way has broken the signatures.
-    let keys = host.run(&["dkim", "list", "--json"]);
-    for mail in at_postfix() {
-        let results = verify(&mail, &keys);
-        let hold = results.iter().filter(|result| result.ends_with(" True"));
-        assert_eq!(
-            hold.count(),
-            2,
-            "{results:?}: {}",
-            String::from_utf8_lossy(&mail)
-        );
     }
     let mail = host.wait_for_mail("anna", "", n);
     assert_arrived(&mail, &postfix.log());

@@ -1,5 +1,6 @@
-//! Mail of our domains is signed, and what dkimpy says of the signatures; mail
-//! that is sent on carries a sender of ours, and its reports go back.
+//! Mail of our domains is signed, and what dkimpy and OpenDKIM say of the
+//! signatures; mail that is sent on carries a sender of ours, and its reports go
+//! back.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +13,7 @@ use std::process::Stdio;
 
 use common::dkimpy::verify;
 use common::dns::{Dns, connect_from};
-use common::{Host, Talk, said, swaks, wait_for};
+use common::{Host, Talk, opendkim, said, swaks, wait_for};
 
 /// Gives a message to our sendmail.
 fn send(host: &Host, from: &str, to: &str, message: &[u8]) {
@@ -90,6 +91,14 @@ fn assert_signed(mail: &[u8], host: &Host) {
         assert!(result.ends_with(" True"), "{result}: {shown}");
     }
     assert_eq!(results.len(), 2, "{shown}");
+    let others = opendkim::verify(mail, &host.run(&["dkim", "list", "--json"]));
+    assert_eq!(others.len(), 2);
+    for said in others {
+        assert!(
+            said.contains("d=example.org") && said.contains(" succeeded"),
+            "{said}: {shown}"
+        );
+    }
 }
 
 #[test]
@@ -156,10 +165,16 @@ fn mail_of_users_and_programs_is_signed_with_both_keys() {
         "Subject: x\n",
         "Reply-To: eve@example.com\n",
     ] {
-        let results = results(&[field.as_bytes(), &mail].concat(), &host);
+        let changed = [field.as_bytes(), &mail].concat();
+        let results = results(&changed, &host);
         assert!(
             results.iter().all(|result| !result.ends_with(" True")),
             "{results:?}"
+        );
+        let others = opendkim::verify(&changed, &host.run(&["dkim", "list", "--json"]));
+        assert!(
+            others.iter().all(|said| said.contains(" failed: ")),
+            "{others:?}"
         );
     }
 }

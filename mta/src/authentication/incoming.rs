@@ -354,8 +354,10 @@ pub fn with_crlf(message: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
-    use crate::gate::testing::{TROUBLE, name_server};
+    use crate::gate::testing::{Habit, TROUBLE, name_server};
 
     fn origin() -> Origin {
         Origin {
@@ -390,6 +392,33 @@ mod tests {
             assert_eq!(found.wish, Wish::None);
             assert!(verifier.is_forbidden(&origin()).await.is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn questions_are_bounded_and_answers_kept() {
+        let (server, asked) = name_server(Habit::Lists).await;
+        let asked = || asked.load(Ordering::Relaxed);
+        let dns = Dns::new(Some(&[server])).unwrap();
+        let verifier = Verifier::new(&dns, "mail.example.org", Duration::from_secs(20));
+        let signature = |n| SIGNED.replace("s=x;", &format!("s=x{n};"));
+        let signatures: String = (0..50).map(signature).collect();
+        let message = signatures.replace("From: x@example.net\r\n\r\n", "") + SIGNED;
+        let found = verifier.check(&origin(), message.as_bytes()).await;
+        let n_signatures = |results: &[String]| {
+            let dkim = results.iter().filter(|one| one.starts_with("dkim="));
+            dkim.count()
+        };
+        assert_eq!(n_signatures(&found.results), MAX_SIGNATURES);
+        let first = asked();
+        // A key for each signature, and of both SPFs, DMARC and the name some.
+        assert!(
+            (MAX_SIGNATURES..MAX_SIGNATURES + 15).contains(&first),
+            "{first}"
+        );
+        let again = verifier.check(&origin(), message.as_bytes()).await;
+        assert_eq!(again, found);
+        // What this server says of names lacks how long there are none.
+        assert!(asked() - first < 5, "{first}, then {}", asked() - first);
     }
 
     #[tokio::test]

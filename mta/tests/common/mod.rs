@@ -26,6 +26,7 @@ pub use tests::programs::peer_in_sbin;
 
 pub mod dkimpy;
 pub mod dovecot;
+pub mod opendkim;
 
 /// The harmless file that every scanner calls a virus, in two parts, so that
 /// no scanner finds it here.
