@@ -183,17 +183,23 @@ fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
     let mut rng = Rng::with_seed(seed);
     let all = steps.iter().filter(|_| n_moments() >= steps.len());
     let random = std::iter::from_fn(|| Some(&steps[rng.usize(..steps.len())]));
+    let mut n_killed = 0;
     for (name, nth) in all.chain(random).take(n_moments()) {
         host.restore("before");
         let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
         let outcome = host.bmfd(host.traced(&log, &["-e", &fault]), &[command]);
         let moment = format!("bmfd {command}, seed {seed}, killed at {name} number {nth}");
-        assert_eq!(outcome.status.signal(), Some(9), "not killed: {moment}");
+        let is_killed = outcome.status.signal() == Some(9);
+        // RocksDB lets now this thread, now another one delete its old files.
+        let is_chance = name == "unlink" && outcome.status.success();
+        assert!(is_killed || is_chance, "not killed: {moment}");
+        n_killed += usize::from(is_killed);
         check(&host, &moment);
         host.done(&[command]);
         assert_eq!(host.messages(), messages, "{moment}");
         assert_eq!(host.model(), model, "{moment}");
     }
+    assert!(n_killed * 4 > n_moments() * 3, "{n_killed} kills");
 }
 
 #[test]

@@ -437,6 +437,59 @@ fn who_asks_decides_whose_model_it_is() {
     );
 }
 
+/// A user who begins with a base knows at once what others taught, and
+/// changes it for nobody.
+#[test]
+fn a_user_is_started_by_folders_and_others_by_a_base() {
+    let mut host = Host::new("");
+    for (folder, words) in [("", "lunch tomorrow"), (".Junk", "cheap watches")] {
+        let maildir = host.path("mail/anna/Maildir").join(folder);
+        for half in ["cur", "new", "tmp"] {
+            fs::create_dir_all(maildir.join(half)).unwrap();
+        }
+        for n in 0..60 {
+            let path = maildir.join(format!("cur/{n}.h:2,"));
+            fs::write(path, mail(n, words)).unwrap();
+        }
+    }
+    host.start();
+    let learned = host.admin("learn anna --ham INBOX --spam Junk");
+    assert_eq!(
+        (learned.code(), learned.stdout_text().as_str()),
+        (0, "anna: 60 ham, 60 spam learned\n"),
+        "{}",
+        learned.stderr
+    );
+    let (spam, ham) = (mail(90, "cheap watches"), mail(91, "lunch tomorrow"));
+    let judged = |host: &Host, user: &str| {
+        [&spam, &ham].map(|mail| host.bmf("home", &format!("--user {user} -t"), mail).code())
+    };
+    assert_eq!(judged(&host, "anna"), [0, 1]);
+    assert_eq!(judged(&host, "bert"), [1, 1], "nothing is known yet");
+
+    let base = host.path("base");
+    assert_eq!(
+        host.admin(&format!("base {} bert", base.display())).code(),
+        2
+    );
+    let made = host.admin(&format!("base {} anna", base.display()));
+    assert_eq!(made.code(), 0, "{}", made.stderr);
+    let before = fs::read(&base).unwrap();
+    host.kill();
+    let config = fs::read_to_string(host.path("bmfd.toml")).unwrap();
+    let config = format!("database.base = '{}'\n{config}", base.display());
+    fs::write(host.path("bmfd.toml"), config).unwrap();
+    host.start();
+    assert_eq!(judged(&host, "bert"), [0, 1]);
+    // For one of them it is the other way round.
+    for n in 0..20 {
+        host.bmf("home", "--user carl -n", &mail(n, "cheap watches"));
+    }
+    assert_eq!(judged(&host, "carl")[0], 1);
+    assert_eq!(judged(&host, "bert"), [0, 1]);
+    assert!(fs::read(&base).unwrap() == before);
+}
+
 #[test]
 fn broken_clients_are_turned_away_and_others_served() {
     let host = Host::started(

@@ -132,6 +132,11 @@ pub fn look(
         }
     }
     let mut kept_today = n_kept(memory, view);
+    let may_wait = |name: &FolderName| waits(view.settings.roles.role(name));
+    let is_learned =
+        |message: &&Candidate| waits(message.role) && matches!(message.known, Known::Learned(_));
+    // Those that are decided anew wait for nothing at this moment.
+    let mut n_waiting = memory.n_waiting(may_wait) + candidates.iter().filter(is_learned).count();
     for message in &candidates {
         let settings = view.settings.deciding(kept_today);
         let mut sighting = message.sighting(&sides, known_since, view.now);
@@ -146,6 +151,13 @@ pub fn look(
                 decision = decide(&sighting, &settings);
                 kept_today += usize::from(decision.reason == Reason::ReadAndKept);
             }
+        }
+        let will_wait = matches!(decision.then, Then::LookAgain(_));
+        if waits(message.role) && will_wait && decision.teaches().is_some() {
+            if n_waiting >= MOST_WAITING {
+                decision.lesson = decision::Lesson::Nothing;
+            }
+            n_waiting += 1;
         }
         if let Some(remembered) = memory.message(&message.folder, &message.entry) {
             remembered.is_kept_ham |= decision.teaches() == Some(Label::Ham);
@@ -189,6 +201,11 @@ fn due_in(left: Duration, now: SystemTime) -> u32 {
     seconds(now + left).saturating_add(u32::from(!left.is_zero()))
 }
 
+/// Whether what its user puts there waits for a while to be moved on.
+pub(crate) fn waits(role: Role) -> bool {
+    matches!(role, Role::Spam | Role::WronglyCaught)
+}
+
 fn counts_as_kept(role: Role) -> bool {
     matches!(role, Role::Counting | Role::Archive)
 }
@@ -220,8 +237,14 @@ pub fn known_since(taught: &Taught, settings: &Settings) -> Result<Option<System
     )
 }
 
-/// A message is moved no longer than this after it was due.
-const MOVED_LATE: Duration = Duration::from_secs(60 * 60);
+/// A message is moved no longer than an hour after it was due; and where only
+/// spam was learned yet, entries of the ledger are dated back by a day.
+const MOVED_LATE: Duration = Duration::from_secs(25 * 60 * 60);
+
+/// So many messages at most wait to be moved on with what they taught in the
+/// ledger, which may let go of the entries of more. Others are learned when
+/// they need not wait.
+const MOST_WAITING: usize = 1_000;
 
 /// Whether a user may have put a message of a spam folder, or of the learned
 /// folder, there to be learned, and it has not been: neither the ledger knows
@@ -339,7 +362,12 @@ impl Decision {
     fn is_in_vain(&self) -> bool {
         let is_right = matches!(
             self.reason,
-            Reason::AlreadyLearned | Reason::Deleted | Reason::ReadAndKept
+            // Of filed mail: it will be learned.
+            Reason::AlreadyLearned
+                | Reason::Deleted
+                | Reason::ReadAndKept
+                | Reason::UserFiledSpam
+                | Reason::UserFiledHam
         );
         self.teaches().is_none() && !self.moves() && !is_right
     }

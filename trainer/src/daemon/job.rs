@@ -9,7 +9,7 @@ use mailbox::{FolderName, Layout, Mailbox, Mark};
 use crate::Error;
 use crate::config::{Config, Settings};
 use crate::decision::Role;
-use crate::pass::Memory;
+use crate::pass::{Memory, waits};
 use crate::pattern::Place;
 use crate::rotation::Outcome;
 use crate::turn::{self, MOST_READ, Subject};
@@ -151,8 +151,7 @@ impl Seat {
         let due = self.memory.due();
         let due = due.map(|due| due.duration_since(given.now).unwrap_or_default());
         let roles = &subject.settings.roles;
-        let may_wait =
-            |name: &FolderName| matches!(roles.role(name), Role::Spam | Role::WronglyCaught);
+        let may_wait = |name: &FolderName| waits(roles.role(name));
         Ok(Worked::Looked {
             more: turn.pass.more,
             look_again: due.into_iter().chain(poll).min(),

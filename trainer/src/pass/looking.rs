@@ -12,7 +12,7 @@ use mailbox::{Details, Entry, Flags, Folder, FolderName, Mailbox};
 use super::memory::{
     CLOCKS_DIFFER, Gone, Key, Listing, Memory, NEVER, Remembered, Sides, key, milliseconds, seconds,
 };
-use super::{DAY, InVain, Pass, RETRY, View};
+use super::{DAY, InVain, Pass, RETRY, View, waits};
 use crate::Error;
 use crate::config::Settings;
 use crate::decision::{Known, Role, Sighting};
@@ -130,7 +130,7 @@ impl<'a> Looking<'a> {
                 Ok(Found::Gone) => {}
                 Err(error) => {
                     // Tried again and again, and said once.
-                    if old.is_none() && is_to_teach(self.settings.roles.role(name)) {
+                    if old.is_none() && waits(self.settings.roles.role(name)) {
                         self.pass.in_vain.push(InVain {
                             way: name.to_string(),
                             reason: error.to_string(),
@@ -382,11 +382,6 @@ fn came(folder: &Folder, entry: &Entry) -> u64 {
     details.map_or(0, |details| milliseconds(details.changed) / 1000)
 }
 
-/// Whether what a user puts there is to teach.
-fn is_to_teach(role: Role) -> bool {
-    matches!(role, Role::Spam | Role::WronglyCaught)
-}
-
 pub(super) fn is_with_spam(role: Role) -> bool {
     matches!(role, Role::Spam | Role::Learned)
 }
@@ -429,7 +424,7 @@ impl Candidate {
         // waits for Undo must not wait until it has caught up; what would
         // count as kept may. The times of the ledger's entries say nothing.
         let is_late = self.changed > milliseconds(now + CLOCKS_DIFFER);
-        let lain = match is_late && is_to_teach(self.role) {
+        let lain = match is_late && waits(self.role) {
             true => Duration::MAX,
             false => Duration::from_millis(milliseconds(now).saturating_sub(self.changed)),
         };

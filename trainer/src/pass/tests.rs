@@ -213,7 +213,7 @@ fn what_is_put_among_the_learned_is_learned() {
     anna.put(".Junk.Learned/cur/1.h:2,S", 1);
     assert_eq!(anna.pass(Duration::ZERO), [""; 0], "no ledger yet");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let ago = now - 2 * HOUR;
+    let ago = now - 26 * HOUR;
     let lesson = (mail(9), Act::Learn(Label::Ham));
     anna.taught.learn(&[lesson], ago.as_secs()).unwrap();
     assert_eq!(
@@ -398,6 +398,41 @@ fn much_mail_is_read_in_parts() {
     // it has been seen, as far as it is not sure by then.
     assert_eq!(parts, [0, 0, 2, 4, 4, 0, 0, 4, 2, 0]);
     assert_eq!(anna.pass_with(&mut memory, 4, now), [""; 0]);
+}
+
+/// More than the ledger may hold until they are moved.
+#[test]
+fn of_very_much_mail_at_once_a_part_is_learned_at_once() {
+    const N: u32 = 1_300;
+    let mut anna = User::new("");
+    for n in 0..N {
+        anna.put(&format!(".Junk/cur/{n}.h:2,"), n);
+    }
+    let mut memory = Memory::default();
+    let now = SystemTime::now();
+    let mut n_learned = 0;
+    loop {
+        let done = anna.pass_with(&mut memory, 300, now);
+        assert!(done.iter().all(|line| line.ends_with(" Spam Done")));
+        n_learned += done.len();
+        if !anna.more {
+            break;
+        }
+    }
+    assert_eq!(n_learned, MOST_WAITING);
+    let (mut n_learned, mut n_moved) = (0, 0);
+    loop {
+        let done = anna.pass_with(&mut memory, 300, now + 6 * MINUTE);
+        n_learned += done.iter().filter(|line| line.contains(" Spam")).count();
+        n_moved += done.iter().filter(|line| line.contains("move")).count();
+        if !anna.more {
+            break;
+        }
+    }
+    assert_eq!(
+        (n_learned, n_moved),
+        (N as usize - MOST_WAITING, N as usize)
+    );
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn among_the_learned_what_was_not_learned_yet_stays() {
     let database = HostStore::open(&path, &Default::default()).unwrap();
     let lesson = [(b"Subject: old\n\nold\n".to_vec(), Act::Learn(Label::Spam))];
     let mut taught = Taught::of(&database, "anna").unwrap();
-    taught.learn(&lesson, now.as_secs() - 2 * 60 * 60).unwrap();
+    taught.learn(&lesson, now.as_secs() - 26 * 60 * 60).unwrap();
     drop((taught, database));
     for n in 1..=2 {
         let path = host.path("anna", &format!(".Junk.Learned/cur/{n}.h:2,S"));
