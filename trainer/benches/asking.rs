@@ -69,6 +69,17 @@ fn message(words: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// One that is learned: with words of its own, as many as real mail has, so
+/// that word lists grow as they do.
+fn lesson(words: &str, n: usize) -> Vec<u8> {
+    let mut text = message(words);
+    for own in 0..100 {
+        text.extend_from_slice(format!("own{n}x{own} ").as_bytes());
+    }
+    text.push(b'\n');
+    text
+}
+
 /// One user has learned much, the others a little.
 fn teach(path: &Path) {
     let host = HostStore::open(path, &Default::default()).unwrap();
@@ -78,10 +89,7 @@ fn teach(path: &Path) {
             ("lunch tomorrow", Label::Ham),
         ];
         let one = |n: usize| {
-            kinds.map(|(words, label)| {
-                let text = [&message(words)[..], format!("x{n} y{n} z{n}\n").as_bytes()].concat();
-                Lesson::new(&text, Act::Learn(label))
-            })
+            kinds.map(|(words, label)| Lesson::new(&lesson(words, n), Act::Learn(label)))
         };
         (0..n).flat_map(one).collect()
     };
@@ -218,8 +226,7 @@ impl Spamd {
         for n in 0..20 {
             for (words, class) in [("cheap watches", "spam"), ("lunch tomorrow", "ham")] {
                 let request = format!("TELL SPAMC/1.5\r\nMessage-class: {class}\r\nSet: local");
-                let text = [&message(words)[..], format!("x{n} y{n} z{n}\n").as_bytes()].concat();
-                let answer = ask_spamd(&self.socket(), &request, &text);
+                let answer = ask_spamd(&self.socket(), &request, &lesson(words, n));
                 assert!(answer.contains("DidSet: local"), "{answer}");
             }
         }
@@ -255,8 +262,8 @@ fn whole_processes(daemon: &Daemon, dir: &Path) {
     for n in 0..200 {
         for words in ["cheap watches", "lunch tomorrow"] {
             mbox.extend_from_slice(b"From a@b Thu Jan  1 00:00:00 1970\n");
-            mbox.extend_from_slice(&message(words));
-            mbox.extend_from_slice(format!("x{n} y{n} z{n}\n\n").as_bytes());
+            mbox.extend_from_slice(&lesson(words, n));
+            mbox.push(b'\n');
         }
     }
     fs::write(&mail, &mbox).unwrap();

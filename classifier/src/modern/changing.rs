@@ -1,10 +1,12 @@
 //! A model of a store in the making of a change.
 
+use std::sync::Arc;
+
 use super::calibration::Calibration;
 use super::encode::{Group, Logged, N_GROUPS, State, push_move};
 use super::model::Learner;
 use super::page::{PAGE_BUCKETS, Sums, encode};
-use super::recent::{GROUP_PAGES, Recent};
+use super::recent::GROUP_PAGES;
 use super::record::Move;
 use super::stored::{LOG_FIRST, Stored};
 use super::weights::{Bucket, Weights};
@@ -151,7 +153,7 @@ impl Learner for Changing<'_> {
         let n_slots = step.n_slots();
         if n_slots > 0 {
             let age = self.stored.state.age;
-            self.stored.recent.add(age, &step, |_| true);
+            Arc::make_mut(&mut self.stored.recent).add(age, &step, |_| true);
             self.n_slots += n_slots as u64;
             self.moves.push((age, step));
         }
@@ -174,7 +176,7 @@ impl Learner for Changing<'_> {
         };
         self.stored.pages.fill(None);
         self.stored.log.clear();
-        self.stored.recent = Recent::default();
+        self.stored.recent = Arc::default();
         self.moves.clear();
         self.n_slots = 0;
         self.is_reset = true;

@@ -36,7 +36,8 @@ pub struct Stored<B> {
     /// Records of the log by number.
     pub(super) log: BTreeMap<u32, B>,
     pub(super) state: State,
-    pub(super) recent: Recent,
+    /// Shared by copies until one of them learns.
+    pub(super) recent: Arc<Recent>,
     pub(super) base: Option<Arc<Base>>,
 }
 
@@ -75,7 +76,7 @@ impl Stored<Arc<[u8]>> {
                 .map(|(number, record)| (*number, Bytes::Borrowed(&**record)))
                 .collect(),
             state: self.state.clone(),
-            recent: self.recent.clone(),
+            recent: Arc::clone(&self.recent),
             base: self.base.clone(),
         }
     }
@@ -102,7 +103,7 @@ impl Stored<Arc<[u8]>> {
             pages: self.pages.clone(),
             log: self.log.clone(),
             state: self.state.clone(),
-            recent: Recent::default(),
+            recent: Arc::default(),
             base: self.base.clone(),
         };
         for (number, page) in &changes.pages {
@@ -112,7 +113,7 @@ impl Stored<Arc<[u8]>> {
         if let Some(state) = &changes.state {
             changed.state = State::parse(state, path)?;
         }
-        changed.recent = Recent::of(&changed.log, &changed.state.log, path)?;
+        changed.recent = Recent::of(&changed.log, &changed.state.log, path)?.into();
         Ok(changed)
     }
 
@@ -142,13 +143,13 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
             pages: (0..N_PAGES).map(|_| None).collect(),
             log: BTreeMap::new(),
             state,
-            recent: Recent::default(),
+            recent: Arc::default(),
             base: view.base().cloned(),
         };
         for (number, bytes) in view.pages(0..u32::MAX)? {
             stored.put(number, Some(held(number, bytes)), view.path())?;
         }
-        stored.recent = Recent::of(&stored.log, &stored.state.log, view.path())?;
+        stored.recent = Recent::of(&stored.log, &stored.state.log, view.path())?.into();
         Ok(stored)
     }
 
