@@ -103,8 +103,9 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// With what.
+/// With what, and against whom.
 pub(crate) fn state_facts(record: &mut Record) {
+    super::state_version(record);
     let what =
         format!("EHLO, MAIL, RCPT, QUIT, {SESSIONS} at once, three DNS lists, all answers known");
     record.fact("connections", what);

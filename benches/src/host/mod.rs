@@ -70,11 +70,15 @@ pub(crate) struct Scale {
     pub(crate) rounds: usize,
 }
 
-/// With what, and against whom.
-pub(crate) fn state_facts(record: &mut Record) {
+fn state_version(record: &mut Record) {
     let mut version = peer_in_sbin("postconf");
     version.args(["-dh", "mail_version"]);
     record.fact(POSTFIX, first_line(&mut version));
+}
+
+/// With what, and against whom.
+pub(crate) fn state_facts(record: &mut Record) {
+    state_version(record);
     record.fact("mail", format!("generated, about 4 kB, for {USERS} users, a connection for each message, {SESSIONS} at once"));
     record.fact("durability", "as shipped: each syncs what it queues before 250, and what it delivers; postern delivers before 250, and syncs names too");
 }
