@@ -5,10 +5,11 @@
 //! system in a mount namespace of their own. That needs root.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread;
@@ -31,13 +32,17 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    fn with(more: &str) -> Self {
         let dir = scratch();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let port = free_port();
         let config = format!(
             "mailboxes.patterns = ['{0}/mail/*']\ndatabase.path = '{0}/lib'\n\
              service.socket = '{0}/socket'\nservice.mail_user = 'mail'\n\
-             spamd.socket = '{0}/spamd'\nspamd.listen = '127.0.0.1:{port}'\n",
+             spamd.socket = '{0}/spamd'\nspamd.listen = '127.0.0.1:{port}'\n{more}",
             dir.path().display()
         );
         fs::write(dir.path().join("bmfd.toml"), config).unwrap();
@@ -184,6 +189,78 @@ fn spamc_asks_and_teaches() {
     assert!(!refused.stdout_text().contains("successfully"));
     let nothing = host.spamc("-x -L forget", &spam);
     assert_eq!(nothing.stdout_text().trim(), ALREADY);
+}
+
+/// The system says who calls spamc.
+#[test]
+fn spamc_uses_the_callers_model_and_no_other() {
+    const DAEMON: u32 = 1;
+    let host = Host::new();
+    let original = peer("spamc");
+    let spamc = host.path("spamc");
+    // By another process, or one that is forked meanwhile keeps it open.
+    let copied = Command::new("cp")
+        .arg(original.get_program())
+        .arg(&spamc)
+        .status();
+    assert!(copied.unwrap().success());
+    if chown(&spamc, Some(DAEMON), None).is_err() {
+        eprintln!("skipped: only root can ask as somebody else");
+        return;
+    }
+    let ask = |args: &str| {
+        let mut command = Command::new(&spamc);
+        command.arg("-U").arg(host.path("spamd"));
+        command.args(args.split(' ')).uid(DAEMON).gid(DAEMON);
+        run(&mut command, Input::Bytes(&mail(1, "cheap watches")))
+    };
+    let refused = ask("-x -c -u anna");
+    assert!(refused.code() > 1, "{refused:?}");
+    // spamc makes this of any answer that does not say that it was done.
+    assert_eq!(ask("-x -L spam -u anna").stdout_text().trim(), ALREADY);
+    let nothing = host.spamc("-x -L forget", &mail(1, "cheap watches"));
+    assert_eq!(nothing.stdout_text().trim(), ALREADY);
+    assert_eq!(ask("-x -L spam -u daemon").stdout_text().trim(), LEARNED);
+    assert_eq!(ask("-x -L spam").stdout_text().trim(), ALREADY);
+}
+
+#[test]
+fn broken_clients_of_spamd_cost_nothing_to_the_others() {
+    let host = Host::with(
+        "service.patience_seconds = 1\nservice.max_message_bytes = 100000\n\
+         service.max_connections_per_user = 8\nspamd.tell_over_tcp = true\n",
+    );
+    let connect = || UnixStream::connect(host.path("spamd")).unwrap();
+    let said = |mut stream: UnixStream, bytes: &[u8]| {
+        let _ = stream.write_all(bytes);
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        String::from_utf8_lossy(&reply).into_owned()
+    };
+    let silent = connect();
+    let mut slow = connect();
+    slow.write_all(b"CHECK SPAMC/1.5\r\nContent-length: 90\r\n\r\nhalf")
+        .unwrap();
+    assert_eq!(host.spamc("-K", b"").code(), 0);
+    assert_eq!(said(silent, b""), "");
+    assert_eq!(said(slow, b""), "");
+    let refused = said(
+        connect(),
+        b"CHECK SPAMC/1.5\r\nContent-length: 99999999\r\n\r\n",
+    );
+    assert!(!refused.contains(" 0 EX_OK"), "{refused}");
+    let many: Vec<_> = (0..8).map(|_| connect()).collect();
+    assert_eq!(said(connect(), b""), "");
+    drop(many);
+    // Where the configuration says so anybody may teach.
+    let mut spamc = peer("spamc");
+    spamc.args(["-x", "-d", "127.0.0.1", "-p"]);
+    spamc.arg(host.port.to_string());
+    spamc.args(["-L", "spam", "-u", "anna"]);
+    let taught = run(&mut spamc, Input::Bytes(&mail(1, "cheap watches")));
+    assert_eq!(taught.stdout_text().trim(), LEARNED);
+    let again = host.spamc("-x -L spam", &mail(1, "cheap watches"));
+    assert_eq!(again.stdout_text().trim(), ALREADY);
 }
 
 /// A server that `script` starts with the host's folder as $DIR. `None`, and a
