@@ -24,7 +24,7 @@
 //! rsa-sha256, and ed25519-sha256 (RFC 8463) is what comes after it.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -299,10 +299,16 @@ fn pem(selector: &str) -> String {
     format!("{selector}.pem")
 }
 
+/// The folder of a domain, synced into `dkim`, and that into the host's.
 fn make_folder(folder: &Path) -> Result<(), Error> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(folder);
-    made.map_err(Error::io("make", folder))
+    made.map_err(Error::io("make", folder))?;
+    let mut above = folder.ancestors().skip(1).take(2);
+    above.try_for_each(|above| {
+        let synced = File::open(above).and_then(|opened| opened.sync_all());
+        synced.map_err(Error::io("sync", above))
+    })
 }
 
 /// A new file for its owner alone, synced.
