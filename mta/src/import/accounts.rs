@@ -55,6 +55,7 @@ pub fn planned(names: &Names<'_>, assign: &Path, report: &mut Report) -> Result<
         planned: Planned::default(),
         people: BTreeMap::new(),
         with_extensions: BTreeSet::new(),
+        defaults: Vec::new(),
         used: BTreeSet::new(),
         maildirs: BTreeMap::new(),
     };
@@ -63,6 +64,9 @@ pub fn planned(names: &Names<'_>, assign: &Path, report: &mut Report) -> Result<
         if place.dash.is_empty() {
             plan.person(place, addresses);
         }
+    }
+    for (begin, file) in std::mem::take(&mut plan.defaults) {
+        plan.default_file(&begin, &file);
     }
     for (place, addresses) in &places {
         if !place.dash.is_empty() {
@@ -86,6 +90,8 @@ struct Plan<'a> {
     people: BTreeMap<PathBuf, Address>,
     /// Folders of people, all of whose extensions are theirs.
     with_extensions: BTreeSet<PathBuf>,
+    /// How names begin for which there is a `-default` file, with the file.
+    defaults: Vec<(String, PathBuf)>,
     /// Files of people that are extensions by another name.
     used: BTreeSet<PathBuf>,
     /// Whose Maildir it is.
@@ -162,17 +168,28 @@ impl Plan<'_> {
             }
         }
         reaches.push((String::new(), place(&names.alias_home)));
+        let mut with_extensions = BTreeSet::new();
         for (prefix, place) in reaches {
             let name = prefix.strip_suffix('-').unwrap_or_default();
             let person = names.owner_of(name);
             if person.dash.is_empty() && person.home == place.home && place.extension.is_empty() {
                 self.with_extensions.insert(place.home.clone());
+                with_extensions.insert(name.to_owned());
             }
             let named = names.named_in(&prefix, &place)?;
-            candidates.extend(named.names.into_iter().map(|name| (name, None)));
-            for (begin, file) in named.defaults {
-                self.default_file(&begin, &file);
+            let any = Place {
+                extension: format!("{}{NOBODY}", place.extension),
+                ..place.clone()
+            };
+            if let (false, Some(found)) = (place.extension.is_empty(), names.find(&any)?) {
+                let why = format!(
+                    "it is also for all names that begin with {prefix:?}: there is nothing like it \
+                     here; an alias for each name is"
+                );
+                self.report.add(Outcome::Left, &found.path, None, "", why);
             }
+            candidates.extend(named.names.into_iter().map(|name| (name, None)));
+            self.defaults.extend(named.defaults);
             for file in named.never {
                 let why = "qmail looks for names in lower case, and never finds it";
                 self.report.add(Outcome::Left, &file, None, "", why);
@@ -199,6 +216,10 @@ impl Plan<'_> {
             }
             let place = names.owner_of(&name);
             match places.iter_mut().find(|(known, _)| *known == place) {
+                // A user is called by the name that has extensions.
+                Some((_, all)) if with_extensions.contains(&name) => {
+                    all.splice(0..0, addresses);
+                }
                 Some((_, all)) => all.extend(addresses),
                 None => places.push((place, addresses)),
             }
@@ -211,15 +232,29 @@ impl Plan<'_> {
     /// to elsewhere, and so are extensions of people.
     fn default_file(&mut self, begin: &str, file: &Path) {
         let names = self.names;
-        let name = begin.trim_end_matches('-');
-        let person = names.owner_of(name);
-        let is_own = person.dash.is_empty() && Some(&*person.home) == file.parent();
+        let home = file.parent().unwrap_or(file);
+        let person = self.people.get(home);
+        let person = person.filter(|_| self.with_extensions.contains(home));
+        let name = person.and_then(|user| names.name_of(&user.local_part, &user.domain));
+        let is_own = name.is_some_and(|name| begin.starts_with(&format!("{name}-")));
         if !is_whole(names, begin) && !is_own {
             let why = format!(
-                "it is for all names that begin with {begin:?}, and nobody is called {name}: there \
-                 is nothing like it here; an alias for each name is"
+                "it is for all names that begin with {begin:?}, and no user is called so: there is \
+                 nothing like it here; an alias for each name is"
             );
             self.report.add(Outcome::Left, file, None, "", why);
+        }
+        // A user has extensions under the name of one domain.
+        let mut virtuals = names.virtuals.iter();
+        let is_virtual = virtuals.any(|one| {
+            let prepend = format!("{}-", one.prepend.to_ascii_lowercase());
+            begin.starts_with(&prepend) && begin != prepend
+        });
+        if is_own && (names.locals.len() > 1 || is_virtual) {
+            let why = "for all names that begin so at the domain of its user; of other domains only \
+                       names with a file of their own are aliases";
+            self.report
+                .add(Outcome::Changed, file, None, begin.to_owned(), why);
         }
     }
 
@@ -362,9 +397,11 @@ impl Plan<'_> {
                 Step::Mbox(_) | Step::Program(_) => return Says::Other,
             }
         }
+        // Users have theirs under this name.
+        let is_usual = maildirs.iter().all(|path| path.ends_with("Maildir"));
         match (maildirs.len(), forwards.is_empty()) {
             (0, false) => Says::Forward(forwards),
-            (1, _) => Says::Maildir(maildirs.remove(0), forwards),
+            (1, _) if is_usual => Says::Maildir(maildirs.remove(0), forwards),
             _ => Says::Other,
         }
     }
@@ -416,12 +453,19 @@ impl Plan<'_> {
             Says::Forward(targets) => (None, targets),
             Says::Other => (None, Vec::new()),
         };
-        let user = maildir.as_ref().map(|path| self.maildirs.get(path));
-        let says = match user {
+        let says = match maildir {
             None if more.is_empty() => None,
             None => Some(more),
-            Some(None) => None,
-            Some(Some(user)) => Some([vec![user.to_string()], more].concat()),
+            Some(path) => {
+                let home = path.parent().unwrap_or(&place.home);
+                let known = self.maildirs.get(&path).cloned();
+                let user = known.or_else(|| self.spare("default", domain, home));
+                user.map(|user| {
+                    let targets = [vec![user.to_string()], more].concat();
+                    self.maildirs.insert(path, user);
+                    targets
+                })
+            }
         };
         match says {
             Some(targets) => {
@@ -457,6 +501,14 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// A user for what no name leads to, unless somebody is called so.
+    fn spare(&mut self, name: &str, domain: &str, home: &Path) -> Option<Address> {
+        let own = Address::new(name, domain);
+        let (users, aliases) = (&self.planned.users, &self.planned.aliases);
+        let is_free = !users.contains_key(&own) && !aliases.contains_key(&own);
+        is_free.then(|| self.user(&[own], home)).flatten()
+    }
+
     /// All names of a domain are one user's, by an assignment of how they
     /// begin: `+example.org-:anna:1000:1000:/home/anna:::`.
     fn whole_domain(&mut self, name: &str, address: &Address) {
@@ -464,9 +516,10 @@ impl Plan<'_> {
         let Some(one) = assigned.filter(|one| !one.is_root) else {
             return;
         };
-        let own = Address::new(&one.user.to_ascii_lowercase(), &address.domain);
         let known = self.people.get(&one.home).cloned();
-        let Some(user) = known.or_else(|| self.user(&[own], &one.home)) else {
+        let name = one.user.to_ascii_lowercase();
+        let user = known.or_else(|| self.spare(&name, &address.domain, &one.home));
+        let Some(user) = user else {
             return;
         };
         self.people.insert(one.home.clone(), user.clone());

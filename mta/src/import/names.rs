@@ -132,7 +132,7 @@ impl Names<'_> {
                 }
             }
         }
-        if addresses.is_empty() && !self.is_internal(name) {
+        if !self.is_internal(name) {
             addresses.extend(self.locals.iter().map(|domain| Address::new(name, domain)));
         }
         addresses
