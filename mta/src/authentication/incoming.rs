@@ -353,6 +353,9 @@ pub fn with_crlf(message: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod rfc7208;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
 
