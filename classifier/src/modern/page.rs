@@ -206,14 +206,27 @@ fn skip_code(rest: &mut &[u8]) -> Option<()> {
 /// The bytes of a page of these sums, the same for the same sums. `None`: all
 /// are 0.
 pub(super) fn encode(buckets: &[Sums]) -> Option<Vec<u8>> {
+    let is_touched = |sums: &Sums| *sums != Sums::default();
     if !buckets.iter().any(is_touched) {
         return None;
     }
-    let coded = mapped(CODED, buckets, push_code, |codes| codes.len());
-    if coded.len() < WHOLE_BYTES {
-        return Some(coded);
+    let mut out = vec![0; 1 + MAP_BYTES];
+    out[0] = CODED;
+    for (n, block) in buckets.chunks(BLOCK_BUCKETS).enumerate() {
+        let start = out.len() - 1 - MAP_BYTES;
+        let mut bits = 0u32;
+        for (at, sums) in block.iter().enumerate() {
+            if is_touched(sums) {
+                bits |= 1 << at;
+                push_code(&mut out, *sums);
+            }
+        }
+        put_block(&mut out, n, start, bits);
     }
-    let mut out = Vec::with_capacity(WHOLE_BYTES);
+    if out.len() < WHOLE_BYTES {
+        return Some(out);
+    }
+    out.clear();
     out.push(WHOLE);
     buckets.iter().for_each(|sums| push_whole(&mut out, *sums));
     Some(out)
@@ -222,45 +235,31 @@ pub(super) fn encode(buckets: &[Sums]) -> Option<Vec<u8>> {
 /// A page to be kept in memory and read often: an open one in place of a
 /// coded one. What is no page stays what it is.
 pub(super) fn opened(page: &[u8]) -> Vec<u8> {
-    let Some(coded @ Page::Coded { .. }) = Page::parse(page) else {
+    let Some(Page::Coded { map, codes }) = Page::parse(page) else {
         return page.to_vec();
     };
-    let mut buckets = [Sums::default(); PAGE_BUCKETS];
-    coded.decode(&mut buckets);
-    mapped(OPEN, &buckets, push_whole, |sums| sums.len() / SUM_BYTES)
-}
-
-fn is_touched(sums: &Sums) -> bool {
-    *sums != Sums::default()
-}
-
-/// A page with a map of the buckets that are not 0, in which a block begins
-/// at what `place` makes of all that was pushed.
-fn mapped(
-    form: u8,
-    buckets: &[Sums],
-    push: impl Fn(&mut Vec<u8>, Sums),
-    place: impl Fn(&[u8]) -> usize,
-) -> Vec<u8> {
-    const BEGIN: usize = 1 + MAP_BYTES;
-    let n_touched = buckets.iter().filter(|sums| is_touched(sums)).count();
-    let mut out = Vec::with_capacity(BEGIN + n_touched * SUM_BYTES);
-    out.resize(BEGIN, 0);
-    out[0] = form;
-    for (n, block) in buckets.chunks(BLOCK_BUCKETS).enumerate() {
-        let start = place(&out[BEGIN..]) as u16;
-        let mut bits = 0u32;
-        for (at, sums) in block.iter().enumerate() {
-            if is_touched(sums) {
-                bits |= 1 << at;
-                push(&mut out, *sums);
-            }
+    let mut out = Vec::with_capacity(1 + MAP_BYTES + SUM_BYTES * codes.len());
+    out.resize(1 + MAP_BYTES, 0);
+    out[0] = OPEN;
+    let mut n_before = 0;
+    for n in 0..MAP_BYTES / BLOCK_BYTES {
+        let (start, bits) = block(map, n).unwrap_or_default();
+        put_block(&mut out, n, n_before, bits);
+        let mut rest = codes.get(start..).unwrap_or_default();
+        for _ in 0..bits.count_ones() {
+            push_whole(&mut out, code(&mut rest).unwrap_or_default());
+            n_before += 1;
         }
-        let map = &mut out[1 + n * BLOCK_BYTES..][..BLOCK_BYTES];
-        map[..2].copy_from_slice(&start.to_le_bytes());
-        map[2..].copy_from_slice(&bits.to_le_bytes());
     }
     out
+}
+
+/// Writes to a page's map where a block begins, and which of its buckets are
+/// not 0.
+fn put_block(page: &mut [u8], n: usize, start: usize, bits: u32) {
+    let map = &mut page[1 + n * BLOCK_BYTES..][..BLOCK_BYTES];
+    map[..2].copy_from_slice(&(start as u16).to_le_bytes());
+    map[2..].copy_from_slice(&bits.to_le_bytes());
 }
 
 #[cfg(test)]
