@@ -75,7 +75,7 @@ bench-instructions: build peers corpora ## instructions that callgrind counts, o
 bench-watch: build ## bmfd serve with 10,000 mailboxes of 100 messages: start, memory, delay
 	cargo bench -p trainer --bench watch
 
-bench-asking: build peers ## answers of bmfd serve a second, and whole processes beside Debian's bmf
+bench-asking: build peers ## answers of bmfd serve a second, beside spamd's
 	POSTERN_PEERS="$$(scripts/peers)" cargo bench -p trainer --bench asking
 
 # As root, on a quiet machine; a quarter of an hour.

@@ -35,6 +35,7 @@ mod modern;
 mod process;
 mod race;
 mod record;
+mod served;
 mod single;
 mod statistics;
 
@@ -160,6 +161,9 @@ fn measure(
         if picked(workload.0) {
             single::score(record, databases, mail, length(200, 120), workload, out)?;
         }
+    }
+    if picked(served::WORKLOAD) {
+        served::mark_and_register(record, databases, mail, length(200, 60), out)?;
     }
     for (name, format) in [
         ("train one -f db", Format::Db),

@@ -3,9 +3,9 @@
 //! `make bench-asking` starts the daemon with the models of 5,000 users, and
 //! prints: requests answered a second about a message of 5 kB over one and over
 //! 32 connections, by its own protocol and by that of spamd, for one user and
-//! for all; memory with a bounded cache; and the time of a whole `bmf -p`
-//! through the socket beside Debian's bmf, in turns, where that is unpacked
-//! (`POSTERN_PEERS`). An answer that is not the right one ends the bench.
+//! for all, with SpamAssassin's spamd beside it where that is unpacked
+//! (`POSTERN_PEERS`); and memory with a bounded cache. An answer that is not the
+//! right one ends the bench.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -55,7 +55,6 @@ fn main() {
         CACHE_BYTES >> 20,
         daemon.resident_mib()
     );
-    whole_processes(&daemon, dir.path());
 }
 
 fn message(words: &str) -> Vec<u8> {
@@ -243,88 +242,6 @@ impl Drop for Spamd {
             let _ = Command::new("kill").arg(pid.trim()).status();
         }
     }
-}
-
-/// Medians of runs in turns: ours through the socket, ours by itself, Debian's.
-fn whole_processes(daemon: &Daemon, dir: &Path) {
-    let folder = Path::new(env!("CARGO_BIN_EXE_bmfd"))
-        .parent()
-        .unwrap()
-        .to_owned();
-    let ours = folder.join("bmf");
-    let original = env::var_os("POSTERN_PEERS").map(|root| PathBuf::from(root).join("usr/bin/bmf"));
-    let Some(original) = original.filter(|path| path.exists() && ours.exists()) else {
-        println!("no bmf of ours beside bmfd, or none of Debian's: not compared");
-        return;
-    };
-    let mail = dir.join("mail");
-    let mut mbox = Vec::new();
-    for n in 0..200 {
-        for words in ["cheap watches", "lunch tomorrow"] {
-            mbox.extend_from_slice(b"From a@b Thu Jan  1 00:00:00 1970\n");
-            mbox.extend_from_slice(&lesson(words, n));
-            mbox.push(b'\n');
-        }
-    }
-    fs::write(&mail, &mbox).unwrap();
-    let run = |program: &Path, args: &[&str], home: &str, socket: &str, input: &Path| {
-        let mut command = Command::new(program);
-        command.args(args).env("HOME", dir.join(home));
-        command.env("BMF_SOCKET", socket);
-        command.stdin(fs::File::open(input).unwrap());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let started = Instant::now();
-        let status = command.status().unwrap();
-        (started.elapsed(), status)
-    };
-    let root = original.ancestors().nth(3).unwrap().to_owned();
-    let libraries = format!(
-        "{0}/usr/lib/{1}-linux-gnu",
-        root.display(),
-        env::consts::ARCH
-    );
-    for home in ["original", "own"] {
-        fs::create_dir(dir.join(home)).unwrap();
-    }
-    let socket = daemon.socket();
-    let socket = socket.to_str().unwrap();
-    let debian = |args: &[&str], input: &Path| {
-        let mut command = Command::new(&original);
-        command
-            .env("LD_LIBRARY_PATH", &libraries)
-            .args(args)
-            .env("HOME", dir.join("original"));
-        command.stdin(fs::File::open(input).unwrap());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let started = Instant::now();
-        command.status().unwrap();
-        started.elapsed()
-    };
-    debian(&["-f", "db", "-s"], &mail);
-    debian(&["-f", "db", "-n"], &mail);
-    run(&ours, &["-s"], "own", "", &mail);
-    run(&ours, &["-n"], "own", "", &mail);
-    let one = dir.join("one");
-    fs::write(&one, message("cheap watches")).unwrap();
-    let (mut through, mut alone, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..150 {
-        through.push(run(&ours, &["-p", "--user", "u0"], "own", socket, &one).0);
-        alone.push(run(&ours, &["-p"], "own", "", &one).0);
-        theirs.push(debian(&["-f", "db", "-p"], &one));
-    }
-    let median = |times: &mut Vec<Duration>| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    };
-    let (through, alone, theirs) = (
-        median(&mut through),
-        median(&mut alone),
-        median(&mut theirs),
-    );
-    println!(
-        "whole bmf -p: {through:.2?} through the socket ({:.2} of the original), {alone:.2?} by itself, original {theirs:.2?}",
-        through.as_secs_f64() / theirs.as_secs_f64()
-    );
 }
 
 struct Daemon {
