@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use common::{Host, swaks};
 use mta::confinement;
@@ -53,8 +53,21 @@ fn a_program_reaches_its_own_user_only() {
     let script = host.path("script");
     fs::write(&script, SCRIPT).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    // Outside of all that is for passing things.
-    let outside = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside");
+    // Outside of all that is for passing things, wherever this is built.
+    let folders = [
+        Some(env!("CARGO_TARGET_TMPDIR").into()),
+        std::env::home_dir(),
+    ];
+    let is_shared = |folder: &PathBuf| {
+        ["/tmp", "/var/tmp", "/dev"]
+            .iter()
+            .any(|f| folder.starts_with(f))
+    };
+    let folder = folders
+        .into_iter()
+        .flatten()
+        .find(|folder| !is_shared(folder));
+    let outside = folder.unwrap().join("postern-test-outside");
     let _ = fs::remove_file(&outside);
 
     let server = host.serve();
