@@ -23,7 +23,7 @@ pub(super) fn postfix(
         .iter()
         .map(|(domain, port)| format!(" {{{domain}=smtp:[127.0.0.1]:{port}}}"))
         .collect();
-    // By default smtpd sleeps for a second where mail comes faster than it goes.
+    // By default smtpd may sleep for a second where mail comes faster than it goes.
     let more = format!(
         "in_flow_delay = 0s\nmyhostname = mail.example.org\nvirtual_mailbox_domains = example.org\n\
          virtual_mailbox_maps = inline:{{{users} }}\ntransport_maps = inline:{{{routes} }}\n"
