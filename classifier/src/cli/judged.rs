@@ -57,10 +57,6 @@ impl Judged {
         self.class == Class::Spam
     }
 
-    fn name(&self) -> &'static str {
-        self.class.name()
-    }
-
     pub(super) fn header_fields(&self) -> String {
         header_fields(self.class, self.probability, self.required)
     }
@@ -68,7 +64,7 @@ impl Judged {
     pub(super) fn write(&self, output: Output, out: &mut impl Write) -> io::Result<()> {
         match output {
             Output::Nothing => Ok(()),
-            Output::Terse => writeln!(out, "{} {:.6}", self.name(), self.probability),
+            Output::Terse => writeln!(out, "{} {:.6}", self.class.name(), self.probability),
             Output::Report => self.write_report(out),
             Output::Json => self.write_json(out),
             Output::Explanation => self.write_explanation(out),
@@ -110,7 +106,7 @@ impl Judged {
             r#type: "verdict",
             version: 1,
             engine: "modern",
-            verdict: self.name(),
+            verdict: self.class.name(),
             hits: self.probability,
             required: self.required,
             allowed: self.allowed,
@@ -123,7 +119,7 @@ impl Judged {
     }
 
     fn write_explanation(&self, out: &mut impl Write) -> io::Result<()> {
-        write!(out, "{}: hits={:.6}", self.name(), self.probability)?;
+        write!(out, "{}: hits={:.6}", self.class.name(), self.probability)?;
         if let Some(verdict) = self.verdict {
             write!(out, " (log-odds {:+.3})", verdict.log_odds)?;
         }

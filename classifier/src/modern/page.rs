@@ -59,7 +59,7 @@ pub(super) enum Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// `None`: not what [`encode`] writes. Only lengths are looked at; codes
+    /// `None`: not what [`encode`] or [`opened`] writes. Only lengths are looked at; codes
     /// that make no sense are read as buckets that are 0.
     #[inline]
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
@@ -92,13 +92,9 @@ impl<'a> Page<'a> {
     fn sums(&self, at: usize) -> Option<Sums> {
         match self {
             Self::Coded { map, codes } => {
-                let (start, bits) = block(map, at / BLOCK_BUCKETS)?;
-                let bit = 1 << (at % BLOCK_BUCKETS);
-                if bits & bit == 0 {
-                    return None;
-                }
+                let (start, n_before) = place(map, at)?;
                 let mut rest = codes.get(start..)?;
-                for _ in 0..(bits & (bit - 1)).count_ones() {
+                for _ in 0..n_before {
                     match code_len(rest) {
                         Some(len) => rest = &rest[len..],
                         None => skip_code(&mut rest)?,
@@ -107,12 +103,8 @@ impl<'a> Page<'a> {
                 code(&mut rest)
             }
             Self::Open { map, sums } => {
-                let (start, bits) = block(map, at / BLOCK_BUCKETS)?;
-                let bit = 1 << (at % BLOCK_BUCKETS);
-                if bits & bit == 0 {
-                    return None;
-                }
-                whole(sums, start + (bits & (bit - 1)).count_ones() as usize)
+                let (start, n_before) = place(map, at)?;
+                whole(sums, start + n_before as usize)
             }
             Self::Whole { sums } => whole(sums, at),
         }
@@ -146,6 +138,15 @@ fn whole(sums: &[u8], at: usize) -> Option<Sums> {
 fn push_whole(out: &mut Vec<u8>, (gradient, squares): Sums) {
     out.extend_from_slice(&gradient.to_le_bytes());
     out.extend_from_slice(&squares.to_le_bytes());
+}
+
+/// Where the block of a bucket begins, and how many of its buckets come before
+/// this one. `None`: it is 0.
+#[inline]
+fn place(map: &[u8], at: usize) -> Option<(usize, u32)> {
+    let (start, bits) = block(map, at / BLOCK_BUCKETS)?;
+    let bit = 1 << (at % BLOCK_BUCKETS);
+    (bits & bit != 0).then(|| (start, (bits & (bit - 1)).count_ones()))
 }
 
 /// Where the codes of a block begin, and which of its buckets have one.
@@ -232,8 +233,16 @@ pub(super) fn encode(buckets: &[Sums]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Whether a store may hold this: an open page it never does.
+pub(super) fn is_stored(page: &[u8]) -> bool {
+    matches!(
+        Page::parse(page),
+        Some(Page::Coded { .. } | Page::Whole { .. })
+    )
+}
+
 /// A page to be kept in memory and read often: an open one in place of a
-/// coded one. What is no page stays what it is.
+/// coded one. What is not coded stays what it is.
 pub(super) fn opened(page: &[u8]) -> Vec<u8> {
     let Some(Page::Coded { map, codes }) = Page::parse(page) else {
         return page.to_vec();
@@ -305,6 +314,15 @@ mod tests {
         assert_eq!(reads_back(&page(4, (100, 100))), 1 + MAP_BYTES + 3 * 250);
         assert_eq!(reads_back(&page(1, (i16::MIN, 60_000))), WHOLE_BYTES);
         assert_eq!(reads_back(&page(2, (i16::MAX, 0))), 1 + MAP_BYTES + 4 * 500);
+    }
+
+    #[test]
+    fn an_open_page_is_for_memory_alone() {
+        let stored = encode(&page(4, (100, 100))).unwrap();
+        assert!(is_stored(&stored));
+        assert!(!is_stored(&opened(&stored)));
+        let whole = encode(&page(1, (i16::MIN, 60_000))).unwrap();
+        assert!(is_stored(&opened(&whole)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::calibration::Calibration;
 use super::decoded::{trained_with_base, with_base};
 use super::encode::{Group, LogState, N_GROUPS, State};
 use super::model::{Model, aged_gradient, aged_squares, saturate};
-use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode, opened};
+use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode, is_stored, opened};
 use super::recent::{GROUP_PAGES, Recent, group_of};
 use super::weights::{Bucket, Weights};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
@@ -61,7 +61,7 @@ impl Stored<Arc<[u8]>> {
     /// # Errors
     /// As [`open`](Stored::open).
     pub fn load(view: &dyn ModelView) -> Result<Self, Error> {
-        Self::hold(view, |number, page| kept(number, &page))
+        Self::hold(view, kept)
     }
 
     /// The same model, whose pages lie here.
@@ -107,8 +107,8 @@ impl Stored<Arc<[u8]>> {
             base: self.base.clone(),
         };
         for (number, page) in &changes.pages {
-            let page = page.as_deref().map(|page| kept(*number, page));
-            changed.put(*number, page, path)?;
+            let page = page.as_deref().map(Bytes::Borrowed);
+            changed.put(*number, page, kept, path)?;
         }
         if let Some(state) = &changes.state {
             changed.state = State::parse(state, path)?;
@@ -147,22 +147,26 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
             base: view.base().cloned(),
         };
         for (number, bytes) in view.pages(0..u32::MAX)? {
-            stored.put(number, Some(held(number, bytes)), view.path())?;
+            stored.put(number, Some(bytes), &held, view.path())?;
         }
         stored.recent = Recent::of(&stored.log, &stored.state.log, view.path())?.into();
         Ok(stored)
     }
 
-    /// Puts a page or a record of the log in its place, or removes it.
-    fn put(&mut self, number: u32, bytes: Option<B>, path: &Path) -> Result<(), Error> {
+    /// Puts what `held` makes of a store's page or record of the log in its
+    /// place, or removes it.
+    fn put<'v>(
+        &mut self,
+        number: u32,
+        bytes: Option<Bytes<'v>>,
+        held: impl Fn(u32, Bytes<'v>) -> B,
+        path: &Path,
+    ) -> Result<(), Error> {
         let no_sense = || damaged(path, &format!("page {number} of its model makes no sense"));
-        if number < LOG_FIRST
-            && bytes
-                .as_deref()
-                .is_some_and(|page| Page::parse(page).is_none())
-        {
+        if number < LOG_FIRST && bytes.as_deref().is_some_and(|page| !is_stored(page)) {
             return Err(no_sense());
         }
+        let bytes = bytes.map(|bytes| held(number, bytes));
         match (number.checked_sub(LOG_FIRST), bytes) {
             (Some(number), Some(record)) => drop(self.log.insert(number, record)),
             (Some(number), None) => drop(self.log.remove(&number)),
@@ -262,9 +266,9 @@ impl<B: Deref<Target = [u8]>> Weights for Stored<B> {
 }
 
 /// What a copy in memory keeps of a record.
-fn kept(number: u32, bytes: &[u8]) -> Arc<[u8]> {
+fn kept(number: u32, bytes: Bytes<'_>) -> Arc<[u8]> {
     match number < LOG_FIRST {
-        true => opened(bytes).into(),
+        true => opened(&bytes).into(),
         false => bytes.into(),
     }
 }
