@@ -15,7 +15,7 @@ use tests::programs::built;
 
 use crate::filters::{Databases, Filter, ours};
 use crate::mail::Mail;
-use crate::process::{self, Answer, Taken};
+use crate::process;
 use crate::race::{Contender, Length, race};
 use crate::record::{Bound, Record};
 
@@ -33,33 +33,32 @@ pub(crate) fn mark_and_register(
     out: &Path,
 ) -> anyhow::Result<()> {
     let daemon = Daemon::start()?;
-    let home = daemon.dir.path().join("home");
-    let own = home.join(".bmf");
-    fs::create_dir_all(&home)?;
-    fs::rename(databases.copy(MODERN, WORKLOAD)?, &own)?;
+    fs::rename(
+        databases.copy(MODERN, WORKLOAD)?,
+        daemon.home().join(".bmf"),
+    )?;
     // The first call hands the database over, and says so.
-    daemon.ask(&home, mail, 0, out)?;
+    process::run(daemon.client().arg("-p"), &mail.samples[0].path, out)?;
     let [modern, original] = [MODERN, ORIGINAL].map(|filter| databases.copy(filter, WORKLOAD));
     let (modern, original) = (modern?, original?);
-    let mut contenders = vec![Contender::new(SERVED, |round| {
-        let (taken, answer) = daemon.ask(&home, mail, round, out)?;
-        // Without the daemon bmf judges by what it handed over, and says so.
-        let said = fs::read_to_string(out.with_extension("err"))?;
-        ensure!(
-            is_marked(&answer.stdout) && said.is_empty(),
-            "bmfd does not answer: {said}"
-        );
-        Ok(taken)
-    })];
-    for (filter, folder) in [(MODERN, modern), (ORIGINAL, original)] {
-        contenders.push(Contender::new(filter.name(), move |round| {
+    let commands: [(&str, &dyn Fn() -> Command); 3] = [
+        (SERVED, &|| daemon.client()),
+        (MODERN.name(), &|| MODERN.command(&modern)),
+        (ORIGINAL.name(), &|| ORIGINAL.command(&original)),
+    ];
+    let mut contenders = commands.map(|(name, command)| {
+        Contender::new(name, move |round| {
             let sample = &mail.samples[round % mail.samples.len()];
-            let mut command = filter.command(&folder);
-            let (taken, answer) = process::run(command.arg("-p"), &sample.path, out)?;
-            ensure!(is_marked(&answer.stdout), "{} marks nothing", filter.name());
+            let (taken, answer) = process::run(command().arg("-p"), &sample.path, out)?;
+            // Without the daemon bmf judges by what it handed over, and says so.
+            let said = fs::read_to_string(out.with_extension("err"))?;
+            ensure!(
+                said.is_empty() && memmem::find(&answer.stdout, b"\nX-Spam-Status: ").is_some(),
+                "{name} does not mark as it should: {said}"
+            );
             Ok(taken)
-        }));
-    }
+        })
+    });
     race(record, WORKLOAD, length, &mut contenders)?;
     record.compare(WORKLOAD, SERVED, ORIGINAL.name(), Some(Bound::AtMost(0.5)));
     record.compare(
@@ -69,10 +68,6 @@ pub(crate) fn mark_and_register(
         Some(Bound::AtMost(2.0)),
     );
     Ok(())
-}
-
-fn is_marked(message: &[u8]) -> bool {
-    memmem::find(message, b"\nX-Spam-Status: ").is_some()
 }
 
 /// `bmfd serve` without mailboxes.
@@ -103,6 +98,7 @@ impl Daemon {
             socket: dir.path().join("socket"),
             dir,
         };
+        fs::create_dir(daemon.home())?;
         let end = Instant::now() + Duration::from_secs(60);
         while UnixStream::connect(&daemon.socket).is_err() {
             ensure!(Instant::now() < end, "bmfd does not listen");
@@ -111,20 +107,16 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Runs `bmf -p` on the message of this round.
-    fn ask(
-        &self,
-        home: &Path,
-        mail: &Mail,
-        round: usize,
-        out: &Path,
-    ) -> anyhow::Result<(Taken, Answer)> {
-        let sample = &mail.samples[round % mail.samples.len()];
+    /// The home of who asks.
+    fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// A `bmf` that asks the daemon.
+    fn client(&self) -> Command {
         let mut bmf = Command::new(ours());
-        bmf.arg("-p")
-            .env("HOME", home)
-            .env("BMF_SOCKET", &self.socket);
-        process::run(&mut bmf, &sample.path, out)
+        bmf.env("HOME", self.home()).env("BMF_SOCKET", &self.socket);
+        bmf
     }
 }
 

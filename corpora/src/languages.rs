@@ -1,10 +1,10 @@
 //! How filters do in one language after another, each from the beginning:
 //! 50 ham and 50 spam are learned, then 1,000 more of the same kind judged.
 //!
-//! The mail is generated, of several worlds. Genuine and false messages share topics, subjects
-//! and most sentences ([`crate::generate`]). A filter that says unsure is
-//! asked once more: a score above the middle of its scale counts as spam, so
-//! that no filter gains or loses by being careful.
+//! The mail is generated, of several worlds. Genuine and false messages share
+//! topics, subjects and most sentences ([`crate::generate`]). A filter that says
+//! unsure is asked once more: a score above the middle of its scale counts as
+//! spam, so that no filter gains or loses by being careful.
 
 use std::path::Path;
 
@@ -139,37 +139,23 @@ pub fn summary(outcomes: &[Outcome]) -> Vec<Figures> {
 /// Lines for a terminal: a language each, the filters side by side; for each
 /// but the first how many errors the first makes for one of its.
 pub fn table(outcomes: &[Outcome]) -> String {
-    let figures = summary(outcomes);
-    let of_one_language = |all: &[Figures]| -> usize {
-        all.iter()
-            .take_while(|f| f.language == all[0].language)
-            .count()
-    };
-    let n_filters = of_one_language(&figures);
-    let mut rows = Vec::new();
-    for (n, filters) in figures.chunks(n_filters.max(1)).enumerate() {
+    let (mut head, mut rows) = (Vec::new(), Vec::new());
+    for filters in summary(outcomes).chunk_by(|a, b| a.language == b.language) {
         let first = &filters[0];
-        if n == 0 {
-            let mut head = vec!["language".to_owned()];
-            for filter in filters {
-                head.push(format!("{}: errors %", filter.filter));
-                head.push("1-ROCA %".to_owned());
-                if filter.filter != first.filter {
-                    head.push(format!("{} / it", first.filter));
-                }
-            }
-            rows.push(head);
-        }
+        head = vec!["language".to_owned()];
         let mut row = vec![first.language.to_owned()];
         for filter in filters {
+            head.extend([format!("{}: errors %", filter.filter), "1-ROCA %".into()]);
             row.push(with_interval(&filter.errors));
             row.push(with_interval(&filter.one_minus_roca));
             if filter.filter != first.filter {
+                head.push(format!("{} / it", first.filter));
                 row.push(format!("{:.3}", first.errors.value / filter.errors.value));
             }
         }
         rows.push(row);
     }
+    rows.insert(0, head);
     format!(
         "after {N_LEARNED} ham and {N_LEARNED} spam, of {N_JUDGED} more; unsure decided by the middle of the scale\n\n{}",
         aligned(&rows)
