@@ -49,6 +49,9 @@ const BUFFER: usize = 64 * 1024;
 
 /// Serves one client.
 ///
+/// What is done seldom has its state in a box, so that a client who waits costs
+/// little.
+///
 /// Dropped half-way, it leaves nothing behind unless a message is being
 /// handed over, which the host then ends without an answer.
 ///
@@ -143,8 +146,10 @@ pub async fn drive<H: Host>(
             Action::CheckRecipient(recipient) => {
                 let to = &recipient.forward_path;
                 let decision = match (&mut visit, session.envelope()) {
-                    (Some(visit), Some(envelope)) => visit.check(&*around.host, envelope, to).await,
-                    (None, Some(envelope)) => ungated(&*around.host, envelope, to).await,
+                    (Some(visit), Some(envelope)) => {
+                        Box::pin(visit.check(&*around.host, envelope, to)).await
+                    }
+                    (None, Some(envelope)) => Box::pin(ungated(&*around.host, envelope, to)).await,
                     (_, None) => unreachable!("RCPT without MAIL"),
                 };
                 match visit.as_ref().and_then(Visit::end) {
@@ -158,13 +163,13 @@ pub async fn drive<H: Host>(
                 let whole = mem::replace(&mut message, Message::new(&*around.spool));
                 let host = &*around.host;
                 let answer = match &mut visit {
-                    Some(visit) => visit.commit(host, *envelope, whole).await,
-                    None => host.commit(*envelope, whole).await,
+                    Some(visit) => Box::pin(visit.commit(host, *envelope, whole)).await,
+                    None => Box::pin(host.commit(*envelope, whole)).await,
                 };
                 session.resume(Instant::now(), Outcome::Committed(answer));
             }
             Action::StartTls => {
-                let (encrypted, agreed) = start_tls(stream, around).await?;
+                let (encrypted, agreed) = Box::pin(start_tls(stream, around)).await?;
                 stream = encrypted;
                 session.resume(Instant::now(), Outcome::TlsStarted(agreed));
             }

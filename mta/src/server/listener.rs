@@ -270,7 +270,7 @@ fn welcome<H: Host>(
         let around = &seat.shared.around;
         let served = match manner.implicit_tls {
             false => drive(stream, session(), visit, around).await,
-            true => match start_tls(stream, around).await {
+            true => match Box::pin(start_tls(stream, around)).await {
                 Ok((stream, tls)) => drive(stream, session().within(tls), visit, around).await,
                 Err(error) => Err(error),
             },
