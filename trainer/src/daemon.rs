@@ -9,8 +9,11 @@
 //! listens; watches stay, so that no change is missed. SIGTERM and SIGINT begin no new turn and end when the present ones
 //! have; what they leave the next start finds, as it would after a kill.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::Error;
 use crate::config::Config;
 use crate::listeners;
 use crate::live::Live;
@@ -44,11 +48,43 @@ fn listeners(context: &Context) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     listeners::start(&context.config, &context.live, &context.stopping)
 }
 
+/// `bmfd status` of all users of a large host takes seconds. systemd waits for
+/// 90.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Opens the database for a daemon. It does not fail because a `bmfd status`
+/// that found nobody to ask has it open at this moment: that ends soon. What
+/// another daemon has it does not wait for.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_database(config: &Config) -> Result<(), Error> {
+    let begun = Instant::now();
+    let mut is_said = false;
+    loop {
+        let mut opened = config.databases.host().map(drop);
+        let Err(Error::Database(classifier::Error::Locked { waited, owner, .. })) = &mut opened
+        else {
+            return opened;
+        };
+        *waited = begun.elapsed();
+        if *waited >= LONGEST_WAIT || UnixStream::connect(&config.listening.socket).is_ok() {
+            return opened;
+        }
+        if !is_said {
+            info!(holder = owner.as_deref(), "waiting for the database");
+            is_said = true;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Runs until a signal says to end. `path` is read again on SIGHUP.
 ///
 /// # Errors
 /// When the system refuses what the daemon as a whole needs.
 pub fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+    open_database(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use classifier_rocksdb::HostStore;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -380,6 +381,20 @@ fn a_second_one_is_refused() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("somebody listens there already"), "{said}");
     daemon.teach("anna/Maildir/.Junk", "1.h:2,");
+}
+
+/// A `bmfd status` that began before there was anybody to ask.
+#[test]
+fn what_somebody_has_open_for_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    user(&dir.path().join("home"), "anna");
+    write_config(dir.path(), "");
+    let database = HostStore::open(&dir.path().join("lib"), &Default::default()).unwrap();
+    let (child, log) = spawn(Command::new(env!("CARGO_BIN_EXE_bmfd")), dir.path());
+    let daemon = Daemon { dir, child, log };
+    daemon.wait_for("waiting for the database");
+    drop(database);
+    daemon.wait_for("watching mailboxes=");
 }
 
 #[test]

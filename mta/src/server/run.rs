@@ -69,9 +69,8 @@ fn open(config: &Config, dns: &Dns) -> anyhow::Result<Postern> {
         Folder::open(&folder).with_context(|| format!("cannot use {}", folder.display()))?;
     }
     let accounts = Accounts::of_host(data)?;
-    let databases = config.trainer.databases.clone();
-    databases.host()?;
-    let models = Box::new(HostModels::new(databases));
+    trainer::daemon::open_database(&config.trainer)?;
+    let models = Box::new(HostModels::new(config.trainer.databases.clone()));
     let settings = config.pipeline.clone();
     let way_out = Outbound::new(config.remote.clone(), dns)
         .map_err(anyhow::Error::msg)
