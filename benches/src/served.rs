@@ -2,16 +2,13 @@
 //! by itself: it marks the message and registers it under its own verdict.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::ensure;
 use memchr::memmem;
+use tests::bmfd::Bmfd;
 use tests::differential::Format;
-use tests::programs::built;
 
 use crate::filters::{Databases, Filter, ours};
 use crate::mail::Mail;
@@ -32,17 +29,23 @@ pub(crate) fn mark_and_register(
     length: Length,
     out: &Path,
 ) -> anyhow::Result<()> {
-    let daemon = Daemon::start()?;
-    fs::rename(
-        databases.copy(MODERN, WORKLOAD)?,
-        daemon.home().join(".bmf"),
-    )?;
+    let dir = tempfile::tempdir()?;
+    let mut bmfd = Bmfd::new(dir.path(), "none/*", "mailboxes.dovecot = false\n");
+    bmfd.start();
+    let home = dir.path().join("home");
+    fs::create_dir(&home)?;
+    fs::rename(databases.copy(MODERN, WORKLOAD)?, home.join(".bmf"))?;
+    let client = || {
+        let mut bmf = Command::new(ours());
+        bmf.env("HOME", &home).env("BMF_SOCKET", bmfd.socket());
+        bmf
+    };
     // The first call hands the database over, and says so.
-    process::run(daemon.client().arg("-p"), &mail.samples[0].path, out)?;
+    process::run(client().arg("-p"), &mail.samples[0].path, out)?;
     let [modern, original] = [MODERN, ORIGINAL].map(|filter| databases.copy(filter, WORKLOAD));
     let (modern, original) = (modern?, original?);
     let commands: [(&str, &dyn Fn() -> Command); 3] = [
-        (SERVED, &|| daemon.client()),
+        (SERVED, &client),
         (MODERN.name(), &|| MODERN.command(&modern)),
         (ORIGINAL.name(), &|| ORIGINAL.command(&original)),
     ];
@@ -68,61 +71,4 @@ pub(crate) fn mark_and_register(
         Some(Bound::AtMost(2.0)),
     );
     Ok(())
-}
-
-/// `bmfd serve` without mailboxes.
-struct Daemon {
-    child: Child,
-    socket: PathBuf,
-    dir: tempfile::TempDir,
-}
-
-impl Daemon {
-    fn start() -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let (at, config) = (dir.path().display(), dir.path().join("bmfd.toml"));
-        fs::write(
-            &config,
-            format!(
-                "database.path = '{at}/database'\nservice.socket = '{at}/socket'\n\
-                 mailboxes.patterns = ['{at}/none/*']\nmailboxes.dovecot = false\n"
-            ),
-        )?;
-        let mut bmfd = Command::new(built("bmfd"));
-        bmfd.arg("-c")
-            .arg(config)
-            .arg("serve")
-            .stderr(Stdio::null());
-        let daemon = Self {
-            child: bmfd.spawn()?,
-            socket: dir.path().join("socket"),
-            dir,
-        };
-        fs::create_dir(daemon.home())?;
-        let end = Instant::now() + Duration::from_secs(60);
-        while UnixStream::connect(&daemon.socket).is_err() {
-            ensure!(Instant::now() < end, "bmfd does not listen");
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(daemon)
-    }
-
-    /// The home of who asks.
-    fn home(&self) -> PathBuf {
-        self.dir.path().join("home")
-    }
-
-    /// A `bmf` that asks the daemon.
-    fn client(&self) -> Command {
-        let mut bmf = Command::new(ours());
-        bmf.env("HOME", self.home()).env("BMF_SOCKET", &self.socket);
-        bmf
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`programs`] finds the programs that were built and those to compare with
 //! - [`run`] runs one of them with an input under a time bound
+//! - [`bmfd`] is one with a configuration, and its daemon
 //! - [`steps`] finds the calls of a run that change files
 //! - [`overlaid`] runs servers of others, [`postfix`] is one of them
 //! - [`messages`] makes awkward mail, deterministic by seed
@@ -14,6 +15,7 @@
 //! person installs. Helpers panic where a test cannot go on, with a message
 //! that says what to type.
 
+pub mod bmfd;
 pub mod differential;
 pub mod messages;
 pub mod overlaid;

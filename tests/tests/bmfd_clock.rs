@@ -3,31 +3,26 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
-use tests::programs::{built, peer_library};
-use tests::run::{Input, run, scratch};
+use tests::bmfd::Bmfd;
+use tests::programs::peer_library;
+use tests::run::scratch;
 
 /// A host with one user.
 struct Host {
+    bmfd: Bmfd,
     dir: TempDir,
-    daemon: Option<Child>,
 }
 
 impl Host {
-    fn new() -> Self {
+    fn new(rotation: &str) -> Self {
         let dir = scratch();
-        let config = format!(
-            "database.path = '{0}/lib'\nservice.socket = '{0}/socket'\n\
-             mailboxes.patterns = ['{0}/home/*/Maildir']\nwatching.rescan_seconds = 1\n\
-             learning.move_after_seconds = 2\nrotation.'Junk.Learned'.max_age_days = 1\n",
-            dir.path().display()
-        );
-        fs::write(dir.path().join("bmfd.toml"), config).unwrap();
-        let host = Self { dir, daemon: None };
+        let config =
+            format!("watching.rescan_seconds = 1\nlearning.move_after_seconds = 2\n{rotation}");
+        let bmfd = Bmfd::new(dir.path(), "home/*/Maildir", &config);
+        let host = Self { bmfd, dir };
         for folder in ["", ".Junk", ".Junk.Learned"] {
             for half in ["cur", "new", "tmp"] {
                 fs::create_dir_all(host.path(folder).join(half)).unwrap();
@@ -48,36 +43,21 @@ impl Host {
         fs::rename(new, self.dir.path().join("clock")).unwrap();
     }
 
-    fn bmfd(&self) -> Command {
-        let mut command = Command::new(built("bmfd"));
-        command.arg("-c").arg(self.dir.path().join("bmfd.toml"));
-        command
-    }
-
     fn start(&mut self) {
-        let log = self.dir.path().join("log");
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = self.bmfd();
-        command
-            .arg("serve")
-            .stderr(log)
-            .env("LD_PRELOAD", peer_library("faketime/libfaketime.so.1"))
-            .env("FAKETIME_TIMESTAMP_FILE", self.dir.path().join("clock"))
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        // Or a status would open the database in its place.
-        let begun = self.log().matches("listening").count();
-        self.daemon = Some(command.spawn().unwrap());
-        self.wait("not started", || {
-            self.log().matches("listening").count() > begun
+        let clock = self.dir.path().join("clock");
+        self.bmfd.start_with(|command| {
+            command
+                .arg("--verbose")
+                .env("LD_PRELOAD", peer_library("faketime/libfaketime.so.1"))
+                .env("FAKETIME_TIMESTAMP_FILE", clock)
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         });
     }
 
-    fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().unwrap();
-            daemon.wait().unwrap();
-        }
+    fn start_again(&mut self) {
+        self.bmfd.kill();
+        self.start();
     }
 
     /// A mail that was received so many hours ago.
@@ -90,37 +70,27 @@ impl Host {
         file.set_modified(SystemTime::now() - ago).unwrap();
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap()
-    }
-
-    /// Waits, for longer than anything takes, until `is_so`.
-    fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while !is_so() {
-            assert!(Instant::now() < end, "{what}: {}", self.log());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// Until it has looked at everything again, at least twice.
     fn wait_for_looks(&self) {
-        let looked = |word: &str| {
-            let outcome = run(self.bmfd().args(["status", "--json", "anna"]), Input::Empty);
-            let status = outcome.stdout_text();
-            let (_, rest) = status.split_once(word)?;
-            Some(rest.split([',', '}']).next()?.to_owned())
-        };
-        for _ in 0..2 {
-            let before = looked("\"looked\":");
-            self.wait("no look", || looked("\"looked\":") != before);
-        }
+        let looks = || self.bmfd.log().matches("turn user=\"anna\"").count();
+        let before = looks();
+        self.bmfd.wait("looked at", || looks() >= before + 3);
     }
 
-    fn learned(&self) -> String {
-        let outcome = run(self.bmfd().args(["status", "anna"]), Input::Empty);
-        let status = outcome.stdout_text();
-        status.split(';').next().unwrap().to_owned()
+    fn wait_until_learned(&self, ham: u64, spam: u64) {
+        self.bmfd.wait(&format!("{ham} ham, {spam} spam"), || {
+            self.bmfd.learned("anna") == (ham, spam)
+        });
+    }
+
+    fn wait_until_there(&self, path: &str) {
+        self.bmfd.wait(path, || self.is_there(path));
+    }
+
+    /// As somebody does who takes a message out of the learned folder.
+    fn take_out(&self, name: &str) {
+        let from = self.path(&format!(".Junk.Learned/cur/{name}"));
+        fs::rename(from, self.path(&format!("cur/{name}"))).unwrap();
     }
 
     fn is_there(&self, path: &str) -> bool {
@@ -128,61 +98,43 @@ impl Host {
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 #[test]
 fn a_clock_set_back_and_forth_costs_nothing() {
-    let mut host = Host::new();
+    let mut host = Host::new("rotation.'Junk.Learned'.max_age_days = 1\n");
     host.put("cur/4.h:2,S", 4, 0);
     host.start();
     for (n, hours) in [(1, 0), (3, 12)] {
         host.put(&format!(".Junk/cur/{n}.h:2,S"), n, hours);
     }
-    host.wait("not learned", || {
-        host.learned() == "anna: modern, 0 ham, 2 spam"
-    });
+    host.wait_until_learned(0, 2);
 
     // All that lies there is from days to come.
     host.set_clock("-3d");
     host.put(".Junk/cur/2.h:2,S", 2, 0);
     for n in 1..=3 {
-        let to = format!(".Junk.Learned/cur/{n}.h:2,S");
-        host.wait("left where it was", || host.is_there(&to));
+        host.wait_until_there(&format!(".Junk.Learned/cur/{n}.h:2,S"));
     }
-    assert_eq!(host.learned(), "anna: modern, 0 ham, 3 spam");
-    fs::rename(
-        host.path(".Junk.Learned/cur/2.h:2,S"),
-        host.path("cur/2.h:2,S"),
-    )
-    .unwrap();
-    host.wait("2 is no ham", || {
-        host.learned() == "anna: modern, 1 ham, 2 spam"
-    });
-    host.kill();
-    host.start();
+    assert_eq!(host.bmfd.learned("anna"), (0, 3));
+    host.take_out("2.h:2,S");
+    host.wait_until_learned(1, 2);
+    host.start_again();
     host.wait_for_looks();
-    assert_eq!(host.learned(), "anna: modern, 1 ham, 2 spam");
+    assert_eq!(host.bmfd.learned("anna"), (1, 2));
 
     host.set_clock("+0");
     host.wait_for_looks();
-    assert_eq!(host.learned(), "anna: modern, 1 ham, 2 spam");
+    assert_eq!(host.bmfd.learned("anna"), (1, 2));
     assert!(host.is_there(".Junk.Learned/cur/3.h:2,S"), "deleted early");
     assert!(host.is_there(".Junk.Learned/cur/1.h:2,S"), "deleted early");
 
     // A day and more later what is old goes, and what was kept is ham.
     host.set_clock("+36h");
-    host.wait("4 is no ham", || {
-        host.learned() == "anna: modern, 2 ham, 2 spam"
-    });
+    host.wait_until_learned(2, 2);
     for n in [1, 3] {
         let path = format!(".Junk.Learned/cur/{n}.h:2,S");
-        host.wait("left for ever", || !host.is_there(&path));
+        host.bmfd.wait("deleted", || !host.is_there(&path));
     }
-    let log = host.log();
+    let log = host.bmfd.log();
     let learned = log.lines().filter(|line| line.contains("message learned"));
     assert_eq!(learned.count(), 5, "{log}");
 }

@@ -12,12 +12,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tempfile::TempDir;
 
-use tests::programs::built;
+use tests::bmfd::Bmfd;
 use tests::run::{Input, Outcome, run, scratch};
 use tests::steps::{self, Calls};
 
@@ -38,6 +38,7 @@ const CALLS: Calls = Calls {
 
 /// A host with one user, all below one folder that can be put back.
 struct Host {
+    bmfd: Bmfd,
     dir: TempDir,
 }
 
@@ -45,15 +46,13 @@ impl Host {
     /// Two messages to learn and to move, one that has left the spam folder,
     /// and a learned folder with more than it may hold.
     fn new() -> Self {
-        let host = Self { dir: scratch() };
-        let config = format!(
-            "database.path = '{0}/lib'\nservice.socket = '{0}/socket'\n\
-             mailboxes.patterns = ['{0}/home/*/Maildir']\n\
-             learning.move_after_seconds = 0\n\
-             rotation.'Junk.Learned' = {{ max_messages = 2 }}\n",
-            host.live().display()
-        );
-        fs::write(host.config(), config).unwrap();
+        let dir = scratch();
+        let live = dir.path().join("live");
+        fs::create_dir(&live).unwrap();
+        let config = "learning.move_after_seconds = 0\n\
+                      rotation.'Junk.Learned' = { max_messages = 2 }\n";
+        let bmfd = Bmfd::new(&live, "home/*/Maildir", config);
+        let host = Self { bmfd, dir };
         for folder in ["", ".Junk"] {
             for half in ["tmp", "new", "cur"] {
                 fs::create_dir_all(host.mailbox().join(folder).join(half)).unwrap();
@@ -63,7 +62,7 @@ impl Host {
         for n in 1..=3 {
             host.put(n);
         }
-        host.done(&["once"]);
+        host.done("once");
         let (from, to) = (".Junk.Learned/cur/3.h:2,S", "cur/3.h:2,S");
         fs::rename(host.mailbox().join(from), host.mailbox().join(to)).unwrap();
         for n in 4..=5 {
@@ -74,10 +73,6 @@ impl Host {
 
     fn live(&self) -> PathBuf {
         self.dir.path().join("live")
-    }
-
-    fn config(&self) -> PathBuf {
-        self.dir.path().join("bmfd.toml")
     }
 
     fn mailbox(&self) -> PathBuf {
@@ -99,20 +94,17 @@ impl Host {
         copy(&self.dir.path().join(name), &self.live());
     }
 
-    fn bmfd(&self, mut command: Command, args: &[&str]) -> Outcome {
-        command.arg("--config").arg(self.config()).args(args);
-        run(&mut command, Input::Empty)
+    fn done(&self, command: &str) {
+        let outcome = self.bmfd.run(command);
+        assert_eq!(outcome.code(), 0, "{command}: {}", outcome.stderr);
     }
 
-    fn done(&self, args: &[&str]) {
-        let outcome = self.bmfd(Command::new(built("bmfd")), args);
-        assert_eq!(outcome.code(), 0, "{args:?}: {}", outcome.stderr);
-    }
-
-    fn traced(&self, log: &Path, options: &[&str]) -> Command {
-        let mut command = steps::strace(log, options);
-        command.arg(built("bmfd"));
-        command
+    /// Runs `bmfd COMMAND` by strace.
+    fn traced(&self, log: &Path, options: &[&str], command: &str) -> Outcome {
+        let bmfd = self.bmfd.command([command]);
+        let mut strace = steps::strace(log, options);
+        strace.arg(bmfd.get_program()).args(bmfd.get_args());
+        run(&mut strace, Input::Empty)
     }
 
     /// The folders in which each message lies.
@@ -130,17 +122,6 @@ impl Host {
             }
         }
         found
-    }
-
-    /// How many messages the user's model holds under each label.
-    fn model(&self) -> String {
-        let mut bmfd = Command::new(built("bmfd"));
-        bmfd.arg("--config").arg(self.config());
-        let outcome = run(bmfd.args(["status", "--json", "anna"]), Input::Empty);
-        let status = outcome.stdout_text();
-        let from = status.find("\"ham\":").expect("a status has counts");
-        let to = status.find("\"last_learned\"").expect("and what was last");
-        status[from..to].to_owned()
     }
 }
 
@@ -168,16 +149,16 @@ fn n_moments() -> usize {
 fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
     let host = Host::new();
     if command == "rotate" {
-        host.done(&["once"]);
+        host.done("once");
     }
     host.keep("before");
     let log = host.dir.path().join("log");
     let calls = ["-e", steps::TRACE];
-    let outcome = host.bmfd(host.traced(&log, &calls), &[command]);
+    let outcome = host.traced(&log, &calls, command);
     assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
     let steps = steps(&fs::read_to_string(&log).unwrap());
-    let (messages, model) = (host.messages(), host.model());
-    assert_eq!(model, "\"ham\":1,\"spam\":4,");
+    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
+    assert_eq!(model, (1, 4));
     assert!(steps.len() > 3, "{steps:?}");
 
     let mut rng = Rng::with_seed(seed);
@@ -187,7 +168,7 @@ fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
     for (name, nth) in all.chain(random).take(n_moments()) {
         host.restore("before");
         let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
-        let outcome = host.bmfd(host.traced(&log, &["-e", &fault]), &[command]);
+        let outcome = host.traced(&log, &["-e", &fault], command);
         let moment = format!("bmfd {command}, seed {seed}, killed at {name} number {nth}");
         let is_killed = outcome.status.signal() == Some(9);
         // RocksDB lets now this thread, now another one delete its old files.
@@ -195,9 +176,9 @@ fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
         assert!(is_killed || is_chance, "not killed: {moment}");
         n_killed += usize::from(is_killed);
         check(&host, &moment);
-        host.done(&[command]);
+        host.done(command);
         assert_eq!(host.messages(), messages, "{moment}");
-        assert_eq!(host.model(), model, "{moment}");
+        assert_eq!(host.bmfd.learned("anna"), model, "{moment}");
     }
     assert!(n_killed * 4 > n_moments() * 3, "{n_killed} kills");
 }
@@ -226,26 +207,36 @@ fn rotation_survives_a_kill_at_any_moment() {
 fn the_daemon_survives_a_kill_at_any_time() {
     let host = Host::new();
     host.keep("before");
-    host.done(&["once"]);
-    host.done(&["rotate"]);
-    let (messages, model) = (host.messages(), host.model());
+    host.done("once");
+    host.done("rotate");
+    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
+    let serve = |host: &Host| {
+        let mut bmfd = host.bmfd.command(["serve"]);
+        bmfd.stderr(Stdio::null()).spawn().unwrap()
+    };
+    host.restore("before");
+    let begun = Instant::now();
+    let mut daemon = serve(&host);
+    while host.messages() != messages {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not done");
+    }
+    let took = begun.elapsed();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
     let mut rng = Rng::with_seed(6);
     for n in 0..n_moments() {
         host.restore("before");
-        let mut bmfd = Command::new(built("bmfd"));
-        bmfd.arg("--config").arg(host.config()).arg("serve");
-        let mut daemon = bmfd.stderr(Stdio::null()).spawn().unwrap();
-        // By then it has rotated.
-        thread::sleep(Duration::from_micros(rng.u64(..400_000)));
+        let mut daemon = serve(&host);
+        thread::sleep(took.mul_f64(rng.f64()));
         daemon.kill().unwrap();
         daemon.wait().unwrap();
         let lies = host.messages();
         let lies_once = lies.values().all(|folders| folders.len() == 1);
         assert!(lies_once, "kill {n}: {lies:?}");
-        host.done(&["once"]);
-        host.done(&["rotate"]);
+        host.done("once");
+        host.done("rotate");
         assert_eq!(host.messages(), messages, "kill {n}");
-        assert_eq!(host.model(), model, "kill {n}");
+        assert_eq!(host.bmfd.learned("anna"), model, "kill {n}");
     }
 }
 
@@ -255,8 +246,8 @@ fn the_daemon_survives_a_kill_at_any_time() {
 fn whatever_the_system_refuses_nothing_is_lost() {
     let host = Host::new();
     host.keep("before");
-    host.done(&["once"]);
-    let (messages, model) = (host.messages(), host.model());
+    host.done("once");
+    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
     for (calls, error) in [
         ("write,pwrite64,writev", "ENOSPC"),
         ("write,pwrite64,writev", "EIO"),
@@ -275,8 +266,10 @@ fn whatever_the_system_refuses_nothing_is_lost() {
             host.restore("before");
             let fault = format!("inject={calls}:error={error}:when={from}+");
             let log = host.dir.path().join("log");
-            let outcome = host.bmfd(host.traced(&log, &["-e", &fault]), &["once"]);
+            let outcome = host.traced(&log, &["-e", &fault], "once");
             let moment = format!("{calls} refused with {error} from call {from} on");
+            let is_refused = fs::read_to_string(&log).unwrap().contains("(INJECTED)");
+            assert!(is_refused || from != "1", "{moment}: there is none");
             // By itself, and not by a panic; 127: its own libraries could not
             // be read.
             let code = outcome.status.code();
@@ -290,14 +283,14 @@ fn whatever_the_system_refuses_nothing_is_lost() {
             assert_eq!(lies.len(), 5, "{moment}: {lies:?}");
             let lies_once = lies.values().all(|folders| folders.len() == 1);
             assert!(lies_once, "{moment}: {lies:?}");
-            if (&lies, &host.model()) != (&messages, &model) {
+            if (&lies, &host.bmfd.learned("anna")) != (&messages, &model) {
                 assert_ne!(code, Some(0), "{moment}");
                 let could_say = !calls.contains("write");
                 assert!(!could_say || !outcome.stderr.is_empty(), "{moment}");
             }
-            host.done(&["once"]);
+            host.done("once");
             assert_eq!(host.messages(), messages, "{moment}");
-            assert_eq!(host.model(), model, "{moment}");
+            assert_eq!(host.bmfd.learned("anna"), model, "{moment}");
         }
     }
 }

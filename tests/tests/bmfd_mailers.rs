@@ -11,11 +11,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tests::bmfd::Bmfd;
 use tests::overlaid::Overlaid;
 use tests::programs::{built, peer};
 use tests::run::{Input, Outcome, run, scratch};
@@ -25,9 +26,10 @@ const UID: u32 = 12_345;
 
 /// A host with `bmfd serve`, of which anna has taught something.
 struct Host {
+    /// With its daemon.
+    _bmfd: Bmfd,
     dir: TempDir,
     port: u16,
-    bmfd: Child,
 }
 
 impl Host {
@@ -40,22 +42,22 @@ impl Host {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let port = free_port();
         let config = format!(
-            "mailboxes.patterns = ['{0}/mail/*']\ndatabase.path = '{0}/lib'\n\
-             service.socket = '{0}/socket'\nservice.mail_user = 'mail'\n\
-             spamd.socket = '{0}/spamd'\nspamd.listen = '127.0.0.1:{port}'\n{more}",
+            "service.mail_user = 'mail'\nspamd.socket = '{}/spamd'\n\
+             spamd.listen = '127.0.0.1:{port}'\n{more}",
             dir.path().display()
         );
-        fs::write(dir.path().join("bmfd.toml"), config).unwrap();
+        let mut bmfd = Bmfd::new(dir.path(), "mail/*", &config);
         for folder in ["anna", "anna/.Junk"] {
             for half in ["tmp", "new", "cur"] {
                 fs::create_dir_all(dir.path().join("mail").join(folder).join(half)).unwrap();
             }
         }
-        let mut bmfd = Command::new(built("bmfd"));
-        bmfd.arg("-c").arg(dir.path().join("bmfd.toml"));
-        let log = fs::File::create(dir.path().join("bmfd.log")).unwrap();
-        let bmfd = bmfd.arg("serve").stderr(log).spawn().unwrap();
-        let host = Self { dir, port, bmfd };
+        bmfd.start();
+        let host = Self {
+            _bmfd: bmfd,
+            dir,
+            port,
+        };
         host.wait("listening", || {
             UnixStream::connect(host.path("spamd")).is_ok()
         });
@@ -113,13 +115,6 @@ impl Host {
         let text = fs::read_to_string(&files()[0]).unwrap();
         fs::remove_file(&files()[0]).unwrap();
         text
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.bmfd.kill();
-        let _ = self.bmfd.wait();
     }
 }
 

@@ -7,64 +7,31 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use tempfile::TempDir;
+use tests::bmfd::Bmfd;
 use tests::programs::built;
 use tests::run::{Input, Outcome, run, scratch};
 
 /// A host with a daemon, and a user with a home folder.
 struct Host {
+    bmfd: Bmfd,
     dir: TempDir,
-    daemon: Option<Child>,
 }
 
 impl Host {
     fn new(config: &str) -> Self {
         let dir = scratch();
-        let path = dir.path().display();
-        let all = format!(
-            "mailboxes.patterns = ['{path}/mail/*/Maildir']\n\
-             database.path = '{path}/database'\nservice.socket = '{path}/socket'\n{config}"
-        );
+        let bmfd = Bmfd::new(dir.path(), "mail/*/Maildir", config);
         fs::create_dir(dir.path().join("mail")).unwrap();
-        fs::write(dir.path().join("bmfd.toml"), all).unwrap();
-        Self { dir, daemon: None }
+        Self { bmfd, dir }
     }
 
     fn started(config: &str) -> Self {
         let mut host = Self::new(config);
-        host.start();
+        host.bmfd.start();
         host
-    }
-
-    fn bmfd(&self) -> Command {
-        let mut command = Command::new(built("bmfd"));
-        command.arg("--config").arg(self.path("bmfd.toml"));
-        command
-    }
-
-    fn admin(&self, args: &str) -> Outcome {
-        run(self.bmfd().args(args.split(' ')), Input::Empty)
-    }
-
-    fn start(&mut self) {
-        let mut command = self.bmfd();
-        command.arg("serve").stderr(Stdio::null());
-        self.daemon = Some(command.spawn().unwrap());
-        let begun = Instant::now();
-        while UnixStream::connect(self.path("socket")).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no socket");
-            std::thread::yield_now();
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().unwrap();
-            daemon.wait().unwrap();
-        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -78,7 +45,7 @@ impl Host {
     /// In the home folder `home`, asking the daemon.
     fn bmf(&self, home: &str, args: &str, input: &[u8]) -> Outcome {
         let mut command = bmf_in(&self.home(home), args);
-        command.env("BMF_SOCKET", self.path("socket"));
+        command.env("BMF_SOCKET", self.bmfd.socket());
         run(&mut command, Input::Bytes(input))
     }
 
@@ -90,13 +57,7 @@ impl Host {
     }
 
     fn status(&self) -> String {
-        self.admin("status --json").stdout_text()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.kill();
+        self.bmfd.run("status --json").stdout_text()
     }
 }
 
@@ -243,7 +204,7 @@ fn a_damaged_database_is_not_taken_over_and_an_empty_one_is() {
     );
 
     // What was handed over is needed only while the daemon does not answer.
-    host.kill();
+    host.bmfd.kill();
     fs::write(in_bmf("empty", "bmf.mdb"), "no database").unwrap();
     let outcome = host.bmf("empty", "-s", &message);
     assert_eq!(outcome.code(), 2);
@@ -264,7 +225,7 @@ fn what_was_learned_without_the_daemon_waits_and_counts_once() {
             &mbox("cheap watches", 12),
         );
         host.bmf("home", "-n", &mbox("lunch tomorrow", 12));
-        host.kill();
+        host.bmfd.kill();
         let learned = host.bmf("home", "-s", &mail(70, "new pills"));
         assert_eq!(learned.code(), 0, "{}", learned.stderr);
         assert!(
@@ -281,7 +242,7 @@ fn what_was_learned_without_the_daemon_waits_and_counts_once() {
             .collect();
         assert_eq!(kept.len(), 2);
         let copies: Vec<_> = kept.iter().map(|file| fs::read(file).unwrap()).collect();
-        host.start();
+        host.bmfd.start();
         host.bmf("home", "-t", &mail(1, "x"));
         assert_eq!(fs::read_dir(&spool).unwrap().count(), 0);
         let once = host.status();
@@ -308,11 +269,11 @@ fn mail_filed_without_the_daemon_carries_the_same_mark() {
         let train = format!("--engine {engine} -s");
         host.alone("home", &train, &mbox("cheap watches", 12));
         host.alone("home", "-n", &mbox("lunch tomorrow", 12));
-        host.start();
+        host.bmfd.start();
         let spam = mail(40, "cheap watches");
         let with = host.bmf("home", "-p -t", &spam);
         assert!(with.stdout_text().contains("\nX-Spam-Mark: 1 "), "{engine}");
-        host.kill();
+        host.bmfd.kill();
         let without = host.bmf("home", "-p -t", &spam);
         assert_eq!(without.stdout_text(), with.stdout_text(), "{engine}");
         let ham = host.bmf("home", "-p -t", &mail(41, "lunch tomorrow"));
@@ -348,7 +309,7 @@ fn killed_while_handing_over() {
                     .arg(built("bmf"))
                     .arg("-s")
                     .env("HOME", host.home("home"))
-                    .env("BMF_SOCKET", host.path("socket"));
+                    .env("BMF_SOCKET", host.bmfd.socket());
                 run(&mut strace, Input::Bytes(&mail(9, "other pills")));
                 host.bmf("home", "-s", &mail(9, "other pills"));
                 let status = host.status();
@@ -366,7 +327,7 @@ fn bmf_finds_the_socket_in_its_home() {
     let host = Host::started("");
     let dir = host.home("home").join(".bmf");
     fs::create_dir_all(&dir).unwrap();
-    symlink(host.path("socket"), dir.join("socket")).unwrap();
+    symlink(host.bmfd.socket(), dir.join("socket")).unwrap();
     let mut bmf = bmf_in(&host.home("home"), "-s");
     let taught = run(
         bmf.env_remove("BMF_SOCKET"),
@@ -405,7 +366,7 @@ fn who_asks_decides_whose_model_it_is() {
         command
             .args(args.split_whitespace())
             .env("HOME", host.home(home))
-            .env("BMF_SOCKET", host.path("socket"))
+            .env("BMF_SOCKET", host.bmfd.socket())
             .uid(uid)
             .gid(uid);
         run(&mut command, Input::Bytes(&message))
@@ -420,7 +381,7 @@ fn who_asks_decides_whose_model_it_is() {
     }
     assert_eq!(ask(MAIL, "bmf", "--user anna -s").code(), 0);
     assert_eq!(ask(MAIL, "bmf", "--user daemon -t").code(), 1);
-    let config = host.path("bmfd.toml");
+    let config = host.bmfd.config();
     for uid in [DAEMON, MAIL] {
         let args = format!("-c {} user list", config.display());
         let refused = ask(uid, "bmfd", &args);
@@ -428,7 +389,7 @@ fn who_asks_decides_whose_model_it_is() {
         let said = "only root and bmfd's own user may";
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
     }
-    assert_eq!(host.admin("user list").stdout_text(), "anna\ndaemon\n");
+    assert_eq!(host.bmfd.run("user list").stdout_text(), "anna\ndaemon\n");
     let status = host.status();
     assert_eq!(
         status.matches("\"ham\":0,\"spam\":1").count(),
@@ -452,8 +413,8 @@ fn a_user_is_started_by_folders_and_others_by_a_base() {
             fs::write(path, mail(n, words)).unwrap();
         }
     }
-    host.start();
-    let learned = host.admin("learn anna --ham INBOX --spam Junk");
+    host.bmfd.start();
+    let learned = host.bmfd.run("learn anna --ham INBOX --spam Junk");
     assert_eq!(
         (learned.code(), learned.stdout_text().as_str()),
         (0, "anna: 60 ham, 60 spam learned\n"),
@@ -469,17 +430,19 @@ fn a_user_is_started_by_folders_and_others_by_a_base() {
 
     let base = host.path("base");
     assert_eq!(
-        host.admin(&format!("base {} bert", base.display())).code(),
+        host.bmfd
+            .run(&format!("base {} bert", base.display()))
+            .code(),
         2
     );
-    let made = host.admin(&format!("base {} anna", base.display()));
+    let made = host.bmfd.run(&format!("base {} anna", base.display()));
     assert_eq!(made.code(), 0, "{}", made.stderr);
     let before = fs::read(&base).unwrap();
-    host.kill();
-    let config = fs::read_to_string(host.path("bmfd.toml")).unwrap();
+    host.bmfd.kill();
+    let config = fs::read_to_string(host.bmfd.config()).unwrap();
     let config = format!("database.base = '{}'\n{config}", base.display());
-    fs::write(host.path("bmfd.toml"), config).unwrap();
-    host.start();
+    fs::write(host.bmfd.config(), config).unwrap();
+    host.bmfd.start();
     assert_eq!(judged(&host, "bert"), [0, 1]);
     // For one of them it is the other way round.
     for n in 0..20 {
@@ -495,7 +458,7 @@ fn broken_clients_are_turned_away_and_others_served() {
     let host = Host::started(
         "service.max_connections_per_user = 8\nservice.patience_seconds = 1\nservice.max_message_bytes = 100000\n",
     );
-    let connect = || UnixStream::connect(host.path("socket")).unwrap();
+    let connect = || UnixStream::connect(host.bmfd.socket()).unwrap();
     let said = |mut stream: UnixStream, bytes: &[u8]| {
         let _ = stream.write_all(bytes);
         let mut reply = Vec::new();
@@ -527,35 +490,41 @@ fn broken_clients_are_turned_away_and_others_served() {
 fn users_are_listed_moved_and_backed_up_while_it_runs() {
     let mut host = Host::started("");
     host.bmf("home", "-s", &mbox("cheap watches", 3));
-    let me = host.admin("user list").stdout_text().trim_end().to_owned();
+    let me = host
+        .bmfd
+        .run("user list")
+        .stdout_text()
+        .trim_end()
+        .to_owned();
     assert_eq!(host.bmf("home", "--user other -s", &mail(1, "x")).code(), 0);
-    assert_eq!(host.admin("user list").stdout_text().lines().count(), 2);
+    assert_eq!(host.bmfd.run("user list").stdout_text().lines().count(), 2);
     let backup = host.path("backup");
     assert_eq!(
-        host.admin(&format!("backup {}", backup.display())).code(),
+        host.bmfd
+            .run(&format!("backup {}", backup.display()))
+            .code(),
         0
     );
-    let exported = host.admin(&format!("user export {me}"));
-    assert_eq!(host.admin(&format!("user remove {me}")).code(), 0);
-    assert_eq!(host.admin("user rename other third").code(), 0);
-    assert_eq!(host.admin("user list").stdout_text(), "third\n");
-    let mut import = host.bmfd();
-    import.args(["user", "import", "fourth"]);
+    let exported = host.bmfd.run(&format!("user export {me}"));
+    assert_eq!(host.bmfd.run(&format!("user remove {me}")).code(), 0);
+    assert_eq!(host.bmfd.run("user rename other third").code(), 0);
+    assert_eq!(host.bmfd.run("user list").stdout_text(), "third\n");
+    let mut import = host.bmfd.command(["user", "import", "fourth"]);
     assert_eq!(run(&mut import, Input::Bytes(&exported.stdout)).code(), 0);
     assert!(
         host.status()
             .contains("\"user\":\"fourth\",\"engine\":\"modern\",\"ham\":0,\"spam\":3")
     );
-    let human = host.admin("status fourth").stdout_text();
+    let human = host.bmfd.run("status fourth").stdout_text();
     assert!(
         human.starts_with("fourth: modern, 0 ham, 3 spam; last learned "),
         "{human}"
     );
     // The same without a daemon, and from the backup put in its place.
-    host.kill();
-    assert_eq!(host.admin("user list").stdout_text(), "fourth\nthird\n");
-    fs::remove_dir_all(host.path("database")).unwrap();
-    fs::rename(&backup, host.path("database")).unwrap();
-    host.start();
+    host.bmfd.kill();
+    assert_eq!(host.bmfd.run("user list").stdout_text(), "fourth\nthird\n");
+    fs::remove_dir_all(host.path("lib")).unwrap();
+    fs::rename(&backup, host.path("lib")).unwrap();
+    host.bmfd.start();
     assert!(host.status().contains(&format!("\"user\":\"{me}\"")));
 }

@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,10 @@ use classifier::store::Durability;
 use classifier_rocksdb::HostStore;
 use trainer::service::plain;
 
+use daemon::Daemon;
+
+mod daemon;
+
 const USERS: usize = 5_000;
 const FOR_EACH: Duration = Duration::from_secs(3);
 const CACHE_BYTES: usize = 64 << 20;
@@ -33,17 +37,23 @@ const CACHE_BYTES: usize = 64 << 20;
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     teach(&dir.path().join("lib"));
-    let daemon = Daemon::start(dir.path());
+    let [socket, spamd] = ["socket", "spamd"].map(|name| dir.path().join(name));
+    let config = format!(
+        "database.model_cache_bytes = {CACHE_BYTES}\nspamd.socket = '{}'\n",
+        spamd.display()
+    );
+    let daemon = Daemon::start(dir.path(), &config, Stdio::null());
+    wait_for(&spamd);
     for (n, users) in [(1, 1), (32, 1), (1, USERS), (32, USERS)] {
         println!(
             "bmf's protocol, {n} connections, {users} users: {:.0} answers a second",
-            rate(n, |n| ask_again_and_again(&daemon.socket(), n, users))
+            rate(n, |n| ask_again_and_again(&socket, n, users))
         );
     }
     for n in [1, 32] {
         println!(
             "spamd's protocol, {n} at once: {:.0} answers a second",
-            rate(n, |n| check_again_and_again(&daemon.spamd(), n))
+            rate(n, |n| check_again_and_again(&spamd, n))
         );
     }
     match Spamd::start(&dir.path().join("spamassassin")) {
@@ -55,6 +65,14 @@ fn main() {
         CACHE_BYTES >> 20,
         daemon.resident_mib()
     );
+}
+
+fn wait_for(socket: &Path) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while UnixStream::connect(socket).is_err() {
+        assert!(Instant::now() < end, "no {}", socket.display());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn message(words: &str) -> Vec<u8> {
@@ -209,11 +227,7 @@ impl Spamd {
         let spamd = Self {
             dir: dir.to_owned(),
         };
-        let end = Instant::now() + Duration::from_secs(60);
-        while UnixStream::connect(spamd.socket()).is_err() {
-            assert!(Instant::now() < end, "spamd has no socket");
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait_for(&spamd.socket());
         Some(spamd)
     }
 
@@ -241,63 +255,5 @@ impl Drop for Spamd {
         if let Ok(pid) = fs::read_to_string(self.dir.join("pid")) {
             let _ = Command::new("kill").arg(pid.trim()).status();
         }
-    }
-}
-
-struct Daemon {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl Daemon {
-    fn start(dir: &Path) -> Self {
-        let config = format!(
-            "database.path = '{0}/lib'\ndatabase.model_cache_bytes = {CACHE_BYTES}\n\
-             service.socket = '{0}/socket'\nspamd.socket = '{0}/spamd'\n\
-             mailboxes.patterns = ['{0}/home/*/Maildir']\n",
-            dir.display()
-        );
-        fs::write(dir.join("bmfd.toml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bmfd"));
-        command.arg("-c").arg(dir.join("bmfd.toml")).arg("serve");
-        let child = command.stderr(Stdio::null()).spawn().unwrap();
-        let daemon = Self {
-            child,
-            dir: dir.to_owned(),
-        };
-        let end = Instant::now() + Duration::from_secs(60);
-        while UnixStream::connect(daemon.spamd()).is_err() {
-            assert!(Instant::now() < end, "no socket");
-            thread::sleep(Duration::from_millis(10));
-        }
-        daemon
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.join("socket")
-    }
-
-    fn spamd(&self) -> PathBuf {
-        self.dir.join("spamd")
-    }
-
-    fn resident_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kib: u64 = line
-            .unwrap()
-            .split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap();
-        kib / 1024
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

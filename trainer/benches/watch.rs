@@ -14,10 +14,14 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use daemon::Daemon;
+
+mod daemon;
 
 const MOVERS: usize = 100;
 const MOVES_EACH: usize = 10;
@@ -38,25 +42,25 @@ fn main() {
         n_mailboxes * n_messages,
         started.elapsed()
     );
-    let daemon = Daemon::start(dir.path());
-    daemon.wait_for("watching mailboxes=");
-    println!("watched after {:.2?}", daemon.started.elapsed());
-    println!("resident then: {} MiB", daemon.resident_mib());
-    daemon.wait_for("all mailboxes looked at");
-    println!("all looked at after {:.2?}", daemon.started.elapsed());
-    println!("resident then: {} MiB", daemon.resident_mib());
+    let watched = Watched::start(dir.path());
+    watched.wait_for("watching mailboxes=");
+    println!("watched after {:.2?}", watched.started.elapsed());
+    println!("resident then: {} MiB", watched.daemon.resident_mib());
+    watched.wait_for("all mailboxes looked at");
+    println!("all looked at after {:.2?}", watched.started.elapsed());
+    println!("resident then: {} MiB", watched.daemon.resident_mib());
     // What was being written when it was read is read again meanwhile.
     thread::sleep(RESCAN + RESCAN);
     let share = |time: Duration, span: Duration| 100.0 * time.as_secs_f64() / span.as_secs_f64();
-    let before = daemon.processor_time();
+    let before = watched.processor_time();
     thread::sleep(RESCAN);
-    let rescan = daemon.processor_time() - before;
+    let rescan = watched.processor_time() - before;
     println!(
         "one rescan of all takes {rescan:.2?} of a processor: {:.2} % with the default of 600 s",
         share(rescan, Duration::from_secs(600))
     );
-    println!("resident: {} MiB", daemon.resident_mib());
-    let mut delays = move_mail(&daemon, dir.path(), n_mailboxes);
+    println!("resident: {} MiB", watched.daemon.resident_mib());
+    let mut delays = move_mail(&watched, dir.path(), n_mailboxes);
     delays.sort_unstable();
     println!(
         "{} moves by {MOVERS} users: learned after {:.0?} (median), {:.0?} (99 of 100), {:.0?} (last)",
@@ -65,7 +69,7 @@ fn main() {
         delays[delays.len() * 99 / 100],
         delays[delays.len() - 1]
     );
-    println!("resident: {} MiB", daemon.resident_mib());
+    println!("resident: {} MiB", watched.daemon.resident_mib());
 }
 
 fn maildir(dir: &Path, n: usize) -> PathBuf {
@@ -89,7 +93,7 @@ fn make_mailbox(path: &Path, n: usize, n_messages: usize) {
 
 /// Has each of some users move some mail to his spam folder; how long each
 /// took until it was learned.
-fn move_mail(daemon: &Daemon, dir: &Path, n_mailboxes: usize) -> Vec<Duration> {
+fn move_mail(watched: &Watched, dir: &Path, n_mailboxes: usize) -> Vec<Duration> {
     let movers = MOVERS.min(n_mailboxes);
     let mut moved = HashMap::new();
     for turn in 0..MOVES_EACH {
@@ -104,7 +108,7 @@ fn move_mail(daemon: &Daemon, dir: &Path, n_mailboxes: usize) -> Vec<Duration> {
     }
     let mut delays = Vec::new();
     while delays.len() < moved.len() {
-        let (at, line) = daemon.next_line();
+        let (at, line) = watched.next_line();
         if let Some((_, rest)) = line
             .split_once("message learned")
             .and_then(|(_, l)| l.split_once("file="))
@@ -120,26 +124,19 @@ fn move_mail(daemon: &Daemon, dir: &Path, n_mailboxes: usize) -> Vec<Duration> {
     delays
 }
 
-struct Daemon {
-    child: Child,
+/// A daemon and what it says.
+struct Watched {
+    daemon: Daemon,
     started: Instant,
     log: Receiver<(Instant, String)>,
 }
 
-impl Daemon {
+impl Watched {
     fn start(dir: &Path) -> Self {
-        let config = format!(
-            "database.path = '{0}/lib'\nservice.socket = '{0}/socket'\n\
-             mailboxes.patterns = ['{0}/home/*/Maildir']\nwatching.rescan_seconds = {1}\n",
-            dir.display(),
-            RESCAN.as_secs()
-        );
-        fs::write(dir.join("bmfd.toml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bmfd"));
-        command.arg("-c").arg(dir.join("bmfd.toml")).arg("serve");
+        let config = format!("watching.rescan_seconds = {}\n", RESCAN.as_secs());
         let started = Instant::now();
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut daemon = Daemon::start(dir, &config, Stdio::piped());
+        let lines = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
         let (send, log) = mpsc::channel();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -147,7 +144,7 @@ impl Daemon {
             }
         });
         Self {
-            child,
+            daemon,
             started,
             log,
         }
@@ -164,18 +161,8 @@ impl Daemon {
         while !self.next_line().1.contains(text) {}
     }
 
-    fn resident_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib / 1024
-    }
-
     fn processor_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.0.id())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
         let ticks = fields
             .split(' ')
@@ -183,12 +170,5 @@ impl Daemon {
             .take(2)
             .map(|n| n.parse::<u64>().unwrap());
         Duration::from_millis(ticks.sum::<u64>() * 10)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
