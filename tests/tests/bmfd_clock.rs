@@ -138,3 +138,26 @@ fn a_clock_set_back_and_forth_costs_nothing() {
     let learned = log.lines().filter(|line| line.contains("message learned"));
     assert_eq!(learned.count(), 5, "{log}");
 }
+
+/// What was learned can still be taken back, and what stays in the spam folder
+/// is not learned again.
+#[test]
+fn a_clock_that_jumps_ahead_makes_it_forget_nothing() {
+    let mut host = Host::new("");
+    host.start();
+    host.put(".Junk/cur/1.h:2,S", 1, 0);
+    host.put(".Junk/cur/2.h:2,FS", 2, 0);
+    host.wait_until_learned(0, 2);
+    host.wait_until_there(".Junk.Learned/cur/1.h:2,S");
+    host.set_clock("+100d");
+    host.put(".Junk/cur/3.h:2,S", 3, 0);
+    host.wait_until_there(".Junk.Learned/cur/3.h:2,S");
+    host.start_again();
+    host.wait_for_looks();
+    assert_eq!(host.bmfd.learned("anna"), (0, 3));
+    host.set_clock("+0");
+    host.wait_for_looks();
+    host.take_out("1.h:2,S");
+    host.wait_until_learned(1, 2);
+    assert!(host.is_there(".Junk/cur/2.h:2,FS"));
+}

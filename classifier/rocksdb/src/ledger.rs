@@ -282,13 +282,11 @@ impl<'s> Learning<'s> {
         Ok(())
     }
 
-    /// Lets go of entries that are too old, and of the oldest ones where
-    /// there are too many.
+    /// Lets go of the oldest entries where there are too many.
     fn expire(&mut self, keep: &Keep, batch: &mut WriteBatch) -> Result<(), Error> {
         let Self {
             user,
             id,
-            now,
             ledger,
             touched,
             ..
@@ -298,8 +296,7 @@ impl<'s> Learning<'s> {
         shared.each_record(keys, ReadOptions::default(), |age, len| {
             let age = layout::parse_age(age);
             let (time, digest) = age.ok_or_else(|| shared.damaged("an entry has no age"))?;
-            let is_old = time.saturating_add(keep.seconds) < *now;
-            if !is_old && ledger.n_bytes <= keep.bytes {
+            if ledger.n_bytes <= keep.bytes {
                 return Ok(false);
             }
             if !touched.contains_key(&digest) {

@@ -357,10 +357,7 @@ mod tests {
                 _ => Act::OwnVerdict,
             };
             let lesson = Lesson::new(mail.as_bytes(), act);
-            let keep = Keep {
-                bytes: 1_500,
-                ..Keep::default()
-            };
+            let keep = Keep { bytes: 1_500 };
             learn(&mut store, &[lesson], n.into(), &keep, Durability::Relaxed).unwrap();
         }
         let exported = read(&text(&store)).unwrap();

@@ -1,11 +1,10 @@
 //! Training with a ledger: each message counts once, under one label, and is
 //! taken back exactly.
 //!
-//! A message's entry says what its training added. It is kept for
-//! [`Keep::seconds`] and leaves earlier, oldest first, when the ledger is
-//! full. A message without an entry that a person corrects was learned either
-//! never or too long ago to be taken back; then it is trained until the
-//! verdict is the person's.
+//! A message's entry says what its training added. It is kept until the ledger
+//! is full; then the oldest leave. No clock makes it forget. A message without
+//! an entry that a person corrects was learned either never or too long ago to
+//! be taken back; then it is trained until the verdict is the person's.
 
 use std::collections::BTreeMap;
 
@@ -64,29 +63,17 @@ impl Lesson {
     }
 }
 
-/// How long the ledger keeps what it takes to undo.
+/// How much the ledger keeps of what it takes to undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// Longest age of an entry, in seconds.
-    pub seconds: u64,
     /// Most bytes of all entries, as they take them on disk.
     pub bytes: u64,
 }
 
 impl Default for Keep {
-    /// 60 days and 16 MiB.
+    /// 16 MiB.
     fn default() -> Self {
-        Self {
-            seconds: 60 * 24 * 60 * 60,
-            bytes: 16 << 20,
-        }
-    }
-}
-
-impl Keep {
-    /// Whether an entry of `time` is to leave.
-    fn is_over(&self, time: u64, now: u64) -> bool {
-        time.saturating_add(self.seconds) < now
+        Self { bytes: 16 << 20 }
     }
 }
 
@@ -150,12 +137,12 @@ pub fn learn(
 ) -> Result<Vec<Option<Verdict>>, Error> {
     let mut verdicts = Vec::new();
     store.change(durability, &mut |view| {
-        let mut learning = Learning::begin(view, now, *keep)?;
+        let mut learning = Learning::begin(view, now)?;
         verdicts = lessons
             .iter()
             .map(|lesson| learning.take(lesson))
             .collect::<Result<_, _>>()?;
-        learning.end()
+        learning.end(keep)
     })?;
     Ok(verdicts)
 }
@@ -164,7 +151,6 @@ pub fn learn(
 struct Learning<'v> {
     view: &'v dyn ModelView,
     now: u64,
-    keep: Keep,
     model: Changing<'v>,
     /// What becomes of the entries of messages that were worked on.
     touched: BTreeMap<Digest, Touched>,
@@ -182,11 +168,10 @@ struct Touched {
 }
 
 impl<'v> Learning<'v> {
-    fn begin(view: &'v dyn ModelView, now: u64, keep: Keep) -> Result<Self, Error> {
+    fn begin(view: &'v dyn ModelView, now: u64) -> Result<Self, Error> {
         Ok(Self {
             view,
             now,
-            keep,
             model: Changing::begin(view)?,
             touched: BTreeMap::new(),
             earlier: None,
@@ -317,7 +302,7 @@ impl<'v> Learning<'v> {
     }
 
     /// What the store is to do.
-    fn end(mut self) -> Result<ModelChanges, Error> {
+    fn end(mut self, keep: &Keep) -> Result<ModelChanges, Error> {
         let mut changes = ModelChanges::default();
         self.touched.retain(|_, touched| touched.is_changed);
         if self.touched.is_empty() {
@@ -335,26 +320,22 @@ impl<'v> Learning<'v> {
                 changes.enter.push((entry.time, *digest, bytes));
             }
         }
-        self.expire(&mut changes)?;
+        self.expire(keep, &mut changes)?;
         self.model.note(&mut changes)?;
         Ok(changes)
     }
 
-    /// Lets go of entries that are too old, and of the oldest ones where
-    /// there are too many.
-    fn expire(&mut self, changes: &mut ModelChanges) -> Result<(), Error> {
+    /// Lets go of the oldest entries where there are too many.
+    fn expire(&mut self, keep: &Keep, changes: &mut ModelChanges) -> Result<(), Error> {
         let Self {
             view,
-            now,
-            keep,
             model,
             touched,
             ..
         } = self;
         let state = model.state_mut();
         view.entries_by_age(&mut |time, digest, len| {
-            let is_old = keep.is_over(time, *now);
-            if !is_old && state.entry_bytes <= keep.bytes {
+            if state.entry_bytes <= keep.bytes {
                 return false;
             }
             if !touched.contains_key(digest) {

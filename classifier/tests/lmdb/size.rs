@@ -51,10 +51,7 @@ fn a_full_model_and_ledger_stay_within_their_bounds() {
         ..Options::default()
     };
     let mut store = Lmdb::open(dir.path(), &options).unwrap();
-    let keep = Keep {
-        bytes: MIB,
-        ..Keep::default()
-    };
+    let keep = Keep { bytes: MIB };
     for n in 0..1_500 {
         let label = [Label::Ham, Label::Spam][(n % 2) as usize];
         let lesson = Lesson::new(&mail(n), Act::Learn(label));

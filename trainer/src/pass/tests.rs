@@ -265,6 +265,18 @@ fn trash_and_flags_and_what_the_filter_filed() {
 }
 
 #[test]
+fn flagged_spam_that_stays_for_long_counts_once() {
+    let mut user = User::new("");
+    user.put(".Junk/cur/1.h:2,FS", 1);
+    assert_eq!(user.pass(SECOND), ["Junk 1.h:2,FS Spam Done"]);
+    for days in [61, 400] {
+        user.put(&format!(".Junk/cur/{days}.h:2,S"), days);
+        let learned = format!("Junk {days}.h:2,S Spam, move Done");
+        assert_eq!(user.pass(DAY * days), [learned]);
+    }
+}
+
+#[test]
 fn what_the_filter_learned_by_itself_is_not_what_a_person_said() {
     let mut anna = User::new("");
     for n in 0..60 {

@@ -131,17 +131,18 @@ fn entries_expire() {
     let dir = tempfile::tempdir().unwrap();
     let host = open(dir.path());
     let mut ann = host.user("ann");
-    let keep = Keep {
-        seconds: 10,
-        bytes: 1_000,
-    };
+    let keep = Keep { bytes: 1_000 };
     for n in 0..8 {
         teach(&mut ann, n, Act::Learn(Label::Spam), n.into(), &keep);
     }
     let kept: Vec<_> = (0..8).filter(|n| learned(&ann, *n).is_some()).collect();
     assert!(kept.len() > 1 && kept.len() < 7, "{kept:?}");
     assert!(kept.windows(2).all(|pair| pair[0] + 1 == pair[1]) && kept.ends_with(&[7]));
-    teach(&mut ann, 100, Act::Learn(Label::Ham), 30, &keep);
+    // Not by age.
+    teach(&mut ann, 101, Act::NoteFiled, u64::MAX, &Keep::default());
+    assert_eq!(learned(&ann, 7), Some((Label::Spam, false)));
+    let full = Keep { bytes: 0 };
+    teach(&mut ann, 100, Act::Learn(Label::Ham), 30, &full);
     assert_eq!(learned(&ann, 7), None);
     assert_eq!(learned(&ann, 100), Some((Label::Ham, false)));
     // What is counted stays counted.

@@ -92,16 +92,10 @@ fn a_note_teaches_nothing_and_gives_way_to_what_people_say() {
     assert!(!is_filed(&store, &digest).unwrap());
     assert!(text(&store) == text(&right));
 
-    // Gone by age, and not counted among what can no longer be undone.
+    // Gone, and not counted among what can no longer be undone.
     teach(&mut store, &mail(2, "x"), Act::NoteFiled, 4, &keep);
-    let later = 5 + keep.seconds;
-    teach(
-        &mut store,
-        &mail(3, "y"),
-        Act::Learn(Label::Ham),
-        later,
-        &keep,
-    );
+    let full = Keep { bytes: 0 };
+    teach(&mut store, &mail(3, "y"), Act::NoteFiled, 5, &full);
     assert_eq!(Stored::open(&store).unwrap().state().n_expired, 1);
 }
 
@@ -121,10 +115,7 @@ fn delivery_does_not_make_another_message() {
 
 #[test]
 fn what_has_expired_is_outweighed() {
-    let keep = Keep {
-        seconds: 10,
-        bytes: 1 << 20,
-    };
+    let keep = Keep::default();
     let mut store = MemoryModel::default();
     for n in 0..20 {
         let ham = mail(n, "watches for lunch");
@@ -139,25 +130,29 @@ fn what_has_expired_is_outweighed() {
     }
     let wrong = mail(3, "watches for lunch");
     assert!(log_odds(&store, &wrong) < -1.0);
-    teach(
-        &mut store,
-        &mail(99, "other"),
-        Act::Learn(Label::Ham),
-        100,
-        &keep,
-    );
+    let full = Keep { bytes: 0 };
+    teach(&mut store, &mail(99, "other"), Act::NoteFiled, 100, &full);
     assert_eq!(Stored::open(&store).unwrap().state().n_expired, 40);
     teach(&mut store, &wrong, Act::Correct(Label::Spam), 101, &keep);
     let after = log_odds(&store, &wrong);
     assert!(after > 1.0, "{after}");
 }
 
+/// Nor does a clock that jumps ahead empty it.
+#[test]
+fn nothing_is_forgotten_by_age() {
+    let keep = Keep::default();
+    let mut store = MemoryModel::default();
+    let ham = mail(1, "lunch");
+    teach(&mut store, &ham, Act::Learn(Label::Ham), 1, &keep);
+    teach(&mut store, &mail(2, "x"), Act::NoteFiled, u64::MAX, &keep);
+    teach(&mut store, &ham, Act::Forget, 2, &keep);
+    assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+}
+
 #[test]
 fn a_full_ledger_lets_the_oldest_go() {
-    let keep = Keep {
-        seconds: 1_000,
-        bytes: 5_000,
-    };
+    let keep = Keep { bytes: 5_000 };
     let mut store = MemoryModel::default();
     for n in 0..30 {
         let label = [Label::Ham, Label::Spam][n as usize % 2];
