@@ -150,11 +150,24 @@ fn host(dns: &Dns, more: &str) -> Host {
 
 /// A message for anna, and the last reply.
 fn bring(server: &Server, client: &str, helo: &str, from: &str, message: &str) -> String {
+    bring_to(server, client, helo, from, &["anna@example.org"], message)
+}
+
+fn bring_to(
+    server: &Server,
+    client: &str,
+    helo: &str,
+    from: &str,
+    to: &[&str],
+    message: &str,
+) -> String {
     let mut talk = Talk::new(connect_from(client, server.smtp[0]));
     assert_eq!(talk.reply().unwrap(), 220);
     talk.ask(&format!("EHLO {helo}\r\n"), 250).unwrap();
     talk.ask(&format!("MAIL FROM:<{from}>\r\n"), 250).unwrap();
-    talk.ask("RCPT TO:<anna@example.org>\r\n", 250).unwrap();
+    for to in to {
+        talk.ask(&format!("RCPT TO:<{to}>\r\n"), 250).unwrap();
+    }
     talk.ask("DATA\r\n", 354).unwrap();
     let text = message.replace("\n.", "\n..").replace('\n', "\r\n") + ".\r\n";
     talk.say(text.as_bytes()).unwrap();
@@ -483,13 +496,22 @@ fn the_gate_refuses_by_spf_where_it_is_told_to() {
     let dns = zone(&keys);
     let dir = tempfile::tempdir().unwrap();
     let rules = dir.path().join("rules");
-    fs::write(&rules, "set address 127.0.0.12 RELAYCLIENT=\"\"\n").unwrap();
+    let plugins = dir.path().join("plugins");
+    fs::write(
+        &rules,
+        "set address 127.0.0.12 RELAYCLIENT=\"\"\nset recipient x@partner.test RELAYCLIENT=\"\"\n",
+    )
+    .unwrap();
+    let by_plugin = "[rcpt]\n:test \"$SMTPRCPTTO\" != y@partner.test || echo O\n";
+    fs::write(&plugins, by_plugin).unwrap();
     let gate = format!(
         "[gate]\ngreeting_delay_seconds = 0\nno_reverse_name = \"pass\"\n\
          unresolvable_reverse_name = \"pass\"\naddress_in_reverse_name = \"pass\"\n\
          odd_helo = \"pass\"\nunresolvable_helo = \"pass\"\nno_sender_domain = \"pass\"\n\
-         tarpit_seconds = 0\nspf_fail = \"refuse\"\ngreylist = \"nobody\"\nrules = \"{}\"\n",
-        rules.display()
+         tarpit_seconds = 0\nspf_fail = \"refuse\"\ngreylist = \"nobody\"\nrules = \"{}\"\n\
+         plugins = \"{}\"\n",
+        rules.display(),
+        plugins.display()
     );
     let host = host(&dns, &gate);
     let server = host.serve();
@@ -510,16 +532,25 @@ fn the_gate_refuses_by_spf_where_it_is_told_to() {
         let reply = ask(client, from);
         assert!(reply.starts_with(expected), "{client} {from}: {reply}");
     }
-    // Whom a rule lets send anywhere is not looked at later either.
-    for (client, is_looked_at) in [(BAD, true), ("127.0.0.12", false)] {
+    // Whom a rule lets send anywhere is not looked at later either; who may
+    // only write to somebody is.
+    let anna = "anna@example.org";
+    let (by_rule, by_plugin) = ("x@partner.test", "y@partner.test");
+    for (n, (client, to, is_looked_at)) in [
+        (BAD, &[anna][..], true),
+        ("127.0.0.12", &[anna], false),
+        (BAD, &[by_rule, anna], true),
+        (BAD, &[anna, by_plugin], true),
+        ("127.0.0.12", &[by_rule, anna, by_plugin], false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let text = "From: x@example.net\n\nx\n";
-        bring(
-            &server,
-            client,
-            "mx.example.net",
-            "x@soft.example.net",
-            text,
-        );
+        let from = "x@soft.example.net";
+        let reply = bring_to(&server, client, "mx.example.net", from, to, text);
+        assert!(reply.starts_with("250"), "{reply}");
+        host.wait_for_mail("anna", "", n + 1);
         let mail = String::from_utf8(last(&host, "")).unwrap();
         let found = mail.contains("\nAuthentication-Results: mail.example.org;");
         assert_eq!(found, is_looked_at, "{mail}");

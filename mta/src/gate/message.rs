@@ -47,7 +47,7 @@ impl Visit {
         if let Some(sender) = pending.sender {
             envelope.reverse_path = sender;
         }
-        envelope.client.may_relay |= pending.may_relay;
+        envelope.client.may_relay |= pending.is_ours;
         envelope.gate = pending.seen;
         let answer = host.commit(envelope, message).await;
         if pending.came_again && is_taken(&answer) {

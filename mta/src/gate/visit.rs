@@ -15,7 +15,7 @@ use super::gather::{Gathered, Question, names};
 use super::greylist::{Standing, Whom};
 use super::judge::{Facts, judge};
 use super::plugins::{End, Event, Outcome, Plugins, Said};
-use super::rules::Ruled;
+use super::rules::{RELAYCLIENT, Ruled};
 use super::told;
 use crate::config::network::Network;
 use crate::handover::{Decision, GateLevel, Host, Refusal, TurnedAway, Wishes};
@@ -57,8 +57,10 @@ pub(super) struct Pending {
     pub(super) sender: Option<ReversePath>,
     /// The client's names, and of each whether it leads back.
     pub(super) names: Vec<(String, bool)>,
-    /// Whether a rule or a plugin lets the client send anywhere.
-    pub(super) may_relay: bool,
+    /// Whether a rule lets the client send anywhere for what it is. One that
+    /// may write to some recipient is still a stranger, whose mail must not
+    /// be signed in our name.
+    pub(super) is_ours: bool,
     /// Whether the client was greylisted and came again.
     pub(super) came_again: bool,
 }
@@ -197,7 +199,7 @@ impl Visit {
         judged: &mut Judged,
     ) {
         let mut client = envelope.client.clone();
-        client.may_relay = ruled.variables.contains_key("RELAYCLIENT");
+        client.may_relay = ruled.variables.contains_key(RELAYCLIENT);
         let asked = self.plugins(envelope, question, ruled, wishes, &client);
         let (outcome, sender, recipient) = asked.await;
         if let Some((reply, plugin)) = outcome.refusal {
@@ -228,7 +230,7 @@ impl Visit {
             judged.decision = refuse(finding);
             return;
         }
-        self.message.may_relay |= client.may_relay;
+        self.message.is_ours |= ruled.is_ours;
         let is_allowed = judged.findings.deciding().is_some();
         if !is_allowed && !client.may_relay {
             self.message.looked_at.push(recipient.to_string());

@@ -94,7 +94,12 @@ pub struct Ruled {
     pub skips: Vec<Rule>,
     /// What is set for the client's session.
     pub variables: BTreeMap<String, String>,
+    /// Whether the client may relay for what it is, not for what it says.
+    pub is_ours: bool,
 }
+
+/// The variable that lets a client write to anybody.
+pub(super) const RELAYCLIENT: &str = "RELAYCLIENT";
 
 impl Rules {
     /// All lines.
@@ -112,6 +117,7 @@ impl Rules {
                 Does::Skip(rules) => ruled.skips.extend(rules),
                 Does::Set => {}
             }
+            ruled.is_ours |= line.relays() && line.is_of_client();
             ruled.variables.extend(line.variables.iter().cloned());
         }
         ruled
@@ -163,6 +169,18 @@ impl Rules {
 }
 
 impl Line {
+    fn relays(&self) -> bool {
+        let mut variables = self.variables.iter();
+        variables.any(|(name, _)| name == RELAYCLIENT)
+    }
+
+    /// Whether it is true of all that a client sends. HELO, sender and
+    /// recipient are only what it says.
+    fn is_of_client(&self) -> bool {
+        let mut conditions = self.conditions.iter();
+        conditions.all(|one| matches!(one, Condition::Address(_) | Condition::Name(_)))
+    }
+
     fn needs_header(&self) -> bool {
         let is_header = |condition: &Condition| matches!(condition, Condition::Header(_));
         self.conditions.iter().any(is_header)
@@ -229,6 +247,8 @@ deny    recipient old@
 skip    dns-lists,odd-helo  recipient @example.org
 deny    header \"Subject: *lottery*\"
 defer   header \"X-Mailer: bulk*\"  recipient bob@example.org
+set     recipient @partner.test  RELAYCLIENT=\"\"
+set     name .example.com  RELAYCLIENT=\"\"
 ";
 
     fn ask(change: impl FnOnce(&mut Subject<'_>)) -> String {
@@ -250,7 +270,8 @@ defer   header \"X-Mailer: bulk*\"  recipient bob@example.org
             .variables
             .iter()
             .map(|(name, value)| format!(" {name}={value}"));
-        decides.unwrap_or_default() + &skips.chain(variables).collect::<String>()
+        let ours = ruled.is_ours.then(|| " ours".to_owned());
+        decides.unwrap_or_default() + &skips.chain(variables).chain(ours).collect::<String>()
     }
 
     #[test]
@@ -262,8 +283,14 @@ defer   header \"X-Mailer: bulk*\"  recipient bob@example.org
         );
         assert_eq!(
             ask(|s| s.address = "::ffff:192.0.2.7".parse().unwrap()),
-            "allow 2 RELAYCLIENT="
+            "allow 2 RELAYCLIENT= ours"
         );
+        let to_partner: &[&str] = &["x@partner.test"];
+        assert_eq!(ask(|s| s.recipients = to_partner), " RELAYCLIENT=");
+        let named = &[("mx.example.com", true)];
+        assert_eq!(ask(|s| s.names = named), " RELAYCLIENT= ours");
+        let both = |s: &mut Subject<'_>| (s.names, s.recipients) = (named, to_partner);
+        assert_eq!(ask(both), " RELAYCLIENT= ours");
         assert_eq!(ask(|s| s.names = &[("example.net", true)]), "allow 4");
         assert_eq!(ask(|s| s.names = &[("mx.Example.net", true)]), "allow 4");
         // Anybody can call an address so.
