@@ -193,6 +193,12 @@ fn the_gate_can_be_tried_without_a_client() {
     let nobody = "refuse\n550 5.1.1 no such user here\n".to_owned();
     let to = ["--to", "nobody@example.org"];
     assert_eq!(test(GOOD, &to), (Some(1), nobody));
+    let unknown = "relays\n550 5.1.1 no such user here\n".to_owned();
+    assert_eq!(test("127.0.0.1", &to), (Some(1), unknown));
+    let to = ["--to", "x@elsewhere.test"];
+    let denied = "refuse\n550 5.7.1 relaying denied\n".to_owned();
+    assert_eq!(test(GOOD, &to), (Some(1), denied));
+    assert_eq!(test("127.0.0.1", &to), (Some(0), "relays\n".into()));
     let expected = format!("refuse\n  dns-lists: {listed} (refuse)\n554 5.7.1 {listed}\n");
     assert_eq!(test(LISTED, &[]), (Some(1), expected));
     let expected = format!(

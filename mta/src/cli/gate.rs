@@ -7,13 +7,13 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::{self, Accounts, Directory};
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::gate::decision::{Effect, Finding, Rule};
 use crate::gate::gather::Question;
 use crate::handover::Wishes;
-use crate::pipeline::plan;
+use crate::pipeline::{plan, relaying_denied};
 use crate::printable::printable;
 use crate::remote::dns::Dns;
 use crate::smtp::{ForwardPath, ReversePath};
@@ -66,9 +66,14 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let Recipient {
+        wishes,
+        unknown,
+        is_outside,
+    } = recipient(&test.to, config)?;
     let mut relays = config.relay_networks.iter();
     if relays.any(|network| network.contains(test.ip)) {
-        return tell(test, "relays", &[], None, out);
+        return tell(test, "relays", &[], unknown, out);
     }
     let servers = config.remote.dns.as_deref();
     let question = Question {
@@ -77,18 +82,19 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
         reverse_path: &test.from,
         forward_path: &test.to,
     };
-    let (wishes, unknown) = recipient(&test.to, config)?;
     let greylist = match config.data.join("greylist.db") {
         path if path.exists() => path,
         // It is the server that makes it.
         _ => ":memory:".into(),
     };
-    let findings = runtime.block_on(async {
+    let (findings, may_relay) = runtime.block_on(async {
         let host = &config.pipeline.host;
         let dns = Dns::new(servers).map_err(anyhow::Error::msg)?;
         let gate = Gate::open(host, config.gate.clone(), &dns, &greylist)?;
         anyhow::Ok(Arc::new(gate).try_out(question, wishes).await)
     })?;
+    let denied = (is_outside && !may_relay).then(|| relaying_denied().to_string());
+    let unknown = denied.or(unknown);
     // That is asked before the greylist.
     let refused = findings
         .refusal()
@@ -108,17 +114,33 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     tell(test, verdict, &findings.0, reply, out)
 }
 
-/// What the recipient wants of the gate, and what is answered to mail for one
-/// of ours who is not there.
-fn recipient(to: &ForwardPath, config: &Config) -> anyhow::Result<(Wishes, Option<String>)> {
+/// What is known of a recipient.
+#[derive(Default)]
+struct Recipient {
+    /// What it wants of the gate.
+    wishes: Wishes,
+    /// What is answered, when it is one of ours and not there.
+    unknown: Option<String>,
+    /// Whether it is somebody else's.
+    is_outside: bool,
+}
+
+fn recipient(to: &ForwardPath, config: &Config) -> anyhow::Result<Recipient> {
     let path = config.data.join("accounts.db");
     let Some(mailbox) = to.mailbox().filter(|_| path.exists()) else {
-        return Ok((Wishes::default(), None));
+        return Ok(Recipient::default());
     };
     let accounts = Accounts::of_host(&config.data)?;
-    let wishes = accounts::wishes(mailbox, &accounts)?;
     let refused = plan(mailbox, &accounts).err();
-    Ok((wishes, refused.map(|refusal| refusal.reply.to_string())))
+    let domain = mailbox.domain.name();
+    Ok(Recipient {
+        wishes: accounts::wishes(mailbox, &accounts)?,
+        unknown: refused.map(|refusal| refusal.reply.to_string()),
+        is_outside: match domain {
+            Some(domain) => accounts.domain(domain)?.is_none(),
+            None => true,
+        },
+    })
 }
 
 fn tell(

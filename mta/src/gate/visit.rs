@@ -91,9 +91,13 @@ impl Gate {
         }
     }
 
-    /// What would be found of a client that waits for its greeting. Plugins are
-    /// not asked, and nothing is noted.
-    pub async fn try_out(self: &Arc<Self>, question: Question<'_>, wishes: Wishes) -> Findings {
+    /// What would be found of a client that waits for its greeting, and whether
+    /// it may write to anybody. Plugins are not asked, and nothing is noted.
+    pub async fn try_out(
+        self: &Arc<Self>,
+        question: Question<'_>,
+        wishes: Wishes,
+    ) -> (Findings, bool) {
         let mut visit = self.visit(question.address);
         let (facts, ruled) = visit.ask(&question).await;
         let mut findings = visit.findings(&facts, &ruled, wishes);
@@ -105,7 +109,7 @@ impl Gate {
             let standing = greylist.look(&self.settings.greylist, client, seconds());
             findings.0.extend(standing.map_or_else(unknown, finding));
         }
-        findings
+        (findings, ruled.variables.contains_key(RELAYCLIENT))
     }
 }
 

@@ -58,7 +58,7 @@ use self::checkpassword::Checkpassword;
 use self::clamd::Clamd;
 use self::login::Logins;
 use self::memory::Memory;
-pub use self::recipients::plan;
+pub use self::recipients::{plan, relaying_denied};
 use self::runner::Agenda;
 use self::verdict::Models;
 use crate::accounts::Accounts;

@@ -18,8 +18,8 @@ impl Inner {
         let mailbox = self.mailbox(forward_path)?;
         if self.is_remote(&mailbox)? {
             if !client.may_relay {
-                let reply = Reply::new(550, (5, 7, 1), "relaying denied");
-                return Err(refusal(reply, format!("{from} may not send to {mailbox}")));
+                let reason = format!("{from} may not send to {mailbox}");
+                return Err(refusal(relaying_denied(), reason));
             }
             if self.way_out.is_none() {
                 return Err(refusal(no_way_out(), format!("{mailbox} is elsewhere")));
@@ -150,6 +150,11 @@ pub fn plan(mailbox: &Mailbox, accounts: &Accounts) -> Result<Plan, Refusal> {
         )),
         Err(error) => Err(refusal(trouble(), error.to_string())),
     }
+}
+
+/// What a client hears that may not write to other people's domains.
+pub fn relaying_denied() -> Reply {
+    Reply::new(550, (5, 7, 1), "relaying denied")
 }
 
 /// Whether `host` is `domain` or below it.
