@@ -14,7 +14,7 @@ use super::decision::{Effect, Finding, Findings, Rule};
 use super::gather::{Gathered, Question, names};
 use super::greylist::{Standing, Whom};
 use super::judge::{Facts, judge};
-use super::plugins::{End, Event, Outcome, Plugins, Said};
+use super::plugins::{End, Event, Outcome, Plugins, SENDER, Said};
 use super::rules::{RELAYCLIENT, Ruled};
 use super::told;
 use crate::config::network::Network;
@@ -322,6 +322,8 @@ impl Visit {
             self.asked_plugins.note(event, question, &outcome);
             match (event, &outcome.change) {
                 (Event::Mail, Some(text)) => {
+                    // Also where the plugin has said so of another recipient.
+                    self.said.environment.insert(SENDER.into(), text.clone());
                     sender = ReversePath::parse(text.as_bytes()).unwrap_or(sender);
                 }
                 (Event::Rcpt, Some(text)) => {

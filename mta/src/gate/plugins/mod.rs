@@ -74,6 +74,8 @@ pub struct Outcome {
     pub change: Option<String>,
 }
 
+/// Where plugins see the sender.
+pub(super) const SENDER: &str = "SMTPMAILFROM";
 /// What one prints is not read beyond this.
 const MAX_OUTPUT: u64 = 64 * 1024;
 /// Header lines of one message.
@@ -128,7 +130,7 @@ impl Said {
             ("PROTO", proto.to_owned()),
             ("TCPREMOTEIP", question.address.to_string()),
             ("SMTPHELOHOST", question.helo.to_owned()),
-            ("SMTPMAILFROM", sender),
+            (SENDER, sender),
             ("SMTPRCPTTO", question.forward_path.to_string()),
             ("SMTPRCPTHOSTSOK", u8::from(may_write).to_string()),
             ("SMTPRCPTCOUNT", counts.0.to_string()),
@@ -175,7 +177,7 @@ impl Said {
                 Command::RefuseMessage(text) => self.refuse_message = Some(reply(&[], &text)),
                 Command::Change(address) => {
                     let variable = match event {
-                        Event::Mail => "SMTPMAILFROM",
+                        Event::Mail => SENDER,
                         Event::Rcpt => "SMTPRCPTTO",
                         _ => continue,
                     };

@@ -12,6 +12,7 @@ use proptest::sample::{select, subsequence};
 
 use super::super::run::Kind;
 use super::name_server::TRUSTED;
+use super::programs::{self, Knows, Outcome, Plugin};
 use super::{PASSWORD, canonical};
 use crate::authentication::srs::Srs;
 use crate::smtp::trace::seconds;
@@ -62,6 +63,9 @@ const NETWORKS: &[(&str, u8)] = &[
     ("::", 0),
 ];
 
+/// No account.
+pub(super) const NOBODY: &str = "nobody@example.org";
+
 /// What an administrator has configured.
 #[derive(Clone, Debug)]
 pub(super) struct World {
@@ -76,6 +80,9 @@ pub(super) struct World {
     rules: Vec<Rule>,
     greylist: &'static str,
     has_route: bool,
+    plugins: Vec<Plugin>,
+    /// Whether a program knows the passwords, and how.
+    pub(super) knows: Option<Knows>,
 }
 
 type Network = (&'static str, u8);
@@ -135,12 +142,12 @@ impl World {
         aliases.map(move |(name, n, targets)| (*name, domain(n), &**targets))
     }
 
-    /// Somebody who can log in, as long as there is anybody.
+    /// Somebody who can log in, or one who cannot.
     pub(super) fn account(&self, n: usize) -> String {
         let all: Vec<_> = self.users().collect();
-        match all.get(n % all.len().max(1)) {
+        match all.get(n % (all.len() + 1)) {
             Some((name, domain, _)) => format!("{name}@{domain}"),
-            None => "nobody@example.org".into(),
+            None => NOBODY.into(),
         }
     }
 
@@ -172,9 +179,7 @@ impl World {
             _ => return None,
         }
         let address = visitor.address?;
-        let default = [("127.0.0.0", 8), ("::1", 128)];
-        let networks = self.relay_networks.as_deref().unwrap_or(&default);
-        if networks.iter().any(|network| lies_in(address, *network)) {
+        if self.lets_relay(address) {
             return Some("network");
         }
         let mut rules = self.rules.iter().filter(|rule| rule.relays);
@@ -183,6 +188,32 @@ impl World {
             conditions.all(|condition| condition.holds(address, subject))
         };
         rules.any(fits).then_some("rule")
+    }
+
+    fn lets_relay(&self, address: IpAddr) -> bool {
+        let default = [("127.0.0.0", 8), ("::1", 128)];
+        let networks = self.relay_networks.as_deref().unwrap_or(&default);
+        networks.iter().any(|network| lies_in(address, *network))
+    }
+
+    /// What plugins make of the sender and the recipient, who are as they say
+    /// without any.
+    pub(super) fn plugins_say(
+        &self,
+        visitor: &Visitor,
+        (helo, sender, path): (&str, &str, &str),
+    ) -> (Outcome, Outcome) {
+        // A network that may relay meets none.
+        let address = visitor.address.filter(|_| visitor.kind == Kind::Smtp);
+        let meets = address.is_some_and(|address| !self.lets_relay(address));
+        let plugins = if meets { &*self.plugins } else { &[] };
+        let by_mail = programs::run(plugins, "mail", helo, sender, "");
+        let by_rcpt = programs::run(plugins, "rcpt", helo, &by_mail.address, path);
+        (by_mail, by_rcpt)
+    }
+
+    pub(super) fn plugins_text(&self) -> String {
+        programs::table(&self.plugins)
     }
 
     pub(super) fn rules_text(&self) -> String {
@@ -202,7 +233,8 @@ impl World {
         lines.collect()
     }
 
-    pub(super) fn config_text(&self, data: &Path, rules: &Path, dns: SocketAddr) -> String {
+    pub(super) fn config_text(&self, data: &Path, dns: SocketAddr) -> String {
+        let (rules, plugins) = (data.join("rules"), data.join("plugins"));
         let mut text =
             format!("host = 'mx.example.org'\ndata = {data:?}\n[smtp]\nmax_errors = 1000\n");
         if let Some(networks) = &self.relay_networks {
@@ -214,10 +246,11 @@ impl World {
         }
         let _ = writeln!(
             text,
-            "[gate]\nrules = {rules:?}\ngreylist = '{}'\ntarpit_seconds = 0\n\
+            "[gate]\nrules = {rules:?}\nplugins = {plugins:?}\ngreylist = '{}'\ntarpit_seconds = 0\n\
              connections_per_minute = 100000\n[remote]\ndns = ['{dns}']",
             self.greylist
         );
+        text += &self.knows.map(Knows::line).unwrap_or_default();
         if self.has_route {
             text += "[[route]]\ndomain = '*'\nhost = 'relay.example.com'\n";
         }
@@ -286,19 +319,32 @@ pub(super) fn world() -> impl Strategy<Value = World> {
         prop::collection::vec(rule(), 0..4),
         prop_oneof![8 => Just("nobody"), 1 => Just("suspects"), 1 => Just("all")],
         any::<bool>(),
+        prop::collection::vec(programs::plugin(HELOS, DOMAINS), 0..5),
+        option::weighted(0.7, programs::knows()),
     )
         .prop_map(
-            |(domains, postmaster, users, aliases, relay_networks, rules, greylist, has_route)| {
-                World {
-                    domains,
-                    postmaster,
-                    users,
-                    aliases,
-                    relay_networks,
-                    rules,
-                    greylist,
-                    has_route,
-                }
+            |(
+                domains,
+                postmaster,
+                users,
+                aliases,
+                relay_networks,
+                rules,
+                greylist,
+                has_route,
+                plugins,
+                knows,
+            )| World {
+                domains,
+                postmaster,
+                users,
+                aliases,
+                relay_networks,
+                rules,
+                greylist,
+                has_route,
+                plugins,
+                knows,
             },
         )
 }
@@ -335,7 +381,7 @@ fn visitor() -> impl Strategy<Value = Visitor> {
     ];
     let address = select(ADDRESSES).prop_map(|text| text.parse().unwrap());
     let hello = select(HELOS).prop_map(Step::Hello);
-    let login = option::weighted(0.5, login());
+    let login = option::weighted(0.7, login());
     let transactions = prop::collection::vec(transaction(), 1..4);
     (kind, address, any::<bool>(), hello, login, transactions).prop_map(
         |(kind, address, is_encrypted, hello, login, transactions)| {

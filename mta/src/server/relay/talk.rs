@@ -8,8 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::super::run::Kind;
-use super::generate::{Step, Visitor, World};
-use super::{Counts, PASSWORD, canonical};
+use super::generate::{NOBODY, Step, Visitor, World};
+use super::programs::Knows;
+use super::{Counts, canonical};
 
 /// One connection from the client's side.
 pub(super) struct Talk<'a> {
@@ -72,6 +73,9 @@ impl<'a> Talk<'a> {
                 let sender = sender.as_ref().unwrap_or(&self.account);
                 if ask(stream, &format!("MAIL FROM:<{sender}> SMTPUTF8")).await? == 250 {
                     self.senders.extend(canonical(sender));
+                    let subject = (&*self.helo, &*canonical(sender).unwrap_or_default(), "");
+                    let (by_mail, _) = self.world.plugins_say(self.visitor, subject);
+                    self.senders.insert(by_mail.address);
                     self.sender = sender.clone();
                     self.accepted = 0;
                 }
@@ -86,17 +90,20 @@ impl<'a> Talk<'a> {
             }
             Step::LogIn { account, password } => {
                 // More than a few would have to wait.
-                let is_wrong = *password != PASSWORD;
+                let account = self.world.account(*account);
+                let known = self.world.knows.unwrap_or(Knows::Passwords);
+                let is_wrong = !known.takes(password) || account == NOBODY;
                 if is_wrong && std::mem::replace(&mut self.has_guessed, true) {
                     return Ok(());
                 }
-                let account = self.world.account(*account);
                 let said = STANDARD.encode(format!("\0{account}\0{password}"));
                 let code = ask(stream, &format!("AUTH PLAIN {said}")).await?;
                 if code == 235 && is_wrong {
                     return Err("a wrong password was right".into());
                 }
                 if code == 235 {
+                    let by_program = usize::from(self.world.knows.is_some());
+                    *self.counts.entry("program").or_default() += by_program;
                     self.account = account;
                 }
             }
@@ -106,15 +113,24 @@ impl<'a> Talk<'a> {
 
     /// RCPT was answered.
     fn answered(&mut self, path: &str, code: u16) -> Result<(), String> {
+        let written = canonical(path).unwrap_or_default();
+        let sender = canonical(&self.sender).unwrap_or_default();
+        let (_, by_rcpt) = self
+            .world
+            .plugins_say(self.visitor, (&self.helo, &sender, &written));
+        let to = &by_rcpt.address;
         let why = if code != 250 {
             "refused"
-        } else if self.world.is_ours(path) {
+        } else if *to == written && self.world.is_ours(path) {
             "ours"
+        } else if *to != written && self.world.is_ours(to) {
+            "changed"
         } else {
-            self.may_get.extend(canonical(path));
+            self.may_get.insert(to.clone());
             let subject = (&*self.helo, &*self.sender, path);
             let why = self.world.why(self.visitor, subject);
             let why = why.or((!self.account.is_empty()).then_some("login"));
+            let why = why.or(by_rcpt.is_trusted.then_some("plugin"));
             why.ok_or_else(|| format!("<{path}> was accepted from <{}>", self.sender))?
         };
         self.accepted += usize::from(code == 250);
