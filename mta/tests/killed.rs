@@ -42,7 +42,7 @@ fn what_was_answered_250_survives_a_kill_at_any_step() {
     // A whole run shows which calls there are.
     let whole = dir.path().join("whole");
     furnish(&whole);
-    let output = child_of(traced(&log, &["-e", TRACE]), &whole, MESSAGES);
+    let output = child_of(traced(&log, &["-e", TRACE]), &whole, 0..MESSAGES);
     assert_eq!(kept(&output), [0, 1, 2, 3], "{output}");
     let all = steps::of(&fs::read_to_string(&log).unwrap());
     let mut moments: Vec<(String, usize)> = all.into_iter().collect();
@@ -72,7 +72,7 @@ fn what_was_answered_250_survives_a_kill_at_any_step() {
         let output = child_of(
             traced(&log, &["-e", &format!("trace={name}"), "-e", &inject]),
             &data,
-            MESSAGES,
+            0..MESSAGES,
         );
         // The test harness says how the child ended, if it ends.
         if output.contains("test result:") {
@@ -80,7 +80,7 @@ fn what_was_answered_250_survives_a_kill_at_any_step() {
         }
         let kept = kept(&output);
         // The next start goes on.
-        child_of(Command::new(env::current_exe().unwrap()), &data, 0);
+        child_of(Command::new(env::current_exe().unwrap()), &data, 0..0);
         let found = all_found(&data);
         for number in kept {
             for user in owners(number) {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub const DAVE: &str = "dave@example.net";
 
 /// Says to the test binary that it is the process to be watched.
 const DATA: &str = "POSTERN_KILLED_DATA";
-const N_MESSAGES: &str = "POSTERN_KILLED_MESSAGES";
+const NUMBERS: &str = "POSTERN_KILLED_NUMBERS";
 
 /// The host in the folder `data`.
 pub fn open(data: &Path) -> Postern {
@@ -47,13 +48,15 @@ pub fn child() {
     let Some(data) = env::var_os(DATA) else {
         return;
     };
-    let n: usize = env::var(N_MESSAGES).unwrap().parse().unwrap();
+    let numbers = env::var(NUMBERS).unwrap();
+    let (first, end) = numbers.split_once("..").unwrap();
+    let numbers: Range<usize> = first.parse().unwrap()..end.parse().unwrap();
     let host = open(Path::new(&data));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    for number in 0..n {
+    for number in numbers {
         let mut message = Message::new(&data);
         message.write(text(number).as_bytes()).unwrap();
         let to = envelope(owners(number)[0]);
@@ -114,12 +117,12 @@ pub fn furnish(data: &Path) {
     fs::write(bob.join(".qmail"), "./Maildir/\n&carol@example.org\n").unwrap();
 }
 
-/// What the child says, which `command` starts to hand over `n` messages.
-pub fn child_of(mut command: Command, data: &Path, n: usize) -> String {
+/// What the child says, which `command` starts to hand over these messages.
+pub fn child_of(mut command: Command, data: &Path, numbers: Range<usize>) -> String {
     command
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(DATA, data)
-        .env(N_MESSAGES, n.to_string())
+        .env(NUMBERS, format!("{numbers:?}"))
         .env_remove("RUST_BACKTRACE");
     let output = command.output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -89,6 +89,22 @@ impl FileSystem {
         self.files.len() - 1
     }
 
+    /// What lies where mail lies, as programs see it: what files hold, and
+    /// which folders there are.
+    pub fn shown(&self) -> BTreeMap<&Path, Option<&[u8]>> {
+        let names = self.names.iter().filter(|(path, _)| self.holds(path));
+        let shown = names.map(|(path, inode)| {
+            let file = &self.files[*inode];
+            (&**path, (!file.is_folder).then_some(&*file.bytes))
+        });
+        shown.collect()
+    }
+
+    /// The program has ended; what it did not sync is still not synced.
+    pub fn restarted(&mut self) {
+        self.open.clear();
+    }
+
     /// Follows a call; tells whether it was one that matters here.
     pub fn follow(&mut self, call: &Call) -> bool {
         let Call {
@@ -338,7 +354,9 @@ fn parse(call: &str) -> Option<Call> {
         let (arguments, result) = rest.rsplit_once(" = ")?;
         Some((arguments.trim_end().strip_suffix(')')?, result))
     })?;
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') || result.starts_with('-') {
+    // `?`: the program was killed in place of it.
+    let failed = result.starts_with(['-', '?']);
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') || failed {
         return None;
     }
     let mut split = vec![String::new()];
