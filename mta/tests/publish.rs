@@ -1,7 +1,7 @@
 //! The accounts as files of other programs, written by the built program and
 //! read by those others: Dovecot, Courier, tinycdb, and a reader of cdb in Python.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -234,20 +234,29 @@ fn what_cannot_be_published_is_told_and_the_change_stands() {
     let published = tempfile::tempdir().unwrap();
     let folder = published.path().join("gone");
     fs::create_dir(&folder).unwrap();
-    let path = folder.join("users");
-    let host = Host::new(&format!("[publish]\ndovecot = {path:?}\n"));
+    let control = published.path();
+    let host = Host::new(&format!(
+        "[publish]\nqmail_users = {folder:?}\nqmail_control = {control:?}\n"
+    ));
     fs::remove_dir_all(&folder).unwrap();
-    let add = ["user", "add", "new@example.org"];
+    let add = ["domain", "add", "new.example"];
     let output = host.command().args(add).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     for text in [
         "it is done, but could not be published",
-        path.to_str().unwrap(),
+        folder.to_str().unwrap(),
     ] {
         assert!(said.contains(text), "{said}");
     }
-    assert!(host.run(&["user", "list"]).contains("new@example.org"));
+    assert!(host.run(&["domain", "list"]).contains("new.example"));
+    // What can be written is.
+    let hosts = fs::read_to_string(control.join("rcpthosts")).unwrap();
+    assert!(hosts.contains("new.example"), "{hosts}");
+    let output = host.command().arg("check").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let missing = format!("wrong  publishes: there is no folder {}", folder.display());
+    assert!(said.contains(&missing), "{said}");
     // Mail goes on all the same.
     let server = host.serve();
     server.signal("TERM");
@@ -360,7 +369,7 @@ fn must_have_no_privileges(server: &common::Server) {
 #[test]
 fn courier_takes_what_is_published() {
     if !overlaid::is_possible() {
-        eprintln!("skipped: only root can lay Courier over the system");
+        tests::skip("only root can lay Courier over the system");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

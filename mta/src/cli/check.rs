@@ -251,6 +251,9 @@ fn publishes(config: &Config) -> Result<String, String> {
         &config.data,
     );
     let plan = plan.map_err(|error| error.to_string())?;
+    if let Some(folder) = plan.missing_folders().first() {
+        return Err(format!("there is no folder {}", folder.display()));
+    }
     let changes = plan.differences().map_err(|error| error.to_string())?;
     match (plan.problems.as_slice(), changes.is_empty()) {
         ([], true) => Ok("all is up to date".into()),

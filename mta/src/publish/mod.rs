@@ -222,20 +222,30 @@ impl Plan {
         Ok(lines)
     }
 
+    /// Folders of the administrator's that are not there.
+    pub fn missing_folders(&self) -> BTreeSet<&Path> {
+        let folders = self.files.iter().filter_map(|file| file.path.parent());
+        let own = self.only.as_deref();
+        folders
+            .filter(|folder| Some(*folder) != own && !folder.is_dir())
+            .collect()
+    }
+
     /// Writes what would change, and runs the command if anything did. Returns
     /// the files.
     ///
     /// # Errors
-    /// When one cannot be written; those before it are.
+    /// With the first that cannot be written; all others are.
     pub fn carry_out(&self, settings: &Settings) -> Result<Vec<PathBuf>, Error> {
-        let mut changed = Vec::new();
+        let (mut changed, mut failed) = (Vec::new(), None);
         if let Some(folder) = &self.only {
             fs::create_dir_all(folder).map_err(Error::io("make", folder))?;
         }
         for file in &self.files {
-            if before(&file.path)?.as_deref() != Some(&*file.content) {
-                replace(file).map_err(Error::io("publish to", &file.path))?;
-                changed.push(file.path.clone());
+            match file.write() {
+                Ok(true) => changed.push(file.path.clone()),
+                Ok(false) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         for path in self.stale()? {
@@ -253,7 +263,7 @@ impl Plan {
                 return Err(Error::io("run", program)(io::Error::other(reason)));
             }
         }
-        Ok(changed)
+        failed.map_or(Ok(changed), Err)
     }
 
     /// Instructions of aliases that are gone.
@@ -268,6 +278,17 @@ impl Plan {
         let planned: BTreeSet<&PathBuf> = self.files.iter().map(|file| &file.path).collect();
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
         Ok(paths.filter(|path| !planned.contains(path)).collect())
+    }
+}
+
+impl Planned {
+    /// Writes it unless it is there; whether that was needed.
+    fn write(&self) -> Result<bool, Error> {
+        let is_new = before(&self.path)?.as_deref() != Some(&*self.content);
+        if is_new {
+            replace(self).map_err(Error::io("publish to", &self.path))?;
+        }
+        Ok(is_new)
     }
 }
 
