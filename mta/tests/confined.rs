@@ -1,7 +1,7 @@
 //! What programs of users can reach: their own user's folder, and nothing else
 //! of the host.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -43,9 +43,7 @@ fn keeps_signals() -> bool {
 fn a_program_reaches_its_own_user_only() {
     let is_kept = std::thread::spawn(|| confinement::keep_writes_to(&[]).unwrap());
     if !is_kept.join().unwrap() {
-        println!("SKIPPED: this kernel lacks Landlock, so that nothing is hidden");
-        assert!(std::env::var_os("CI").is_none(), "CI must not skip this");
-        return;
+        return tests::skip("this kernel lacks Landlock, so that nothing is hidden");
     }
     let host = Host::new("");
     host.run(&["domain", "set", "example.org", "--programs", "on"]);

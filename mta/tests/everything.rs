@@ -30,7 +30,7 @@ const PASSWORD: &str = "secret word";
 #[test]
 fn good_mail_comes_in_once_goes_out_and_is_read_and_the_rest_stays_out() {
     if !overlaid::is_possible() {
-        eprintln!("skipped: only root can lay Postfix over the system");
+        tests::skip("only root can lay Postfix over the system");
         return;
     }
     let dns = Dns::start(&[

@@ -3,7 +3,7 @@
 //! slow, or send what parsers choke on. It says so in the protocol's words,
 //! keeps nothing half, and goes on.
 
-#![allow(clippy::print_stderr, clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod common;
 
@@ -53,7 +53,7 @@ fn large(subject: &str) -> Vec<u8> {
 /// shell, with the data folder as `$DATA` and a copy of it as `$COPY`.
 fn serve_with(host: &Host, mount: &str) -> Option<Server> {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can mount");
+        tests::skip("only root can mount");
         return None;
     }
     let copy = host.path("copy");

@@ -74,7 +74,7 @@ fn name_server() -> Process {
 #[test]
 fn mail_from_and_to_postfix_arrives_byte_for_byte() {
     if !overlaid::is_possible() {
-        eprintln!("skipped: only root can lay Postfix over the system");
+        tests::skip("only root can lay Postfix over the system");
         return;
     }
     let _names = name_server();

@@ -1,7 +1,7 @@
 //! The way out against real others: a second host of ours behind a DNS zone on
 //! loopback, Postfix's smtp-sink, and a relay that asks for a password.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -257,7 +257,7 @@ fn a_relay_gets_the_password_only_behind_a_certificate_that_is_vouched_for() {
 fn so_does_one_that_begins_with_tls() {
     // The port says so, and only root can listen there.
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can listen at port 465");
+        tests::skip("only root can listen at port 465");
         return;
     }
     by_relay("127.0.0.65", ("127.0.0.65", "465"));
@@ -495,7 +495,7 @@ fn tls_that_is_offered_and_fails_costs_no_mail() {
 #[test]
 fn nothing_goes_to_a_submission_port_in_clear() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can listen at port 587");
+        tests::skip("only root can listen at port 587");
         return;
     }
     let _sink = sink("127.0.0.66:587".parse().unwrap());

@@ -57,7 +57,7 @@ impl Host {
         }
         let (uid, gid) = owner();
         if !overlaid::is_possible() || chown(folder, Some(uid), Some(gid)).is_err() {
-            eprintln!("skipped: only root can lay Dovecot over /usr");
+            tests::skip("only root can lay Dovecot over /usr");
             return false;
         }
         give(folder);
