@@ -309,9 +309,7 @@ impl Plan<'_> {
             return Ok(());
         };
         if let Some(person) = self.people.get(&place.home).cloned() {
-            self.used.insert(found.path);
-            let own = format!("{}-{}", person.local_part, place.extension);
-            let own = Address::new(&own, &person.domain);
+            let own = self.own_extension(&person, &place.extension, &found)?;
             self.aliases(addresses, &own);
             return Ok(());
         }
@@ -350,6 +348,47 @@ impl Plan<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The address of a person's extension whose file is `found`. It is taken
+    /// here, whether qmail has it or not.
+    fn own_extension(
+        &mut self,
+        person: &Address,
+        extension: &str,
+        found: &Found,
+    ) -> Result<Address, Error> {
+        let names = self.names;
+        self.used.insert(found.path.clone());
+        let of = |extension: &str| {
+            let local_part = format!("{}-{extension}", person.local_part);
+            Address::new(&local_part, &person.domain)
+        };
+        let file = found.path.file_name().unwrap_or_default().to_string_lossy();
+        // A `-default` file has all names that begin so.
+        let begin = file.strip_prefix(".qmail-").unwrap_or_default();
+        let begin = begin
+            .strip_suffix("default")
+            .map(|begin| begin.replace(':', "."));
+        let any = begin.as_ref().map(|begin| of(&format!("{begin}{NOBODY}")));
+        let own = of(extension);
+        for one in [Some(&own), any.as_ref()].into_iter().flatten() {
+            let name = names.name_of(&one.local_part, &one.domain);
+            let there = name.map(|name| names.find(&names.owner_of(&name)));
+            if there.transpose()?.flatten().as_ref() != Some(found) {
+                let begin = begin.as_ref().map(|begin| of(begin).local_part);
+                let all = begin.map_or(String::new(), |begin| {
+                    format!(", and to all names that begin with {begin:?}")
+                });
+                let why = format!(
+                    "as {own}: mail to that address is taken too{all}; qmail has none of it"
+                );
+                self.report
+                    .add(Outcome::Changed, &found.path, None, "", why);
+                break;
+            }
+        }
+        Ok(own)
     }
 
     /// The file delivers to the mailbox of `user`, whose own mail may go
@@ -434,17 +473,16 @@ impl Plan<'_> {
         let Some(found) = names.find(&place)? else {
             return Ok(());
         };
-        if let Some(person) = self.people.get(&place.home) {
+        if let Some(person) = self.people.get(&place.home).cloned() {
             let file = found.path.file_name().unwrap_or_default().to_string_lossy();
             let extension = file.strip_prefix(".qmail-").unwrap_or("default");
-            let own = format!("{}-{}", person.local_part, extension.replace(':', "."));
-            let own = Address::new(&own, &person.domain).to_string();
+            let own = self.own_extension(&person, &extension.replace(':', "."), &found)?;
+            let own = own.to_string();
             let why = format!(
                 "as an alias of @{domain} for {own}, so that EXT and DEFAULT of programs say \"default\""
             );
             self.report
                 .add(Outcome::Changed, &found.path, None, "", why);
-            self.used.insert(found.path.clone());
             self.alias(&address, vec![own]);
             return Ok(());
         }
