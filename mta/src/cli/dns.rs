@@ -2,7 +2,7 @@
 //! what it says.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 use serde::Serialize;
@@ -52,19 +52,37 @@ pub(super) fn facts_of<'a>(
     domain: &'a str,
     addresses: &'a [IpAddr],
 ) -> anyhow::Result<Facts<'a>> {
-    let listening = &config.listening;
-    let port = |all: &[std::net::SocketAddr]| all.first().map(|address| address.port());
     let keys = Keys::read(&config.data.join("dkim"), domain)?;
     let keys = keys.records().into_iter();
     Ok(Facts {
         domain,
         host: &config.pipeline.host,
         addresses,
-        submission: (port(&listening.submission), port(&listening.submissions)),
+        services: services(config),
         keys: keys.map(|key| (key.name, key.text)).collect(),
         is_relayed: config.remote.relay().is_some(),
     })
 }
+
+/// What users are served with here. No IMAP server is ours: there is one where
+/// the accounts are published for it.
+fn services(config: &Config) -> Vec<(&'static str, u16)> {
+    let port = |all: &[SocketAddr]| all.first().map(SocketAddr::port);
+    let (listening, publish) = (&config.listening, &config.publish);
+    let has_imap = publish.dovecot.is_some() || publish.courier.is_some();
+    let all = [
+        ("submission", port(&listening.submission)),
+        ("submissions", port(&listening.submissions)),
+        ("imaps", has_imap.then_some(IMAPS)),
+    ];
+    let served = all.into_iter();
+    served
+        .filter_map(|(service, port)| Some((service, port?)))
+        .collect()
+}
+
+/// RFC 8314 §3.2.
+const IMAPS: u16 = 993;
 
 /// Prints it; the exit code is 1 when something is missing or differs.
 ///

@@ -44,8 +44,9 @@ pub struct Facts<'a> {
     pub host: &'a str,
     /// Its addresses, as the outside sees them.
     pub addresses: &'a [IpAddr],
-    /// The ports of submission: with STARTTLS, and within TLS.
-    pub submission: (Option<u16>, Option<u16>),
+    /// What programs of users are served with: names of RFC 6186 and RFC 8314
+    /// with their ports.
+    pub services: Vec<(&'static str, u16)>,
     /// Names and texts of the keys that sign.
     pub keys: Vec<(String, String)>,
     /// Whether all mail leaves by another host.
@@ -120,12 +121,10 @@ pub fn records(facts: &Facts<'_>) -> Vec<Record> {
     let value = format!("v=DMARC1; p=none; rua=mailto:postmaster@{domain}");
     let why = "others tell you who sends as you; p=quarantine when you know";
     all.push(record(name, Kind::Txt, value, why));
-    // RFC 6186 §3.1, RFC 8314 §5.1.
-    let (submission, submissions) = facts.submission;
-    for (service, port) in [("submission", submission), ("submissions", submissions)] {
-        let Some(port) = port else { continue };
+    // RFC 6186 §3, RFC 8314 §5.1.
+    for (service, port) in &facts.services {
         let name = format!("_{service}._tcp.{domain}");
-        let why = "programs of users find where to send";
+        let why = "mail programs of users set themselves up";
         all.push(record(name, Kind::Srv, format!("0 1 {port} {host}."), why));
     }
     all
@@ -204,7 +203,7 @@ mod tests {
             domain: "example.org",
             host: "mail.example.org",
             addresses: &["192.0.2.7".parse().unwrap(), "2001:db8::1".parse().unwrap()],
-            submission: (Some(587), None),
+            services: vec![("submission", 587), ("imaps", 993)],
             keys,
             is_relayed: false,
         };
@@ -225,6 +224,7 @@ mod tests {
             &key,
             "_dmarc.example.org. IN TXT \"v=DMARC1; p=none; rua=mailto:postmaster@example.org\"",
             "_submission._tcp.example.org. IN SRV 0 1 587 mail.example.org.",
+            "_imaps._tcp.example.org. IN SRV 0 1 993 mail.example.org.",
         ];
         assert_eq!(lines, expected);
         let relayed = Facts {
