@@ -2,6 +2,7 @@
 //! server that has its zones.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mail_auth::SpfResult;
@@ -17,60 +18,85 @@ use crate::smtp::ReversePath;
 
 const SUITE: &str = include_str!("../../../tests/data/spf/rfc7208-tests.json");
 
-/// Where we find something else, as docs/authentication.md tells.
-const DIFFERENT: &[(&str, &str)] = &[
-    ("a-bad-cidr4", "fail"),
-    ("a-bad-cidr6", "fail"),
-    ("a-bad-domain", "temperror"),
-    ("a-bad-toplabel", "temperror"),
-    ("a-cidr6-0-ip4mapped", "pass"),
-    ("a-colon-domain", "permerror"),
-    ("a-colon-domain-ip4mapped", "permerror"),
-    ("a-dual-cidr-ip4-err", "pass"),
-    ("a-null", "temperror"),
-    ("a-numeric", "neutral"),
-    ("a-numeric-toplabel", "neutral"),
-    ("a-only-toplabel", "neutral"),
-    ("a-only-toplabel-trailing-dot", "neutral"),
-    ("badip4", "pass"),
-    ("cidr4-032", "pass"),
-    ("cidr4-33", "pass"),
-    ("cidr6-0-ip4", "pass"),
-    ("cidr6-129", "neutral"),
-    ("cidr6-ip4", "pass"),
-    ("control-char-policy", "pass"),
-    ("empty-modifier-name", "neutral"),
-    ("exists-ip6only", "pass"),
-    ("exp-syntax-error", "neutral"),
-    ("hello-domain-literal", "temperror"),
-    ("invalid-domain", "fail"),
-    ("invalid-domain-empty-label", "temperror"),
-    ("invalid-domain-long", "temperror"),
-    ("invalid-domain-long-via-macro", "temperror"),
-    ("invalid-hello-macro", "temperror"),
-    ("invalid-modifier", "neutral"),
-    ("macro-mania-in-domain", "temperror"),
-    ("modifier-charset-good", "permerror"),
-    ("multitxt1", "fail"),
-    ("multitxt2", "fail"),
-    ("mx-bad-cidr4", "fail"),
-    ("mx-bad-cidr6", "fail"),
-    ("mx-bad-domain", "temperror"),
-    ("mx-bad-toplab", "temperror"),
-    ("mx-cidr6-0-ip4mapped", "pass"),
-    ("mx-colon-domain", "permerror"),
-    ("mx-colon-domain-ip4mapped", "permerror"),
-    ("mx-null", "temperror"),
-    ("mx-numeric-top-label", "neutral"),
-    ("non-ascii-mech", "fail"),
-    ("non-ascii-policy", "fail"),
-    ("null-text", "temperror"),
-    ("p-macro-multiple", "temperror"),
-    ("ptr-match-implicit", "fail"),
-    ("ptr-match-ip6", "fail"),
-    ("redirect-after-mechanisms2", "permerror"),
-    ("redirect-syntax-error", "neutral"),
-    ("void-over-limit", "neutral"),
+/// Where mail-auth 0.13 finds something else, by why; docs/authentication.md
+/// tells what comes of it.
+const DIFFERENT: &[(&str, &[(&str, &str)])] = &[
+    (
+        "A record with a term that RFC 7208 does not know is no record (§4.6: permerror); mail-auth reads it as it can.",
+        &[
+            ("a-bad-cidr4", "fail"),
+            ("a-bad-cidr6", "fail"),
+            ("a-dual-cidr-ip4-err", "pass"),
+            ("a-numeric", "neutral"),
+            ("a-numeric-toplabel", "neutral"),
+            ("a-only-toplabel", "neutral"),
+            ("a-only-toplabel-trailing-dot", "neutral"),
+            ("badip4", "pass"),
+            ("cidr4-032", "pass"),
+            ("cidr4-33", "pass"),
+            ("cidr6-129", "neutral"),
+            ("control-char-policy", "pass"),
+            ("empty-modifier-name", "neutral"),
+            ("exp-syntax-error", "neutral"),
+            ("invalid-domain", "fail"),
+            ("invalid-modifier", "neutral"),
+            ("mx-bad-cidr4", "fail"),
+            ("mx-bad-cidr6", "fail"),
+            ("mx-numeric-top-label", "neutral"),
+            ("non-ascii-mech", "fail"),
+            ("non-ascii-policy", "fail"),
+            ("redirect-syntax-error", "neutral"),
+        ],
+    ),
+    (
+        "Of several records the first counts (§4.5: permerror).",
+        &[("multitxt1", "fail"), ("multitxt2", "fail")],
+    ),
+    (
+        "A name that the DNS cannot have is no match, or an error of the record (§4.3, §4.8); mail-auth takes it for trouble of the DNS.",
+        &[
+            ("a-bad-domain", "temperror"),
+            ("a-bad-toplabel", "temperror"),
+            ("a-null", "temperror"),
+            ("hello-domain-literal", "temperror"),
+            ("invalid-domain-empty-label", "temperror"),
+            ("invalid-domain-long", "temperror"),
+            ("invalid-domain-long-via-macro", "temperror"),
+            ("invalid-hello-macro", "temperror"),
+            ("macro-mania-in-domain", "temperror"),
+            ("mx-bad-domain", "temperror"),
+            ("mx-bad-toplab", "temperror"),
+            ("mx-null", "temperror"),
+            ("p-macro-multiple", "temperror"),
+        ],
+    ),
+    (
+        "A colon or slash within a name ends it.",
+        &[
+            ("a-colon-domain", "permerror"),
+            ("a-colon-domain-ip4mapped", "permerror"),
+            ("modifier-charset-good", "permerror"),
+            ("mx-colon-domain", "permerror"),
+            ("mx-colon-domain-ip4mapped", "permerror"),
+            ("redirect-after-mechanisms2", "permerror"),
+        ],
+    ),
+    (
+        "`ptr` passes names below the domain, and not the domain's own: the only good mail that fails. §5.5 advises against `ptr`.",
+        &[("ptr-match-implicit", "fail"), ("ptr-match-ip6", "fail")],
+    ),
+    (
+        "An IPv4 client is looked for in IPv6 networks, and `exists` in AAAA records (§5.6, §5.7).",
+        &[
+            ("cidr6-0-ip4", "pass"),
+            ("cidr6-ip4", "pass"),
+            ("exists-ip6only", "pass"),
+        ],
+    ),
+    (
+        "As before RFC 7208: questions without an answer are not counted (§4.6.4); all questions are.",
+        &[("void-over-limit", "neutral")],
+    ),
 ];
 
 /// Senders that are refused at MAIL, so that nobody asks.
@@ -120,7 +146,7 @@ async fn results_are_those_of_the_suite_but_for_what_is_listed() {
                 continue;
             };
             let origin = Origin {
-                address: test.host.parse().unwrap(),
+                address: test.host.parse::<IpAddr>().unwrap().to_canonical(),
                 helo: test.helo,
                 reverse_path,
             };
@@ -151,7 +177,13 @@ async fn results_are_those_of_the_suite_but_for_what_is_listed() {
         .map(|(name, found)| (name.as_str(), *found))
         .collect();
     assert_eq!(no_paths, NO_PATHS);
-    assert_eq!(different, DIFFERENT);
+    let mut listed: Vec<(&str, &str)> = DIFFERENT
+        .iter()
+        .flat_map(|(_, tests)| *tests)
+        .copied()
+        .collect();
+    listed.sort();
+    assert_eq!(different, listed);
 }
 
 fn word(result: SpfResult) -> &'static str {
@@ -257,12 +289,17 @@ fn data(kind: u8, record: &Value) -> Vec<u8> {
         }
         16 => {
             let strings = match record.as_array() {
+                // No text is an empty one.
+                Some(strings) if strings.is_empty() => vec![String::new()],
                 Some(strings) => strings.iter().map(text).collect(),
                 None => vec![text(record)],
             };
             let bytes = strings.into_iter().flat_map(|string| {
                 // Characters of the suite are bytes.
                 let bytes: Vec<u8> = string.chars().map(|c| u8::try_from(c).unwrap()).collect();
+                if bytes.is_empty() {
+                    return vec![0];
+                }
                 let parts = bytes.chunks(255).map(|part| {
                     let length = u8::try_from(part.len()).unwrap();
                     [&[length][..], part].concat()
