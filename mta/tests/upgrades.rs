@@ -85,7 +85,7 @@ fn of_later_versions(dir: &Path) -> Vec<&'static str> {
     let mut opened = Vec::new();
     let records = dir.join("data/dkim/example.org/keys.toml");
     if records.exists() {
-        let keys = Keys::read(&dir.join("data/dkim"), "example.org").unwrap();
+        let keys = Keys::read(&dir.join("data"), "example.org").unwrap();
         let selectors: Vec<&str> = keys.keys.iter().map(|key| &*key.selector).collect();
         assert_eq!(selectors, ["20251126-rsa", "20251126-ed25519"]);
         opened.push("keys");
@@ -253,7 +253,7 @@ fn one_step_back_is_refused_with_a_word_on_how_to_return() {
     refused.push(String::from_utf8(said.stderr).unwrap());
     let keys = data.join("dkim/example.org/keys.toml");
     raise(&keys, b"version = 1", b"version = 2");
-    let read = Keys::read(&data.join("dkim"), "example.org");
+    let read = Keys::read(&data, "example.org");
     refused.push(read.unwrap_err().to_string());
     raise(&at("moved/bmf.mdb-moved"), b"version 1", b"version 2");
     let read = Moved::in_dir(&at("moved"));

@@ -135,12 +135,12 @@ impl fmt::Display for State {
 }
 
 impl Keys {
-    /// Those of `domain`, perhaps none; `folder` is `dkim` of the host's.
+    /// Those of `domain`, perhaps none, in the host's folder `data`.
     ///
     /// # Errors
     /// When the file cannot be read or understood.
-    pub fn read(folder: &Path, domain: &str) -> Result<Self, Error> {
-        let folder = folder.join(domain);
+    pub fn read(data: &Path, domain: &str) -> Result<Self, Error> {
+        let folder = folder(data).join(domain);
         let path = folder.join(FILE);
         let keys = match fs::read_to_string(&path) {
             Ok(text) => parse(&text, &path)?,
@@ -272,6 +272,16 @@ impl Keys {
     }
 }
 
+/// Where the keys of all domains are, in the host's folder `data`.
+pub fn folder(data: &Path) -> PathBuf {
+    data.join("dkim")
+}
+
+/// The file of `domain` in it.
+pub(super) fn file(data: &Path, domain: &str) -> PathBuf {
+    folder(data).join(domain).join(FILE)
+}
+
 const FILE: &str = "keys.toml";
 
 fn parse(text: &str, path: &Path) -> Result<Vec<Key>, Error> {
@@ -350,7 +360,7 @@ mod tests {
         let read = || Keys::read(dir.path(), "example.org").unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_796_000_000);
         let mut keys = read();
-        assert!(keys.keys.is_empty() && !dir.path().join("example.org").exists());
+        assert!(keys.keys.is_empty() && !folder(dir.path()).exists());
         keys.make(now).unwrap();
         assert_eq!(read(), keys);
         assert_eq!(
@@ -382,7 +392,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut keys = Keys::read(dir.path(), "example.org").unwrap();
         keys.make(SystemTime::now()).unwrap();
-        let folder = dir.path().join("example.org");
+        let folder = folder(dir.path()).join("example.org");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&folder), 0o700);
         for entry in fs::read_dir(&folder).unwrap() {

@@ -18,14 +18,14 @@ use mail_auth::dkim::DkimSigner;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::keys::{Algorithm, Keys, State};
+use super::keys::{self, Algorithm, Keys, State};
 use crate::Error;
 use crate::delivery::content::header_section;
 
 /// Signs mail of the host's domains.
 #[derive(Debug)]
 pub struct Signers {
-    folder: PathBuf,
+    data: PathBuf,
     /// By domain, with the file that they were read from.
     known: Mutex<HashMap<String, Read>>,
 }
@@ -95,10 +95,10 @@ const IF_THERE: [&str; 17] = [
 ];
 
 impl Signers {
-    /// With the keys in `dkim` of the host's folder.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
+    /// With the keys in the host's folder `data`.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
-            folder: folder.into(),
+            data: data.into(),
             known: Mutex::default(),
         }
     }
@@ -132,7 +132,7 @@ impl Signers {
 
     /// Read again when they have been changed.
     fn of(&self, domain: &str) -> Result<Arc<[Signer]>, Error> {
-        let path = self.folder.join(domain).join("keys.toml");
+        let path = keys::file(&self.data, domain);
         let stamp = match fs::metadata(&path) {
             Ok(found) => (
                 found.ino(),
@@ -145,7 +145,7 @@ impl Signers {
         match known.get(domain) {
             Some((read, signers)) if *read == stamp => Ok(Arc::clone(signers)),
             _ => {
-                let signers: Arc<[Signer]> = read(&Keys::read(&self.folder, domain)?)?.into();
+                let signers: Arc<[Signer]> = read(&Keys::read(&self.data, domain)?)?.into();
                 known.insert(domain.to_owned(), (stamp, Arc::clone(&signers)));
                 Ok(signers)
             }

@@ -45,11 +45,6 @@ impl Places {
         self.data.join("queue")
     }
 
-    /// The keys by which mail is signed.
-    pub fn dkim(&self) -> PathBuf {
-        self.data.join("dkim")
-    }
-
     /// Where infected mail lies.
     pub fn quarantine(&self) -> PathBuf {
         self.data.join("quarantine")

@@ -223,7 +223,7 @@ fn signs(config: &Config) -> Result<String, String> {
     let domains = domains.map_err(|error| error.to_string())?;
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for domain in domains {
-        let keys = Keys::read(&config.data.join("dkim"), &domain.name);
+        let keys = Keys::read(&config.data, &domain.name);
         let keys = keys.map_err(|error| error.to_string())?;
         match keys.in_state(State::Signing).next() {
             Some(_) => with.push(domain.name),

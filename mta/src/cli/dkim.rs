@@ -142,7 +142,7 @@ pub(super) fn make_first(domain: &str, places: &Places, now: SystemTime) -> anyh
 }
 
 fn read(domain: &str, places: &Places) -> anyhow::Result<Keys> {
-    Ok(Keys::read(&places.dkim(), domain)?)
+    Ok(Keys::read(places.data(), domain)?)
 }
 
 fn begin(keys: &mut Keys, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -52,7 +52,7 @@ pub(super) fn facts_of<'a>(
     domain: &'a str,
     addresses: &'a [IpAddr],
 ) -> anyhow::Result<Facts<'a>> {
-    let keys = Keys::read(&config.data.join("dkim"), domain)?;
+    let keys = Keys::read(&config.data, domain)?;
     let keys = keys.records().into_iter();
     Ok(Facts {
         domain,

@@ -16,6 +16,7 @@ use nix::unistd::{Uid, User};
 use super::accounts::{self, Places};
 use super::dkim;
 use crate::accounts::{self as model, Address, UserSettings};
+use crate::authentication::keys;
 use crate::config::Config;
 use crate::smtp;
 
@@ -197,15 +198,10 @@ impl Made {
         self.file(&tls.join("cert.pem"), 0o644, pair.cert.pem().as_bytes())?;
         let key = pair.signing_key.serialize_pem();
         self.file(&tls.join("key.pem"), 0o600, key.as_bytes())?;
-        for name in [
-            "accounts.db",
-            "accounts.db-wal",
-            "accounts.db-shm",
-            "dkim",
-            "mail",
-        ] {
+        for name in ["accounts.db", "accounts.db-wal", "accounts.db-shm", "mail"] {
             self.paths.push(data.join(name));
         }
+        self.paths.push(keys::folder(data));
         let places = Places::new(data);
         let accounts = places.open()?;
         let Some(domain) = domain else {

@@ -13,7 +13,7 @@ use super::passwords::Kept;
 use super::report::{Outcome, Report};
 use crate::Error;
 use crate::accounts::{Accounts, Address, Directory, Domain, Homes, Password, User, UserSettings};
-use crate::authentication::keys::Keys;
+use crate::authentication::keys::{self, Keys};
 use crate::whole;
 
 /// Something that is missing here.
@@ -55,7 +55,6 @@ impl fmt::Display for Step {
 
 /// The name of the file with rules for the gate.
 pub const RULES: &str = "gate.rules";
-const DKIM: &str = "dkim";
 
 /// What is missing in the host of the folder `data`; what says something else
 /// goes to `report`. Without accounts yet everything is missing.
@@ -126,11 +125,11 @@ pub fn missing(
         }
     }
     for name in &plan.domains {
-        if Keys::read(&data.join(DKIM), name)?.keys.is_empty() {
+        if Keys::read(data, name)?.keys.is_empty() {
             steps.push(Step::Keys(name.clone()));
             let why =
                 "mail of it is signed: put the records that `postern dns` prints into the DNS";
-            report.add(Outcome::ToDo, &data.join(DKIM).join(name), None, "", why);
+            report.add(Outcome::ToDo, &keys::folder(data).join(name), None, "", why);
         }
     }
     Ok(steps)
@@ -175,7 +174,7 @@ pub fn carry_out(
         match step {
             // Folders of users are made as the host makes them.
             Step::User(address) => accounts.homes().mailbox(address).map(drop)?,
-            Step::Keys(domain) => Keys::read(&data.join(DKIM), domain)?.make(now)?,
+            Step::Keys(domain) => Keys::read(data, domain)?.make(now)?,
             _ => {}
         }
     }

@@ -219,7 +219,7 @@ impl Postern {
             agenda: Agenda::default(),
             memory: Memory::new(),
             logins: Logins::default(),
-            signers: Signers::new(data.join("dkim")),
+            signers: Signers::new(data),
             verifier,
             messages: Rates::new(settings.messages_per_hour, HOUR),
             recipients: Rates::new(settings.recipients_per_hour, HOUR),
