@@ -263,6 +263,17 @@ fn one_step_back_is_refused_with_a_word_on_how_to_return() {
     let text = at("accounts.toml").display().to_string();
     let said = postern(&at("new"), &["user", "import", &text]);
     refused.push(String::from_utf8(said.stderr).unwrap());
+    let control = at("old/var/qmail/control");
+    fs::create_dir_all(&control).unwrap();
+    fs::write(control.join("me"), "mx.example.org\n").unwrap();
+    fs::write(
+        data.join("imported-models"),
+        "postern imported-models 2\nx\n",
+    )
+    .unwrap();
+    let old = at("old").display().to_string();
+    let said = postern(&data, &["import", "qmail", "/var/qmail", "--root", &old]);
+    refused.push(String::from_utf8(said.stderr).unwrap());
     for reason in refused {
         assert!(reason.contains(RETURN), "{reason}");
         assert!(reason.contains("has format version"), "{reason}");

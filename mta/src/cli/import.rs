@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{become_owner_of, init, publish};
+use crate::Error;
 use crate::accounts::{Accounts, Address};
 use crate::config::{self, Config};
 use crate::import::apply::{self, RULES, Step};
@@ -185,9 +186,12 @@ struct Models {
     copies: Option<tempfile::TempDir>,
 }
 
-/// Names whose models have come, a line each: a second run does not open the
-/// database, which the server may have open.
+/// Names whose models have come, a line each below that of the version, which
+/// the first such files lack: a second run does not open the database, which
+/// the server may have open.
 const IMPORTED: &str = "imported-models";
+const FIRST_LINE: &str = "postern imported-models ";
+const VERSION: u64 = 1;
 
 impl Models {
     fn wanted(plan: &Plan, data: &Path) -> anyhow::Result<Self> {
@@ -196,6 +200,13 @@ impl Models {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read.with_context(|| format!("cannot read {}", path.display()))?,
         };
+        let first = known.lines().next().unwrap_or_default();
+        let version = first.strip_prefix(FIRST_LINE).map(str::parse);
+        if let Some(Ok(version)) = version
+            && version > VERSION
+        {
+            return Err(Error::newer(&path, version, VERSION).into());
+        }
         let users = plan.accounts.users.iter();
         let with = users.filter_map(|(address, user)| Some((address.clone(), user.bmf.clone()?)));
         let is_new = |(address, _): &(Address, PathBuf)| {
@@ -251,6 +262,9 @@ impl Models {
             .append(true)
             .mode(0o600)
             .open(data.join(IMPORTED))?;
+        if imported.metadata()?.len() == 0 {
+            writeln!(imported, "{FIRST_LINE}{VERSION}")?;
+        }
         for (n, (address, folder)) in self.wanted.iter().enumerate() {
             let copy = copies.path().join(n.to_string());
             if let Err(error) = models::import(&databases, &address.to_string(), &copy) {
