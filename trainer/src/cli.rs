@@ -104,7 +104,12 @@ impl Exit {
 /// When the configuration is wrong, a user has no mailbox, or `out` fails.
 /// What is wrong with one mailbox is logged and does not stop the others.
 pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let config = Config::read(&args.config)?;
+    let config = match &args.command {
+        Command::Status(_) | Command::User(_) | Command::Backup(_) | Command::Base(_) => {
+            Config::read_alone(&args.config)?
+        }
+        _ => Config::read(&args.config)?,
+    };
     match &args.command {
         Command::Check(args) => check::run(args, &config, out),
         Command::Status(args) => admin::status(args, &config, now, out),

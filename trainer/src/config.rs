@@ -124,6 +124,15 @@ impl Config {
         })
     }
 
+    /// As [`Config::read`], for who looks into no folder: Dovecot is not asked.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn read_alone(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::parse(&text, path)
+    }
+
     /// Reads `text`; `path` stands in complaints. An empty text gives the
     /// defaults. Nobody is asked about special uses.
     ///

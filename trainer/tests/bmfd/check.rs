@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use super::{Host, text};
 
@@ -103,4 +104,23 @@ fn check_says_what_it_may_not_do() {
         (Some(1), &*expected),
         "{output:?}"
     );
+}
+
+#[test]
+fn dovecot_is_asked_only_where_folders_are_looked_into() {
+    let host = Host::new("");
+    let at = |name| host.dir.path().join(name);
+    let (asked, doveconf) = (at("asked"), at("doveconf"));
+    fs::write(&doveconf, format!("#!/bin/sh\n: >{}\n", asked.display())).unwrap();
+    fs::set_permissions(&doveconf, Permissions::from_mode(0o755)).unwrap();
+    let bmfd = |command: &str| {
+        let mut bmfd = Command::new(env!("CARGO_BIN_EXE_bmfd"));
+        bmfd.env("PATH", host.dir.path());
+        bmfd.arg("--config").arg(at("bmfd.toml")).arg(command);
+        bmfd.output().unwrap()
+    };
+    let status = bmfd("status");
+    assert_eq!((status.status.code(), asked.exists()), (Some(0), false));
+    bmfd("check");
+    assert!(asked.exists());
 }
