@@ -302,11 +302,14 @@ fn open_errors_and_empty_files_are_not_defaults() {
         "mx.example.org\n.example.net\nb.example",
     )]);
     let expected = [
-        (Outcome::Left, Some(2)),
-        (Outcome::Left, Some(3)),
+        (Outcome::Changed, Some(2)),
+        (Outcome::Changed, Some(3)),
         (Outcome::Carried, None),
     ];
     assert_eq!(found(&plan, "/var/qmail/control/rcpthosts"), expected);
+    let rules = ["example.net", "b.example"];
+    let rules = rules.map(|domain| format!("set recipient @{domain} RELAYCLIENT=\"\""));
+    assert_eq!((plan.domains.len(), plan.rules), (1, rules.to_vec()));
     // A domain that a wildcard leads to has its name from rcpthosts.
     let plan = with(&[
         ("/var/qmail/control/rcpthosts", "a.wild.example\n"),
@@ -653,6 +656,94 @@ fn eqmail_has_other_names_and_its_cdb_counts() {
             "/var/qmail/etc/morercpthosts"
         ]
     );
+}
+
+#[test]
+fn what_cannot_come_says_what_to_do_instead() {
+    let plan = planned(&[
+        ("/var/qmail/control/me", "mail.example.org\n"),
+        ("/var/qmail/control/locals", "a.example.org\n"),
+        (
+            "/var/qmail/control/rcpthosts",
+            "backup.example\n.example.org\n.wild.example\npart.example\n",
+        ),
+        (
+            "/var/qmail/control/virtualdomains",
+            ".wild.example:eve\nx@part.example:eve\n",
+        ),
+        (
+            "/var/qmail/control/authsenders",
+            "bob@a.example.org:relay.example:587|bob|secret\n@x.example|eve|secret\n",
+        ),
+        (
+            "/var/qmail/users/assign",
+            "=eve:eve:1:1:/srv/eve:::\n+sales:eve:1:1:/srv/eve:::\n.\n",
+        ),
+        ("/srv/eve/x", ""),
+    ]);
+    for (file, line, text, why) in [
+        (
+            "control/rcpthosts",
+            Some(1),
+            "backup.example",
+            "as a rule of the gate",
+        ),
+        (
+            "control/rcpthosts",
+            Some(2),
+            ".example.org",
+            "those above are taken",
+        ),
+        (
+            "control/rcpthosts",
+            Some(3),
+            ".wild.example",
+            "`postern domain add`",
+        ),
+        (
+            "control/rcpthosts",
+            Some(4),
+            "part.example",
+            "part of it is ours",
+        ),
+        (
+            "control/authsenders",
+            Some(1),
+            "bob@a.example.org:relay.example:587 ...",
+            "a [[route]] of domain",
+        ),
+        (
+            "control/authsenders",
+            Some(2),
+            "@x.example ...",
+            "a [[route]] of domain",
+        ),
+        (
+            "users/assign",
+            Some(2),
+            "+sales",
+            "an alias for each other name",
+        ),
+        (
+            "control/envnoathost",
+            None,
+            "mail.example.org",
+            "`postern domain add`",
+        ),
+    ] {
+        let path = Path::new("/var/qmail").join(file);
+        let mut findings = plan.report.findings.iter();
+        let found = findings.find(|one| one.file == path && one.line == line);
+        let found = found.unwrap();
+        assert_ne!(found.outcome, Outcome::Carried);
+        assert_eq!(found.text, text);
+        assert!(found.why.contains(why), "{found}");
+    }
+    assert_eq!(
+        plan.rules,
+        ["set recipient @backup.example RELAYCLIENT=\"\""]
+    );
+    assert!(!format!("{:?}", plan.report).contains("secret"));
 }
 
 #[test]

@@ -98,6 +98,10 @@ pub fn run(replay: &Replay, config: &Config, out: &mut dyn Write) -> anyhow::Res
         writeln!(out)?;
         return Ok(());
     }
+    if counts.is_empty() {
+        writeln!(out, "no message in {}", replay.mail.display())?;
+        return Ok(());
+    }
     writeln!(out)?;
     for (what, n) in &counts {
         writeln!(out, "{n:>8}  {what}")?;

@@ -81,6 +81,17 @@ impl Asking {
     /// Whether mail can leave: the relay of a route for everything, else a
     /// host that takes mail of `domain`.
     pub async fn way_out(&self, config: &Config, domain: &str) -> Finding {
+        let mend = match config.remote.relay() {
+            Some(_) => "see to the [[route]] of all mail, and to the host that it names",
+            None => {
+                "many providers close port 25 until they are asked; or name a relay with \
+                 [[route]], domain = \"*\""
+            }
+        };
+        let unreachable = |name: &str, reason: &str| {
+            let text = format!("no mail can leave: {name}: {reason}");
+            Finding::bad("way out", Level::Critical, text, mend)
+        };
         let (host, port) = match config.remote.relay() {
             Some((host, port)) => (host.to_string(), port),
             None => match self.exchanger(domain).await {
@@ -149,11 +160,4 @@ async fn greeting(address: SocketAddr, greets: bool) -> std::io::Result<String> 
         true => Ok(line),
         false => Err(std::io::Error::other(format!("it says {line:?}"))),
     }
-}
-
-fn unreachable(name: &str, reason: &str) -> Finding {
-    let text = format!("no mail can leave: {name}: {reason}");
-    let mend = "many providers close port 25 until they are asked; or name a relay with [[route]], \
-                domain = \"*\"";
-    Finding::bad("way out", Level::Critical, text, mend)
 }

@@ -110,7 +110,7 @@ pub fn records(facts: &Facts<'_>) -> Vec<Record> {
     };
     all.push(record(domain.into(), Kind::Txt, spf.into(), why));
     if host != domain {
-        let why = "and who sends the reports of this host";
+        let why = "others know who sends the reports of this host";
         all.push(record(host.into(), Kind::Txt, "v=spf1 a -all".into(), why));
     }
     for (name, text) in &facts.keys {

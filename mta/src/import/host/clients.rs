@@ -90,6 +90,13 @@ impl Reader<'_> {
                         ("RBLSMTPD", "") => format!("skip dns-lists {who} NAME"),
                         ("RBLSMTPD", text) if text.starts_with('-') => format!("deny {who} NAME"),
                         ("RBLSMTPD", _) => format!("defer {who} NAME"),
+                        ("QMAILQUEUE", _) => {
+                            outcome = Outcome::Left;
+                            let why = "no program stands before the queue: filter.clamd names a \
+                                       scanner, and the filter is the host's own";
+                            whys.push(why.into());
+                            continue;
+                        }
                         _ => {
                             outcome = Outcome::Left;
                             whys.push(format!("{variable} has no counterpart"));

@@ -7,13 +7,8 @@ use anyhow::Context;
 use super::{Reader, is_domain};
 use crate::import::assign::Assign;
 use crate::import::cdb;
-use crate::import::names::{Names, Virtual, system_users};
+use crate::import::names::{NOBODY, Names, Virtual, system_users};
 use crate::import::report::Outcome;
-
-/// Of a domain whose mail another host has.
-const PASSED_ON: &str = "mail for it is received to be passed on to its own host, and here only mail for our domains \
-     is: take this host out of its MX records, since senders wait for its own host by themselves; \
-     or let a plugin accept it, docs/moving-in.md has the line";
 
 impl<'a> Reader<'a> {
     /// Which names there are, and who has them.
@@ -42,6 +37,13 @@ impl<'a> Reader<'a> {
             .map(|line| line.text.to_ascii_lowercase());
         names.received = received.filter(|name| is_domain(name)).collect();
         names.domains = names.domains();
+        if names.name_of(NOBODY, &names.envnoathost).is_none() {
+            let why = "names without a domain, as .qmail files may have them, are of this domain, \
+                       which is not local: their mail leaves the host, there and here; write the \
+                       domain behind them, or `postern domain add` it";
+            let domain = &names.envnoathost;
+            self.add(Outcome::ToDo, "envnoathost", None, domain, why);
+        }
         Ok(names)
     }
 
@@ -189,16 +191,15 @@ impl<'a> Reader<'a> {
                 false => *domain == name,
             };
             match names.domains.iter().any(is_ours) {
-                true => {}
-                false => {
-                    self.add(
-                        Outcome::Left,
-                        "rcpthosts",
-                        Some(line.number),
-                        &line.text,
-                        PASSED_ON,
-                    );
+                true if name.starts_with('.') => {
+                    let why = "of the names below it those above are taken; qmail also takes mail \
+                               for others, to be passed on: `set recipient @NAME RELAYCLIENT=\"\"` \
+                               in the rules of the gate does so for one";
+                    let number = Some(line.number);
+                    self.add(Outcome::Changed, "rcpthosts", number, &line.text, why);
                 }
+                true => {}
+                false => self.passed_on(names, "rcpthosts", Some(line.number), &line.text),
             }
             received.push(name);
         }
@@ -215,6 +216,41 @@ impl<'a> Reader<'a> {
         }
         self.add(Outcome::Carried, "rcpthosts", None, "", "");
         Ok(())
+    }
+
+    /// A domain whose mail another host has, and which is taken to be passed on
+    /// there.
+    fn passed_on(&mut self, names: &Names<'_>, file: &str, line: Option<usize>, text: &str) {
+        let name = text.to_ascii_lowercase();
+        let bare = name.strip_prefix('.').unwrap_or(&name);
+        let below = format!(".{bare}");
+        let covers = |one: &str| one == bare || one.ends_with(&below);
+        let mut virtuals = names.virtuals.iter().filter(|one| !one.prepend.is_empty());
+        let is_partly_ours = names.domains.iter().any(|one| covers(one))
+            || names.name_of(NOBODY, &format!("{NOBODY}.{bare}")).is_some()
+            || virtuals.any(|one| {
+                let domain = one.key.rsplit('@').next().unwrap_or_default();
+                covers(domain.trim_start_matches('.'))
+            });
+        let rule = format!("set recipient @{bare} RELAYCLIENT=\"\"");
+        let (outcome, why) = if is_partly_ours {
+            (
+                Outcome::Left,
+                "part of it is ours, and a rule of the gate for the rest would count for all of it: \
+                 `postern domain add` enters what is ours, and `set recipient NAME@DOMAIN \
+                 RELAYCLIENT=\"\"` in the rules lets mail for another address through",
+            )
+        } else if !is_domain(bare) {
+            (Outcome::Left, "it is no name of a domain")
+        } else {
+            self.plan.rules.push(rule);
+            (
+                Outcome::Changed,
+                "as a rule of the gate, which counts for it and all below: mail is taken, and goes on \
+                 to its own host, by MX or a [[route]]; remove the line where that is no more wanted",
+            )
+        };
+        self.add(outcome, file, line, text, why);
     }
 
     /// The continuation, of which only the cdb counts.
@@ -238,7 +274,7 @@ impl<'a> Reader<'a> {
             .collect();
         for domain in &all {
             if !names.domains.contains(domain) {
-                self.add(Outcome::Left, name, None, domain, PASSED_ON);
+                self.passed_on(names, name, None, domain);
             }
         }
         self.add(Outcome::Carried, name, None, "", "");

@@ -116,7 +116,8 @@ pub(super) const NONE: [(&[&str], &str); 16] = [
     ),
     (
         &["authsenders"],
-        "routes go by domain of the recipient, not by sender; it may hold passwords, so that its lines are not shown",
+        "routes go by domain of the recipient, not by sender: a [[route]] of domain \"*\" with user and \
+         password_file is for all mail",
     ),
     (&["servercerts"], "name them in tls.more"),
     (
