@@ -233,13 +233,10 @@ fn refused(ip: &str) -> String {
 
 /// A host with these lines in `[gate]`, rules and plugins of its own.
 fn host_with(dns: &Dns, more: &str, rules: &str) -> Host {
-    let folder = tempfile::tempdir().unwrap().keep();
-    let path = folder.join("rules");
-    std::fs::write(&path, rules).unwrap();
-    host(
-        dns,
-        &format!("tarpit_seconds = 0\nrules = \"{}\"\n{more}", path.display()),
-    )
+    let more = format!("tarpit_seconds = 0\nrules = \"$DIR/rules\"\n{more}");
+    let host = host(dns, &more);
+    std::fs::write(host.path("rules"), rules).unwrap();
+    host
 }
 
 #[test]
@@ -279,22 +276,16 @@ deny  header \"subject: *lottery*\"
     let why = "because rules: line 6 of the rules, about \"SUBJECT: win the Lottery\" (refuse)";
     assert!(story.contains(why), "{story}");
 
-    let text = std::fs::read_to_string(host.config()).unwrap();
-    let path = text
-        .lines()
-        .find_map(|line| line.strip_prefix("rules = "))
-        .unwrap();
-    let path = path.trim_matches('"');
-    std::fs::write(path, "deny address 127.0.0.12\nallow all\n").unwrap();
+    let path = host.path("rules");
+    std::fs::write(&path, "deny address 127.0.0.12\nallow all\n").unwrap();
     server.signal("HUP");
     let line = server.wait_for_line("the gate stays as it was");
     assert!(line.contains("rules:2: all of what?"), "{line}");
     assert_eq!(send(smtp, LISTED, mx, from, anna), Ok(()));
-    std::fs::write(path, "deny address 127.0.0.12\n").unwrap();
+    std::fs::write(&path, "deny address 127.0.0.12\n").unwrap();
     server.signal("HUP");
     server.wait_for_line("the gate's rules are read again");
     assert_eq!(send(smtp, LISTED, mx, from, anna), Err(against.to_owned()));
-    std::fs::remove_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
 }
 
 /// A whole message by smtplib.

@@ -125,11 +125,9 @@ fn program(path: &Path, text: &str) {
 
 /// A host where programs may run, and find ours.
 fn host_with_programs() -> Host {
-    let bin = tempfile::tempdir().unwrap().keep();
-    let host = Host::new(&format!(
-        "[programs]\npath = \"{}:/usr/bin:/bin\"\n",
-        bin.display()
-    ));
+    let host = Host::new("[programs]\npath = \"$DIR/bin:/usr/bin:/bin\"\n");
+    let bin = host.path("bin");
+    std::fs::create_dir(&bin).unwrap();
     let (postern, config) = (env!("CARGO_BIN_EXE_postern"), host.config());
     let script = format!(
         "#!/bin/sh\nexec {postern} --config {} \"$@\"\n",

@@ -328,12 +328,13 @@ pub struct Server {
 }
 
 impl Host {
-    /// With `more` sections in its configuration.
+    /// With `more` sections in its configuration, where `$DIR` is the folder of
+    /// the test.
     pub fn new(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = Self { dir };
         let mut init = vec!["init", "example.org"];
-        // Safe::effective users differ; only root may name one.
+        // Only root may name one.
         if rustix_is_root() {
             init.extend(["--user", "root"]);
         }
@@ -365,7 +366,8 @@ impl Host {
         } else {
             "[authentication]\ncheck = false\n"
         };
-        let more = format!("{more}{open}{unchecked}");
+        let dir = host.dir.path().display().to_string();
+        let more = format!("{more}{open}{unchecked}").replace("$DIR", &dir);
         fs::write(host.config(), with_sections(&text, &more)).unwrap();
         for user in ["anna@example.org", "bob@example.org"] {
             host.run(&["user", "add", user]);
