@@ -52,7 +52,8 @@ pub fn export(databases: &Databases, user: &str, to: &Path) -> anyhow::Result<En
     let host = databases.host()?;
     let engine = taught::engine(&host, user)?;
     let engine = engine.with_context(|| format!("{user} has no model"))?;
-    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    let made = fs::create_dir_all(to);
+    made.with_context(|| format!("whoever keeps the mail cannot make {}", to.display()))?;
     match engine {
         Engine::Classic => {
             let lists = Lists::of(&host.user(user), Vec::new())?;
@@ -71,7 +72,8 @@ pub fn export(databases: &Databases, user: &str, to: &Path) -> anyhow::Result<En
                 file.write_all(&text)?;
                 file.sync_all()
             });
-            written.with_context(|| format!("cannot write {}", path.display()))?;
+            let failed = || format!("whoever keeps the mail cannot write {}", path.display());
+            written.with_context(failed)?;
         }
     }
     Ok(engine)
@@ -112,7 +114,8 @@ pub fn import(databases: &Databases, user: &str, from: &Path) -> anyhow::Result<
     let (copied, texts) = (dir.path().join("copied"), dir.path().join("texts"));
     fs::create_dir(&copied)?;
     fs::create_dir(&texts)?;
-    copy(from, &copied).with_context(|| format!("cannot read {}", from.display()))?;
+    let read = copy(from, &copied);
+    read.with_context(|| format!("whoever keeps the mail cannot read {}", from.display()))?;
     let is_text = copied.join(MODEL).exists() && !copied.join("bmf.mdb").exists();
     if is_text {
         fs::rename(copied.join(MODEL), texts.join(MODEL))?;
