@@ -92,8 +92,13 @@ pub fn missing(
         let known = accounts
             .map(|accounts| accounts.user(address))
             .transpose()?;
-        if known.flatten().is_none() {
+        let known = known.flatten();
+        if known.is_none() {
             steps.push(Step::User(address.clone()));
+        }
+        let has_password = known.is_some_and(|user| user.settings.password.is_some());
+        if let Some(kept) = user.password.as_ref().filter(|_| !has_password) {
+            steps.push(Step::Password(address.clone(), kept.clone()));
         }
         let Ok(home) = homes.home(address) else {
             continue;
