@@ -398,7 +398,7 @@ fn plugins_see_the_session_and_have_their_say() {
     std::fs::write(
         &plugin,
         "#!/bin/sh\n\
-         echo \"$SMTPRCPTHOSTSOK $SMTPRCPTCOUNT $SMTPRCPTCOUNTALL $TCPREMOTEIP $WHO\" >>seen\n\
+         echo \"$SMTPRCPTHOSTSOK $SMTPRCPTCOUNT $SMTPRCPTCOUNTALL $TCPREMOTEIP $WHO $SMTPMAILFROM\" >>seen\n\
          case $SMTPRCPTTO in\n\
          old@*) echo Canna@example.org; echo \"HX-Original-To: $SMTPRCPTTO\"; echo N;;\n\
          spam@*) echo 'P553-5.7.1 see the policy'; echo 'E553 5.7.1 not wanted';;\n\
@@ -414,7 +414,8 @@ fn plugins_see_the_session_and_have_their_say() {
     std::fs::write(
         &table,
         "[helo]\n:test \"$SMTPHELOHOST\" = mx.example.net || echo LR550 5.7.1 not by $SMTPHELOHOST\n\
-         [mail]\n:test \"$SMTPMAILFROM\" || echo LD554 5.7.1 no reports today\n[rcpt]\npolicy\n",
+         [mail]\n:test \"$SMTPMAILFROM\" || echo LD554 5.7.1 no reports today\n\
+         :test \"$SMTPMAILFROM\" != former@example.net || echo Cx@example.net\n[rcpt]\npolicy\n",
     )
     .unwrap();
     let more = format!("plugins = \"{}\"\n", table.display());
@@ -455,11 +456,30 @@ fn plugins_see_the_session_and_have_their_say() {
     let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
     let lines: Vec<&str> = seen.lines().take(3).collect();
     let expected = [
-        "1 0 1 127.0.0.10 good",
-        "1 0 1 127.0.0.10 good",
-        "0 0 1 127.0.0.10 good",
+        "1 0 1 127.0.0.10 good x@example.net",
+        "1 0 1 127.0.0.10 good x@example.net",
+        "0 0 1 127.0.0.10 good x@example.net",
     ];
     assert_eq!(lines, expected);
+
+    // A sender that one has changed is changed for all recipients.
+    let mut client = Talk::new(connect_from(GOOD, smtp));
+    assert_eq!(client.reply().unwrap(), 220);
+    for line in [
+        "EHLO mx.example.net",
+        "MAIL FROM:<former@example.net>",
+        "RCPT TO:<anna@example.org>",
+        "RCPT TO:<bob@example.org>",
+    ] {
+        client.ask(&format!("{line}\r\n"), 250).unwrap();
+    }
+    let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
+    let senders: Vec<_> = seen.lines().rev().take(2).collect();
+    let expected = [
+        "1 1 2 127.0.0.10 good x@example.net",
+        "1 0 1 127.0.0.10 good x@example.net",
+    ];
+    assert_eq!(senders, expected);
 }
 
 #[test]
