@@ -200,7 +200,7 @@ fn spamc_uses_the_callers_model_and_no_other() {
         .status();
     assert!(copied.unwrap().success());
     if chown(&spamc, Some(DAEMON), None).is_err() {
-        eprintln!("skipped: only root can ask as somebody else");
+        tests::skip("only root can ask as somebody else");
         return;
     }
     let ask = |args: &str| {
@@ -264,7 +264,7 @@ fn over_system(host: &Host, script: &str, port: u16) -> Option<Overlaid> {
     let mut all = vec![host.path("mail")];
     while let Some(folder) = all.pop() {
         if chown(&folder, Some(UID), Some(UID)).is_err() {
-            eprintln!("skipped: only root can lay mail servers over the system");
+            tests::skip("only root can lay mail servers over the system");
             return None;
         }
         let folders = fs::read_dir(&folder).unwrap();
@@ -277,7 +277,7 @@ fn over_system(host: &Host, script: &str, port: u16) -> Option<Overlaid> {
 #[test]
 fn the_accounts_of_the_system_have_mailboxes() {
     if !tests::overlaid::is_possible() {
-        eprintln!("skipped: only root can give the system other accounts");
+        tests::skip("only root can give the system other accounts");
         return;
     }
     let dir = tests::run::scratch();

@@ -41,7 +41,7 @@ impl Host {
         let probe = dir.path().join("probe");
         fs::write(&probe, "").unwrap();
         if chown(&probe, Some(UID), Some(UID)).is_err() {
-            eprintln!("skipped: only root can lay Dovecot over /usr");
+            tests::skip("only root can lay Dovecot over /usr");
             return None;
         }
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();

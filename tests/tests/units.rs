@@ -14,7 +14,7 @@ const EXPOSURE: [(&str, u32); 2] = [("bmfd", 25), ("postern", 20)];
 #[test]
 fn units_are_understood_and_confined() {
     if !overlaid::is_possible() {
-        eprintln!("skipped: only root can lay systemd over the system");
+        tests::skip("only root can lay systemd over the system");
         return;
     }
     for (program, exposure) in EXPOSURE {
