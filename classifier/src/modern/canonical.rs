@@ -151,7 +151,7 @@ fn is_added_by_hop(field_name: &[u8]) -> bool {
 /// Fields that a delivery agent, a mail reader or a spam filter writes into
 /// a message that has arrived.
 fn is_added_by_delivery(field_name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 14] = [
+    const NAMES: [&[u8]; 15] = [
         b"Return-Path",
         b"Delivered-To",
         b"X-Original-To",
@@ -166,6 +166,8 @@ fn is_added_by_delivery(field_name: &[u8]) -> bool {
         b"Content-Length",
         b"Lines",
         b"X-Evolution",
+        // A new one whenever mbsync brings a message from host to host.
+        b"X-TUID",
     ];
     const PREFIXES: [&[u8]; 2] = [b"X-Spam-", b"X-Mozilla-"];
     NAMES.iter().any(|n| n.eq_ignore_ascii_case(field_name))
@@ -207,7 +209,7 @@ mod tests {
         for arrived in [
             &b"From a@b Mon\nReceived: from c\n\tby d\nX-Spam-Status: No\nSubject: a\n b\n\nhello\n>>From me\n>x\n\n"[..],
             b"Received: e\r\nSubject: a\r\n b\r\n\r\nhello\r\nFrom me\r\n>x\r\n",
-            b"Subject: a\n b\nStatus: RO\n\nhello\n>From me\n>x",
+            b"Subject: a\n b\nStatus: RO\nX-TUID: uRm0eLeXt6Zs\n\nhello\n>From me\n>x",
         ] {
             assert_eq!(digest(arrived), digest(sent), "{}", arrived.escape_ascii());
         }
