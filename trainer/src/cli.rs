@@ -104,12 +104,19 @@ impl Exit {
 /// When the configuration is wrong, a user has no mailbox, or `out` fails.
 /// What is wrong with one mailbox is logged and does not stop the others.
 pub fn run(args: &Args, now: SystemTime, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    let config = match &args.command {
+    let read = match &args.command {
         Command::Status(_) | Command::User(_) | Command::Backup(_) | Command::Base(_) => {
-            Config::read_alone(&args.config)?
+            Config::read_alone
         }
-        _ => Config::read(&args.config)?,
+        _ => Config::read,
     };
+    let config = read(&args.config).map_err(|error| match &error {
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            let begin = "docs/bmfd.toml is one to begin with, and an empty one means the defaults";
+            anyhow::Error::new(error).context(format!("no configuration; {begin}"))
+        }
+        _ => error.into(),
+    })?;
     match &args.command {
         Command::Check(args) => check::run(args, &config, out),
         Command::Status(args) => admin::status(args, &config, now, out),

@@ -428,6 +428,11 @@ fn what_cannot_be_done_is_said() {
     );
     check(
         "",
+        &["rotate", "--config", "/missing"],
+        "no configuration; docs/bmfd.toml is one to begin with",
+    );
+    check(
+        "",
         &["status", "nobody"],
         "there is no user nobody: no mailbox",
     );
