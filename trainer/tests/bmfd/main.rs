@@ -351,7 +351,7 @@ fn the_virtual_mail_user_may_run_it() {
     host.folders("anna", &["", ".Junk"]);
     host.put("anna", ".Junk/cur/1.h:2,S", 3);
     if !host.give_to(VMAIL) {
-        eprintln!("skipped: only root can give folders away");
+        tests::skip("only root can give folders away");
         return;
     }
     let mut command = host.bmfd_of_others();
@@ -368,7 +368,7 @@ fn a_database_of_somebody_else_is_not_used() {
     let lib = host.dir.path().join("lib");
     fs::create_dir_all(&lib).unwrap();
     if chown(&lib, Some(1), None).is_err() {
-        eprintln!("skipped: only root can give folders away");
+        tests::skip("only root can give folders away");
         return;
     }
     let output = host.bmfd(&["once"]);
