@@ -393,3 +393,32 @@ fn what_cannot_come_says_what_to_do_instead() {
     );
     assert!(!format!("{:?}", plan.report).contains("secret"));
 }
+
+#[test]
+fn who_can_have_no_folder_by_one_name_has_it_by_another() {
+    let plan = planned(&[
+        ("/var/qmail/control/me", "example.org\n"),
+        (
+            "/var/qmail/users/assign",
+            "=a/b:bob:1:1:/srv/bob:::\n=bob:bob:1:1:/srv/bob:::\n=c/d:eve:1:1:/srv/eve:::\n\
+             +info-:box:1:1:/srv/box:-::\n.\n",
+        ),
+        ("/srv/bob/x", ""),
+        ("/srv/eve/x", ""),
+        ("/srv/box/.qmail-x", ""),
+    ]);
+    assert_eq!(
+        accounts(&plan),
+        [
+            "bob@example.org",
+            "info-x@example.org",
+            "a/b@example.org: bob@example.org"
+        ]
+    );
+    let mut findings = plan.report.findings.iter();
+    let left = findings.find(|one| one.text == "c/d@example.org").unwrap();
+    assert_eq!(
+        (left.outcome, &*left.file),
+        (Outcome::Left, Path::new("/srv/eve"))
+    );
+}
