@@ -11,6 +11,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 use tests::bmfd::Bmfd;
+use tests::overlaid;
 use tests::programs::built;
 use tests::run::{Input, Outcome, run, scratch};
 
@@ -323,7 +324,7 @@ fn killed_while_handing_over() {
 }
 
 #[test]
-fn bmf_finds_the_socket_in_its_home() {
+fn bmf_finds_the_socket_in_its_home_and_where_the_system_has_it() {
     let host = Host::started("");
     let dir = host.home("home").join(".bmf");
     fs::create_dir_all(&dir).unwrap();
@@ -335,6 +336,22 @@ fn bmf_finds_the_socket_in_its_home() {
     );
     assert_eq!((taught.code(), taught.stderr.as_str()), (0, ""));
     assert!(host.status().contains("\"ham\":0,\"spam\":1"));
+
+    if !overlaid::is_possible() {
+        tests::skip("only root can lay something over /run");
+        return;
+    }
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir /run/bmfd && ln -s $DIR/socket /run/bmfd && \
+         printf 'Subject: x\\n\\nother words\\n' | HOME=$DIR/nobody {} -s",
+        built("bmf").display()
+    );
+    let output = overlaid::run(host.dir.path(), &script);
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    assert!(host.status().contains("\"ham\":0,\"spam\":2"));
 }
 
 /// The system says who it is; users of every Debian stand for those of a host.
