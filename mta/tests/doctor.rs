@@ -91,6 +91,13 @@ fn what_dns_prints_is_what_doctor_wants() {
     assert_eq!((code, zone.lines().count()), (1, 2 * records.len()));
     assert!(records.iter().all(|record| record["state"] == "missing"));
 
+    let misspelt = ill.command().args(["dns", "exmaple.org"]).output();
+    let said = String::from_utf8(misspelt.unwrap().stderr).unwrap();
+    assert!(
+        said.contains("there is no domain exmaple.org here"),
+        "{said}"
+    );
+
     let (code, said) = ask(&ill, &["doctor"]);
     assert_eq!(code, 2, "{said}");
     for part in [

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
+use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use crate::doctor::records::{Facts, Record, State, records};
 /// What is printed.
 #[derive(Args, Debug)]
 pub struct Question {
-    /// A domain; by default all of ours
+    /// A domain of ours; by default all
     #[arg(value_parser = accounts::domain)]
     domain: Option<String>,
     /// An address of the host, as others see it; by default what the DNS says
@@ -90,10 +91,14 @@ const IMAPS: u16 = 993;
 /// When the domains are not known, there are no name servers, or the output
 /// fails.
 pub fn run(question: &Question, config: &Config, out: &mut dyn Write) -> anyhow::Result<i32> {
-    let domains = match &question.domain {
-        Some(domain) => vec![domain.clone()],
-        None => domains(config)?,
-    };
+    let mut domains = domains(config)?;
+    if let Some(one) = &question.domain {
+        domains.retain(|domain| domain == one);
+        ensure!(
+            !domains.is_empty(),
+            "there is no domain {one} here; `postern domain add {one}` enters it and makes its keys"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
