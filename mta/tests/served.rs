@@ -490,14 +490,24 @@ fn what_is_somebody_elses_is_said_so() {
     let host = Host::new("");
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     fs::set_permissions(host.dir.path(), mode(0o755)).unwrap();
-    let mut command = host.command();
-    std::os::unix::process::CommandExt::uid(&mut command, 65534);
-    let output = command.args(["user", "list"]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = host.command();
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        command.args(arguments).output().unwrap()
+    };
+    let said = String::from_utf8(run(&["user", "list"]).stderr).unwrap();
     let data = host.data().display().to_string();
     let expected =
         format!("postern: {data} is not yours: run this as root or as the owner of that folder\n");
     assert_eq!(said, expected);
+
+    let text = fs::read_to_string(host.config()).unwrap();
+    let text = text.replacen("127.0.0.1:0", "127.0.0.99:25", 1);
+    fs::write(host.config(), text).unwrap();
+    fs::set_permissions(host.config(), mode(0o644)).unwrap();
+    let said = String::from_utf8(run(&["check"]).stdout).unwrap();
+    let expected = "wrong  listens: cannot listen at 127.0.0.99:25: ports below 1024 are for root";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

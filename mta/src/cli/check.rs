@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,6 +20,7 @@ use crate::publish;
 use crate::queue::Queue;
 use crate::queue::disk::Folder;
 use crate::remote::dns::Dns;
+use crate::server::listener;
 use crate::server::tls::Certificates;
 use crate::smtp::Mailbox;
 
@@ -111,8 +112,7 @@ fn listens(config: &Config) -> Result<String, String> {
         }
     }
     for address in addresses.into_iter().flatten().chain(tcp) {
-        TcpListener::bind(address)
-            .map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        listener::tcp(*address).map_err(|error| format!("cannot listen at {address}: {error}"))?;
     }
     for path in unix.into_iter().chain(&listening.local) {
         let mut folders = path.ancestors().skip(1);

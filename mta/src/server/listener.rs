@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendFlags, SocketFlags, SocketType, bind, listen, socket_with, sockopt,
 };
@@ -101,7 +102,13 @@ pub fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    bind(&socket, &address)?;
+    bind(&socket, &address).map_err(|error| match error {
+        Errno::ACCESS => {
+            let text = "ports below 1024 are for root, or for who has CAP_NET_BIND_SERVICE";
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        }
+        error => error.into(),
+    })?;
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
