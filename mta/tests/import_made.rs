@@ -343,6 +343,13 @@ fn what_users_taught_bmf_comes_with_them() {
         made == snapshot(new.path()),
         "a second run changed something"
     );
+    // Earlier builds wrote no version.
+    let known = new.path().join("data/imported-models");
+    let text = fs::read_to_string(&known).unwrap();
+    let names = text.strip_prefix("postern imported-models 1\n").unwrap();
+    fs::write(&known, names).unwrap();
+    let (again, code) = old.import(new.path(), &[]);
+    assert_eq!((code, again.starts_with('\n')), (0, true), "{again}");
 }
 
 #[test]
