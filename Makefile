@@ -13,10 +13,11 @@ prefix = $(DESTDIR)$(PREFIX)
 # cargo as rustup installs it, also where no login shell set the path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# One profile everywhere, so that each dependency is compiled once.
+# One profile everywhere, and always the whole workspace, whose features are others
+# than those of one crate: each dependency is compiled once.
 CARGO_BUILD = cargo build --release --workspace --bins
 
-BENCHES = POSTERN_PEERS="$$(scripts/peers)" cargo run --release -p benches --
+BENCHES = POSTERN_PEERS="$$(scripts/peers)" target/release/benches
 
 .PHONY: help accuracy attacks demo test check audit fuzz faults bench bench-quick bench-instructions bench-watch bench-asking bench-host bench-gate soak build manual package install packages rocksdb peers corpora
 
@@ -45,14 +46,9 @@ fuzz: packages ## each fuzz target for FUZZ_SECONDS, by default 60
 	scripts/fuzz $(FUZZ_SECONDS)
 
 faults: build peers ## 500 kills in the middle of training, for each kind of database, and of the mail host
-	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
-		cargo test --release -p tests --test killed -- --nocapture
-	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 \
-		cargo test --release -p tests --test bmfd_killed -- --nocapture
-	POSTERN_FAULTS=500 cargo test --release -p classifier-rocksdb --test store killed
-	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test killed -- --nocapture
-	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test crashed -- --nocapture
-	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release -p mta --test power_cut -- --nocapture
+	POSTERN_PEERS="$$(scripts/peers)" POSTERN_FAULTS=500 cargo test --release --workspace \
+		--test killed --test bmfd_killed --test crashed --test power_cut -- --nocapture
+	POSTERN_FAULTS=500 cargo test --release --workspace --test store killed
 
 attacks: build ## hostile mail against the modern engine; fails when it stands worse than before
 	target/release/bmfeval attack --expect corpora/attacks.toml
@@ -73,10 +69,10 @@ bench-instructions: build peers corpora ## instructions that callgrind counts, o
 	$(BENCHES) --instructions
 
 bench-watch: build ## bmfd serve with 10,000 mailboxes of 100 messages: start, memory, delay
-	cargo bench -p trainer --bench watch
+	cargo bench --workspace --bench watch
 
 bench-asking: build peers ## answers of bmfd serve a second, beside spamd's
-	POSTERN_PEERS="$$(scripts/peers)" cargo bench -p trainer --bench asking
+	POSTERN_PEERS="$$(scripts/peers)" cargo bench --workspace --bench asking
 
 # As root, on a quiet machine; a quarter of an hour.
 bench-host: build peers ## postern beside Postfix and OpenSMTPD, kept as docs/runs/DATE-host.md; MESSAGES, by default 10000
@@ -88,7 +84,7 @@ bench-gate: build peers ## the gate beside Postfix's postscreen, kept as docs/ru
 
 soak: build peers ## random moves by IMAP while bmfd learns, for SECONDS, by default 30 minutes
 	POSTERN_PEERS="$$(scripts/peers)" POSTERN_SOAK=$(SECONDS) \
-		cargo test --release -p tests --test dovecot random -- --nocapture
+		cargo test --release --workspace --test dovecot random -- --nocapture
 
 build: packages rocksdb ## the programs, under target/release
 	$(CARGO_BUILD)

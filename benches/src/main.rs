@@ -234,7 +234,7 @@ fn state_facts(record: &mut Record) {
     );
     record.fact(
         "command",
-        format!("cargo run --release -p benches -- {}", command.join(" ")),
+        format!("target/release/benches {}", command.join(" ")),
     );
     record.fact("commit", git(&["describe", "--always", "--dirty"]));
     record.fact(

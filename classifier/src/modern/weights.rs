@@ -141,10 +141,9 @@ impl Slot {
 
 #[inline]
 fn weight(z: f32, q: f32, common: f32) -> f32 {
-    match q {
-        0.0 => 0.0,
-        _ => (z - common * q) / (EPSILON + q).sqrt(),
-    }
+    // Reckoned with in any case: which features are new nobody can foresee.
+    let weight = (z - common * q) / (EPSILON + q).sqrt();
+    if q == 0.0 { 0.0 } else { weight }
 }
 
 /// The part of each feature's z, by its q, that it owes to what all mail has
@@ -186,7 +185,8 @@ pub(super) fn sum(
     const AT_ONCE: usize = 16;
     let common = common(view, weights);
     let (mut z, mut q) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
-    let mut sum = -0.0;
+    // Several sums, so that no addition waits for the one before.
+    let mut sums = [-0.0; 4];
     let mut at = 0;
     while at + AT_ONCE <= n {
         for (n, (z, q)) in z.iter_mut().zip(&mut q).enumerate() {
@@ -195,13 +195,17 @@ pub(super) fn sum(
         for (z, q) in z.iter_mut().zip(&q) {
             *z = weight(*z, *q, common);
         }
-        z.iter().for_each(|weight| sum += f64::from(*weight));
+        for weights in z.as_chunks::<4>().0 {
+            for (sum, weight) in sums.iter_mut().zip(weights) {
+                *sum += f64::from(*weight);
+            }
+        }
         at += AT_ONCE;
     }
     for at in at..n {
-        sum += f64::from(slot(at).weight(weights, common));
+        sums[0] += f64::from(slot(at).weight(weights, common));
     }
-    sum * f64::from(scale(view, n))
+    sums.iter().sum::<f64>() * f64::from(scale(view, n))
 }
 
 /// What a view says in judging, by what so many features of it say.
