@@ -334,17 +334,24 @@ pub(super) fn world() -> impl Strategy<Value = World> {
                 has_route,
                 plugins,
                 knows,
-            )| World {
-                domains,
-                postmaster,
-                users,
-                aliases,
-                relay_networks,
-                rules,
-                greylist,
-                has_route,
-                plugins,
-                knows,
+            )| {
+                let world = World {
+                    domains,
+                    postmaster,
+                    users,
+                    aliases,
+                    relay_networks,
+                    rules,
+                    greylist,
+                    has_route,
+                    plugins: Vec::new(),
+                    knows,
+                };
+                // Few other addresses would be somebody's.
+                let plugins = plugins.into_iter().enumerate();
+                let plugins = plugins.map(|(n, plugin)| plugin.for_bob(world.account(n)));
+                let plugins = plugins.collect();
+                World { plugins, ..world }
             },
         )
 }

@@ -46,6 +46,16 @@ pub(super) enum Knows {
 }
 
 impl Plugin {
+    /// One that names bob names `account` in his place.
+    pub(super) fn for_bob(mut self, account: String) -> Self {
+        if let Says::Change(address) = &mut self.says
+            && address.starts_with("bob@")
+        {
+            *address = account;
+        }
+        self
+    }
+
     fn line(&self) -> String {
         let (variable, end) = &self.looks;
         let says = match &self.says {
