@@ -111,7 +111,10 @@ install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
 	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml docs/integration.md docs/learning.md
 	install -D -m 644 -t $(prefix)/share/doc/postern docs/postern.toml docs/queue.md docs/gate.md \
 		docs/authentication.md
-	install -D -m 644 -t $(prefix)/lib/systemd/system packaging/postern.service
+	install -d $(prefix)/lib/systemd/system
+	for name in bmfd postern; do \
+		sed 's,/usr/local/,$(PREFIX)/,' packaging/$$name.service >$(prefix)/lib/systemd/system/$$name.service; \
+	done
 	install -D -m 644 -t $(prefix)/share/man/man1 target/manual/*.1
 	install -D -m 644 -t $(prefix)/share/man/man8 target/manual/*.8
 	for name in bmf bmfconv bmfd bmfeval postern; do \
