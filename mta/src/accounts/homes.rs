@@ -16,8 +16,8 @@ pub struct Homes {
     root: PathBuf,
 }
 
-/// Folders that a new mailbox gets.
-const FOLDERS: [&str; 3] = ["INBOX", "Junk", "Junk.Learned"];
+/// Folders that a new mailbox gets; the last one tells that all are there.
+const FOLDERS: [&str; 3] = ["Junk", "Junk.Learned", "INBOX"];
 
 impl Homes {
     /// Below `root`, which is the host's own.

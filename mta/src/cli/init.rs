@@ -95,7 +95,8 @@ impl New<'_> {
         let is_used = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
         ensure!(
             !is_used,
-            "{} is not empty; choose another folder with --data",
+            "{} is not empty: remove it if it is what a run that was cut off left, or choose another \
+             folder with --data",
             data.display()
         );
         let mut made = Made::default();
