@@ -85,8 +85,9 @@ impl Learning<'_> {
         Ok(())
     }
 
-    /// All messages that something was learned of. Ordered by digest: whose turn it is must not depend on the clock,
-    /// nor on how many messages are learned in one change.
+    /// All messages that something was learned of. Ordered by digest: whose turn
+    /// it is must not depend on the clock, nor on how many messages are learned
+    /// in one change.
     fn earlier(&self) -> Result<Vec<Digest>, Error> {
         let mut all = Vec::new();
         self.view.entries_by_age(&mut |_, digest, len| {
