@@ -228,10 +228,13 @@ fn what_was_answered_250_survives_a_kill_and_then_a_power_cut() {
         .collect();
     let n_all = moments.len();
     Rng::with_seed(29).shuffle(&mut moments);
-    let (n_moments, seeds) = env::var("POSTERN_FAULTS").map_or((6, 0), |_| (n_all, 1));
-    moments.truncate(n_moments);
-    let (mut n_steps, mut missed) = (0, Vec::new());
+    let (n_wanted, seeds) = env::var("POSTERN_FAULTS").map_or((6, 0), |_| (n_all, 1));
+    let (mut n_met, mut n_steps, mut missed) = (0, 0, Vec::new());
     for (name, nth) in &moments {
+        if n_met == n_wanted {
+            break;
+        }
+        // Threads share the work anew each time, so that a call may not come.
         let Some(recorded) = Recorded::after_kill(name, *nth) else {
             missed.push((name, nth));
             continue;
@@ -243,12 +246,11 @@ fn what_was_answered_250_survives_a_kill_and_then_a_power_cut() {
             "after a kill at {name} number {nth}"
         );
         assert!(n > 50, "only {n} steps after a kill at {name} number {nth}");
-        n_steps += n;
+        (n_met, n_steps) = (n_met + 1, n_steps + n);
     }
-    assert!(missed.len() * 4 <= moments.len(), "not met: {missed:?}");
+    assert!(n_met * 4 >= n_wanted * 3, "not met: {missed:?}");
     println!(
-        "{} of {n_all} kills, {n_steps} steps after them, each with {} power cuts",
-        moments.len() - missed.len(),
+        "{n_met} of {n_all} kills, {n_steps} steps after them, each with {} power cuts",
         seeds + 2
     );
 }
