@@ -63,13 +63,19 @@ impl Bmfd {
 
     /// The same with a command that is `prepared`.
     pub fn start_with(&mut self, prepared: impl FnOnce(&mut Command)) {
+        self.begin_with(prepared);
+        let socket = self.socket();
+        self.wait("listening", || UnixStream::connect(&socket).is_ok());
+    }
+
+    /// The same, and does not wait. Returns the number of its process.
+    pub fn begin_with(&mut self, prepared: impl FnOnce(&mut Command)) -> u32 {
         let mut command = self.command(["serve"]);
         prepared(&mut command);
         let log = self.dir.join("bmfd.log");
         let log = File::options().create(true).append(true).open(log).unwrap();
-        self.daemon = Some(command.stderr(log).spawn().unwrap());
-        let socket = self.socket();
-        self.wait("listening", || UnixStream::connect(&socket).is_ok());
+        let daemon = command.stderr(log).spawn().unwrap();
+        self.daemon.insert(daemon).id()
     }
 
     /// Kills the daemon, as a crash would.

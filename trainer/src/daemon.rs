@@ -59,6 +59,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// When it cannot be opened.
 pub fn open_database(config: &Config) -> Result<(), Error> {
+    open_unless(config, || {
+        UnixStream::connect(&config.listening.socket).is_ok()
+    })
+}
+
+/// Opens the database, and waits a while for somebody who has it open, unless
+/// `is_served`: by a daemon that can be asked.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn open_unless(
+    config: &Config,
+    mut is_served: impl FnMut() -> bool,
+) -> Result<(), Error> {
     let begun = Instant::now();
     let mut is_said = false;
     loop {
@@ -68,7 +82,7 @@ pub fn open_database(config: &Config) -> Result<(), Error> {
             return opened;
         };
         *waited = begun.elapsed();
-        if *waited >= LONGEST_WAIT || UnixStream::connect(&config.listening.socket).is_ok() {
+        if *waited >= LONGEST_WAIT || is_served() {
             return opened;
         }
         if !is_said {

@@ -15,11 +15,7 @@ use crate::owner;
 pub(crate) fn convert(action: &'static str, path: &Path, error: rocksdb::Error) -> Error {
     let text: &str = error.as_ref();
     if is_lock(text) {
-        return Error::Locked {
-            path: path.into(),
-            waited: Duration::ZERO,
-            owner: owner::of(&path.join("LOCK")),
-        };
+        return locked(path);
     }
     match error.kind() {
         ErrorKind::IOError if !text.contains("No such file or directory") => Error::Io {
@@ -47,6 +43,15 @@ pub(crate) fn damaged(path: &Path, detail: impl Into<String>) -> Error {
     Error::Damaged {
         path: path.into(),
         detail: detail.into(),
+    }
+}
+
+/// Somebody has the database at `path` open.
+pub(crate) fn locked(path: &Path) -> Error {
+    Error::Locked {
+        path: path.into(),
+        waited: Duration::ZERO,
+        owner: owner::of(&path.join("LOCK")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The database of a host: opening, users, backup.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::cache::{Cache, CacheUse, Locks};
-use crate::error::{convert, damaged};
+use crate::error::{convert, damaged, locked};
 use crate::layout::{self, UserId};
 use crate::{Options, UserModel, UserStore, logs};
 
@@ -51,6 +51,7 @@ impl HostStore {
             .mode(0o700)
             .create(path)
             .map_err(Error::io("create", path))?;
+        let alone = alone(path)?;
         let mut rocksdb_options = options.to_rocksdb();
         rocksdb_options.create_if_missing(is_new(path)?);
         let families = [(FAMILY, rocksdb_options.clone())];
@@ -58,6 +59,7 @@ impl HostStore {
             .map_err(|e| convert("open", path, e))?;
         let shared = Shared {
             db,
+            _alone: alone,
             path: path.into(),
             names: RwLock::new(()),
             locks: Locks::default(),
@@ -203,7 +205,7 @@ impl HostStore {
         }
         let mut secret = [0; SECRET_LEN];
         let random = Path::new("/dev/urandom");
-        fs::File::open(random)
+        File::open(random)
             .and_then(|mut random| random.read_exact(&mut secret))
             .map_err(Error::io("read", random))?;
         let mut batch = WriteBatch::default();
@@ -236,6 +238,18 @@ impl HostStore {
     }
 }
 
+/// Takes the folder for this process. RocksDB's own lock comes too late: who is
+/// refused by it has put away the log of who has the database open, and two
+/// that do so at the same moment take it for damaged.
+fn alone(path: &Path) -> Result<File, Error> {
+    let folder = File::open(path).map_err(Error::io("open", path))?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(locked(path)),
+        // Some file systems lock no folders; RocksDB's lock stands alone then.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(folder),
+    }
+}
+
 /// Bytes of [`HostStore::secret`].
 pub const SECRET_LEN: usize = 32;
 
@@ -245,6 +259,8 @@ const FAMILY: &str = "default";
 /// The open database, for [`HostStore`], [`UserStore`] and [`UserModel`].
 pub(crate) struct Shared {
     pub(crate) db: DB,
+    /// Let go of when the database is closed.
+    _alone: File,
     path: PathBuf,
     /// Held shared while counts are written under an id that a name stood
     /// for, and exclusively while names change: so no count is written for a

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
+use classifier::Label;
 use classifier::cli::wire::{Reply, Request};
-use classifier::{Error, Label};
+use classifier::store::lmdb::Access;
 use tempfile::NamedTempFile;
 use tracing::warn;
 
@@ -295,28 +296,24 @@ pub(super) fn done(
     input: &[u8],
     now: SystemTime,
 ) -> anyhow::Result<(Exit, Vec<u8>)> {
-    if let Some(mut daemon) = Daemon::connect(config) {
-        let json = serde_json::to_string(command)?;
-        let request = Request::Command {
-            args: vec![&json],
-            input,
-        };
-        return match daemon.ask(&request)? {
-            Reply::Printed { exit: 0, output } => Ok((Exit::Done, output)),
-            Reply::Printed { output, .. } => {
-                warn!("something is wrong, as the log of bmfd serve says");
-                Ok((Exit::Wrong, output))
-            }
-            _ => bail!("bmfd's reply makes no sense"),
-        };
-    }
-    admin::run(config, None, command, &mut &*input, seconds(now)).map_err(|error| {
-        match error.downcast_ref() {
-            Some(crate::Error::Database(Error::Locked { .. })) => {
-                let socket = config.listening.socket.display();
-                error.context(format!("and nobody listens at {socket}"))
-            }
-            _ => error,
+    let access = match command {
+        Command::Rotate { dry_run: true, .. } => Access::ReadOnly,
+        _ => Access::ReadWrite,
+    };
+    let Some(mut daemon) = Daemon::find(config, access)? else {
+        return admin::run(config, None, command, &mut &*input, seconds(now));
+    };
+    let json = serde_json::to_string(command)?;
+    let request = Request::Command {
+        args: vec![&json],
+        input,
+    };
+    match daemon.ask(&request)? {
+        Reply::Printed { exit: 0, output } => Ok((Exit::Done, output)),
+        Reply::Printed { output, .. } => {
+            warn!("something is wrong, as the log of bmfd serve says");
+            Ok((Exit::Wrong, output))
         }
-    })
+        _ => bail!("bmfd's reply makes no sense"),
+    }
 }

@@ -6,9 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use classifier::Error as Classifier;
 use classifier::cli::wire::{HEADER_LEN, Header, Reply, Request};
+use classifier::store::lmdb::Access;
 
+use crate::Error;
 use crate::config::Config;
+use crate::daemon::open_unless;
 
 /// A connection to the daemon.
 pub(super) struct Daemon {
@@ -20,6 +24,34 @@ pub(super) struct Daemon {
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 impl Daemon {
+    /// The daemon that has the database open; `None`: it was opened here,
+    /// unless it is missing and only to be read.
+    ///
+    /// A daemon that begins or ends has it open while nobody listens. That is
+    /// waited for, and so is another command.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub(super) fn find(config: &Config, access: Access) -> anyhow::Result<Option<Self>> {
+        let mut daemon = Self::connect(config);
+        let is_nothing = access == Access::ReadOnly && !config.databases.path().exists();
+        if daemon.is_some() || is_nothing {
+            return Ok(daemon);
+        }
+        let opened = open_unless(config, || {
+            daemon = Self::connect(config);
+            daemon.is_some()
+        });
+        match opened {
+            Err(_) if daemon.is_some() => Ok(daemon),
+            Err(error @ Error::Database(Classifier::Locked { .. })) => {
+                let socket = config.listening.socket.display();
+                Err(error).context(format!("and nobody listens at {socket}"))
+            }
+            opened => Ok(opened.map(|()| None)?),
+        }
+    }
+
     /// `None`: nobody listens.
     pub(super) fn connect(config: &Config) -> Option<Self> {
         let socket = config.listening.socket.clone();

@@ -66,11 +66,9 @@ pub(super) fn run(
                 }
             }
         }
-        let mut model = match Daemon::connect(config) {
-            Some(daemon) => Model::Elsewhere(daemon),
-            None => Model::Here(config.databases.taught(subject.user, Access::ReadWrite)?),
-        };
-        let learned = match all(subject.user, &folders, &mut model, now) {
+        let model = Model::of(subject.user, config);
+        let learned = model.and_then(|mut model| all(subject.user, &folders, &mut model, now));
+        let learned = match learned {
             Ok(learned) => learned,
             Err(error) => {
                 failed = Some(error);
@@ -96,6 +94,14 @@ enum Model {
 }
 
 impl Model {
+    fn of(user: &str, config: &Config) -> anyhow::Result<Self> {
+        let access = Access::ReadWrite;
+        Ok(match Daemon::find(config, access)? {
+            Some(daemon) => Self::Elsewhere(daemon),
+            None => Self::Here(config.databases.taught(user, access)?),
+        })
+    }
+
     fn learn(&mut self, user: &str, lessons: &[(Vec<u8>, Act)], now: u64) -> anyhow::Result<()> {
         let daemon = match self {
             Self::Here(taught) => return Ok(taught.learn(lessons, now)?),

@@ -31,8 +31,12 @@ pub(super) fn run(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
+    let access = match args.dry_run {
+        true => Access::ReadOnly,
+        false => Access::ReadWrite,
+    };
     anyhow::ensure!(
-        Daemon::connect(config).is_none(),
+        Daemon::find(config, access)?.is_none(),
         "bmfd serve is running, and does this by itself; see bmfd status"
     );
     let user = args.user.as_deref();

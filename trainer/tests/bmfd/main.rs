@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use classifier::Label;
@@ -30,8 +31,11 @@ impl Host {
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();
         let patterns = format!("mailboxes.patterns = ['{}/*/Maildir']", home.display());
-        let database = format!("database.path = '{}'", dir.path().join("lib").display());
-        let config = [&database, &patterns, config].join("\n");
+        let own = format!(
+            "database.path = '{0}/lib'\nservice.socket = '{0}/socket'",
+            dir.path().display()
+        );
+        let config = [&own, &patterns, config].join("\n");
         fs::write(dir.path().join("bmfd.toml"), config).unwrap();
         Self { dir }
     }
@@ -372,7 +376,7 @@ fn a_database_of_somebody_else_is_not_used() {
         return;
     }
     let output = host.bmfd(&["once"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("it belongs to uid 1"));
 }
 
@@ -382,14 +386,20 @@ fn a_database_that_another_process_has_open_is_left_alone() {
     host.folders("anna", &["", ".Junk"]);
     host.put("anna", ".Junk/cur/1.h:2,S", 3);
     let database = HostStore::open(&host.dir.path().join("lib"), &Default::default()).unwrap();
-    let output = host.bmfd(&["once"]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains("lib is locked"), "{said}");
-    let output = host.bmfd(&["status"]);
-    assert_eq!(output.status.code(), Some(2));
-    let said = text(&output.stderr);
-    assert!(said.contains("and nobody listens at"), "{said}");
+    // Each waits for a while.
+    thread::scope(|scope| {
+        for command in ["once", "status"] {
+            let host = &host;
+            scope.spawn(move || {
+                let output = host.bmfd(&[command]);
+                assert_eq!(output.status.code(), Some(2), "{command}");
+                let said = text(&output.stderr);
+                assert!(said.contains("waiting for the database"), "{said}");
+                assert!(said.contains("lib is locked"), "{said}");
+                assert!(said.contains("and nobody listens at"), "{said}");
+            });
+        }
+    });
     drop(database);
     assert_eq!(host.bmfd(&["once"]).status.code(), Some(0));
 }
@@ -419,7 +429,7 @@ fn what_cannot_be_done_is_said() {
     check(
         "[folder]",
         &["rotate"],
-        "bmfd.toml:3: unknown field `folder`",
+        "bmfd.toml:4: unknown field `folder`",
     );
     check(
         "",

@@ -1,5 +1,7 @@
 //! Threads share a database; processes do not.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,6 +84,12 @@ fn a_second_process_is_told_who_has_it() {
 fn one_process_opens_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let host = open(dir.path());
+    let files = || {
+        let files = fs::read_dir(dir.path()).unwrap();
+        let names: BTreeSet<_> = files.map(|file| file.unwrap().file_name()).collect();
+        names
+    };
+    let before = files();
     for _ in 0..2 {
         let Err(error) = HostStore::open(dir.path(), &options()) else {
             panic!("open twice");
@@ -89,6 +97,7 @@ fn one_process_opens_it_once() {
         let owner = format!("(process {})", std::process::id());
         assert!(error.to_string().contains(&owner), "{error}");
     }
+    assert_eq!(files(), before, "who is refused has touched files");
     drop(host);
     open(dir.path());
 }
