@@ -409,6 +409,25 @@ fn without_a_certificate_nobody_can_log_in_and_that_is_said() {
     assert!(said.contains("there is no certificate"), "{said}");
 }
 
+#[test]
+fn check_says_whom_a_certificate_is_for() {
+    let host = host();
+    let said = || {
+        let output = host.command().arg("check").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let folder = host.data().join("tls");
+    certificate(&folder, "mail.example.org");
+    assert!(
+        said().contains("cert.pem for mail.example.org\n"),
+        "{}",
+        said()
+    );
+    // As openssl makes them unless it is told the names of hosts.
+    certificate_with(&folder, &["-subj", "/CN=mail.example.org"]);
+    assert!(said().contains("cert.pem for no DNS name"), "{}", said());
+}
+
 /// What gsasl says when it logs in over STARTTLS, and whether it could.
 fn by_gsasl(host: &Host, address: SocketAddr, mechanism: &str, password: &str) -> (bool, String) {
     let output = tests::programs::peer("gsasl")
@@ -549,6 +568,11 @@ fn a_hash_of_another_host_is_replaced_at_the_login() {
 
 /// A certificate that openssl makes for `name`, in `folder`.
 fn certificate(folder: &std::path::Path, name: &str) {
+    let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
+    certificate_with(folder, &["-subj", &subject, "-addext", &names]);
+}
+
+fn certificate_with(folder: &std::path::Path, more: &[&str]) {
     let output = Command::new("openssl")
         .args([
             "req",
@@ -558,8 +582,8 @@ fn certificate(folder: &std::path::Path, name: &str) {
             "-pkeyopt",
             "ec_paramgen_curve:P-256",
         ])
-        .args(["-nodes", "-days", "30", "-subj", &format!("/CN={name}")])
-        .args(["-addext", &format!("subjectAltName=DNS:{name}")])
+        .args(["-nodes", "-days", "30"])
+        .args(more)
         .arg("-out")
         .arg(folder.join("cert.new"))
         .arg("-keyout")

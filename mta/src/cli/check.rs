@@ -295,8 +295,11 @@ fn certificate(config: &Config) -> Result<String, String> {
     }
     let read = Certificates::read(&config.tls.pairs).map_err(|error| error.to_string())?;
     let each = read.names().into_iter().map(|(pair, names)| {
-        let path = pair.certificate.display().to_string();
-        format!("{path} for {}", names.join(" "))
+        let path = pair.certificate.display();
+        match names.is_empty() {
+            true => format!("{path} for no DNS name, so that clients who check names refuse it"),
+            false => format!("{path} for {}", names.join(" ")),
+        }
     });
     Ok(each.collect::<Vec<_>>().join(", "))
 }
