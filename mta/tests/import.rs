@@ -5,36 +5,11 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::imported::{NOTQMAIL, found};
+use common::imported::{NOTQMAIL, found, places, planned, tree};
+use mta::import::Plan;
 use mta::import::report::Outcome;
-use mta::import::source::Content;
-use mta::import::{Places, Plan, plan};
-
-fn tree(files: &[(&str, &str)]) -> BTreeMap<PathBuf, Content> {
-    let content = |text: &str| Content {
-        bytes: text.into(),
-        mode: 0o644,
-    };
-    let files = files.iter();
-    files
-        .map(|(path, text)| (path.into(), content(text)))
-        .collect()
-}
-
-fn places() -> Places {
-    Places {
-        qmail: "/var/qmail".into(),
-        data: "/var/lib/postern".into(),
-        ..Places::default()
-    }
-}
-
-fn planned(files: &[(&str, &str)]) -> Plan {
-    plan(&tree(files), &places()).unwrap()
-}
 
 /// The accounts, a line each.
 fn accounts(plan: &Plan) -> Vec<String> {

@@ -5,17 +5,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::net::IpAddr;
 
-use common::imported::found;
+use common::imported::{self, found};
 use mta::config::network::Network;
 use mta::gate::rules::{Rules, Subject};
+use mta::import::Plan;
 use mta::import::report::Outcome::{Carried, Changed, Left};
-use mta::import::source::Content;
-use mta::import::{Places, Plan, plan};
 
 const HOST: &[(&str, &str)] = &[
     ("/var/qmail/control/me", "mail.example.org\n"),
@@ -28,20 +25,7 @@ const HOST: &[(&str, &str)] = &[
 ];
 
 fn planned(files: &[(&str, &str)]) -> Plan {
-    let content = |text: &str| Content {
-        bytes: text.into(),
-        mode: 0o644,
-    };
-    let all = HOST.iter().chain(files);
-    let tree: BTreeMap<PathBuf, Content> = all
-        .map(|(path, text)| (path.into(), content(text)))
-        .collect();
-    let places = Places {
-        qmail: "/var/qmail".into(),
-        data: "/var/lib/postern".into(),
-        ..Places::default()
-    };
-    plan(&tree, &places).unwrap()
+    imported::planned(&[HOST, files].concat())
 }
 
 #[test]
@@ -50,13 +34,13 @@ fn tcprules_are_relay_networks_and_rules() {
         "/etc/tcp.smtp",
         "127.:allow,RELAYCLIENT=\"\"\n192.0.2.:allow,RELAYCLIENT=\"\",DATABYTES=\"5\"\n192.0.2.7:allow\n\
          198.51.100.:deny\n203.0.113.1-2:allow,RBLSMTPD=\"\",NOSPP=\"\"\n203.0.113.9:allow,RBLSMTPD=\"-go away\"\n\
-         =.example.net:deny\n::1:allow\n:allow,QMAILQUEUE=\"bin/scan\"\n",
+         =.example.net:deny\n2001:db8::7:deny\n2001:db8:1::allow,RELAYCLIENT=\"\"\n2001:DB8::8:deny\n:allow,QMAILQUEUE=\"bin/scan\"\n",
     )]);
     let relays = plan.settings.value("smtp", "relay_networks").unwrap();
     assert_eq!(
         relays.to_string(),
-        "[\"127.0.0.0/8\", \"192.0.2.0/30\", \"192.0.2.4/31\", \"192.0.2.6\", \"192.0.2.8/29\", \
-         \"192.0.2.16/28\", \"192.0.2.32/27\", \"192.0.2.64/26\", \"192.0.2.128/25\", \"::1/128\"]"
+        "[\"127.0.0.0/8\", \"::1\", \"192.0.2.0/30\", \"192.0.2.4/31\", \"192.0.2.6\", \"192.0.2.8/29\", \
+         \"192.0.2.16/28\", \"192.0.2.32/27\", \"192.0.2.64/26\", \"192.0.2.128/25\", \"2001:db8:1::/48\"]"
     );
     assert_eq!(
         plan.rules,
@@ -68,11 +52,12 @@ fn tcprules_are_relay_networks_and_rules() {
             "set address 203.0.113.2 NOSPP=\"\"",
             "deny address 203.0.113.9",
             "deny name .example.net",
+            "deny address 2001:db8::7",
         ]
     );
     let lines = found(&plan, "/etc/tcp.smtp");
     let expected = [
-        (Left, Some(8)),
+        (Left, Some(10)),
         (Carried, Some(1)),
         (Left, Some(2)),
         (Carried, Some(3)),
@@ -80,9 +65,34 @@ fn tcprules_are_relay_networks_and_rules() {
         (Carried, Some(5)),
         (Carried, Some(6)),
         (Changed, Some(7)),
-        (Left, Some(9)),
+        (Carried, Some(8)),
+        (Carried, Some(9)),
+        (Left, Some(11)),
     ];
     assert_eq!(lines, expected);
+}
+
+/// An address of a line, perhaps with ranges, of either family.
+fn address(random: &mut fastrand::Rng) -> String {
+    let mut address = String::new();
+    if random.bool() {
+        for _ in 0..random.usize(0..4) {
+            address += &format!("{:x}:", random.u16(1..4));
+        }
+        if !address.is_empty() && random.bool() {
+            address += &format!(":{}", random.u8(1..4));
+        }
+        return address;
+    }
+    for n in 0..random.usize(0..5) {
+        let low = random.u8(0..3);
+        address += &match random.u8(0..4) {
+            0 => format!("{low}-{}", low + random.u8(0..2)),
+            _ => low.to_string(),
+        };
+        address += if n == 3 { "" } else { "." };
+    }
+    address
 }
 
 /// The real program compiles the text and is asked about addresses; ours must
@@ -91,22 +101,13 @@ fn tcprules_are_relay_networks_and_rules() {
 fn tcprulescheck_says_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = fastrand::Rng::with_seed(7);
+    let mut denied = [0, 0];
     for _ in 0..20 {
         let mut text = String::new();
         for _ in 0..random.usize(1..9) {
-            let octets = random.usize(0..5);
-            let mut address = String::new();
-            for n in 0..octets {
-                let low = random.u8(0..3);
-                let range = match random.u8(0..4) {
-                    0 => format!("{low}-{}", low + random.u8(0..2)),
-                    _ => low.to_string(),
-                };
-                let dot = if n == 3 { "" } else { "." };
-                address += &format!("{range}{dot}");
-            }
             let does = ["allow", "deny", "allow,RELAYCLIENT=\"\"", "allow,A=/x/"];
-            text += &format!("{address}:{}\n", does[random.usize(0..does.len())]);
+            let does = does[random.usize(0..does.len())];
+            text += &format!("{}:{does}\n", address(&mut random));
         }
         let (rules, cdb) = (dir.path().join("rules"), dir.path().join("cdb"));
         fs::write(&rules, &text).unwrap();
@@ -125,9 +126,14 @@ fn tcprulescheck_says_the_same() {
             .map(|network| network.as_str().unwrap().parse().unwrap())
             .collect();
         let rules = Rules::parse(&plan.rules.join("\n")).unwrap();
-        for _ in 0..15 {
-            let octets: [u8; 4] = std::array::from_fn(|_| random.u8(0..4));
-            let address = Ipv4Addr::from(octets);
+        for n in 0..30 {
+            let address = match n % 2 {
+                0 => IpAddr::from([(); 4].map(|()| random.u8(0..4))),
+                _ => {
+                    let [a, b, c] = [(); 3].map(|()| random.u16(0..4));
+                    IpAddr::from([a, b, c, 0, 0, 0, 0, random.u16(1..4)])
+                }
+            };
             let output = tests::programs::peer("tcprulescheck")
                 .arg(&cdb)
                 .env("TCPREMOTEIP", address.to_string())
@@ -135,16 +141,14 @@ fn tcprulescheck_says_the_same() {
                 .unwrap();
             let said = String::from_utf8(output.stdout).unwrap();
             let subject = Subject {
-                address: address.into(),
+                address,
                 names: &[],
                 helo: "x",
                 sender: "",
                 recipients: &[],
             };
             let denies = rules.ask(&subject).decides.is_some();
-            let may_relay = relays
-                .iter()
-                .any(|network| network.contains(address.into()));
+            let may_relay = relays.iter().any(|network| network.contains(address));
             assert_eq!(
                 denies,
                 said.contains("deny connection"),
@@ -155,8 +159,10 @@ fn tcprulescheck_says_the_same() {
                 said.contains("set environment variable RELAYCLIENT="),
                 "{address}\n{text}\n{said}"
             );
+            denied[n % 2] += usize::from(denies);
         }
     }
+    assert!(denied[0] > 30 && denied[1] > 30, "{denied:?}");
 }
 
 const SPAMDYKE: &[(&str, &str)] = &[

@@ -1,6 +1,8 @@
 //! spamdyke's configuration: lines of `option=value`, in files that name
 //! others.
 
+use super::tcprules;
+
 /// An option, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
@@ -111,12 +113,10 @@ pub fn conditions(path: &str) -> Result<String, String> {
         all.push(match kind {
             "_ip_" => {
                 let dot = if labels.len() < 4 { "." } else { "" };
-                let (_, pieces) = super::tcprules::pieces(&(labels.join(".") + dot))?;
-                let [(first, last)] = pieces[..] else {
-                    return Err("ranges are no part of a path".into());
-                };
-                let networks = super::tcprules::cidrs(first.into(), u64::from(last) + 1);
-                format!("address {}", networks.join(" "))
+                match &tcprules::of_ipv4(&(labels.join(".") + dot))?[..] {
+                    [network] => format!("address {}", tcprules::written(network)),
+                    _ => return Err("ranges are no part of a path".into()),
+                }
             }
             "_rdns_" => format!("name .{}", name(&labels)),
             "_sender_" | "_recipient_" => {

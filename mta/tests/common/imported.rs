@@ -1,9 +1,37 @@
 //! An old host, and what the import says of it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use mta::import::Plan;
 use mta::import::report::Outcome;
+use mta::import::source::Content;
+use mta::import::{Places, Plan, plan};
+
+/// The files of an old host.
+pub fn tree(files: &[(&str, &str)]) -> BTreeMap<PathBuf, Content> {
+    let content = |text: &str| Content {
+        bytes: text.into(),
+        mode: 0o644,
+    };
+    let files = files.iter();
+    files
+        .map(|(path, text)| (path.into(), content(text)))
+        .collect()
+}
+
+/// Where they are, and where the new host is.
+pub fn places() -> Places {
+    Places {
+        qmail: "/var/qmail".into(),
+        data: "/var/lib/postern".into(),
+        ..Places::default()
+    }
+}
+
+/// What would be made of them.
+pub fn planned(files: &[(&str, &str)]) -> Plan {
+    plan(&tree(files), &places()).unwrap()
+}
 
 /// What the report says of a file, outcome and line.
 pub fn found(plan: &Plan, file: &str) -> Vec<(Outcome, Option<usize>)> {

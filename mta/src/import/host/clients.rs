@@ -30,12 +30,13 @@ impl Reader<'_> {
                 continue;
             };
             self.seen.insert("tcp.smtp".into());
-            let (rules, wrong) = tcprules::parse(&content.bytes);
+            let (mut rules, wrong) = tcprules::parse(&content.bytes);
             for (line, text, why) in wrong {
                 self.plan
                     .report
                     .add(Outcome::Left, path, Some(line), text, why);
             }
+            tcprules::join_loopback(&mut rules);
             self.clients(path, &rules);
             return Ok(());
         }
@@ -58,7 +59,7 @@ impl Reader<'_> {
         let mut relays: Vec<String> = Vec::new();
         for (rule, networks) in rules.iter().zip(tcprules::networks(rules)) {
             let (who, names) = match &rule.who {
-                Who::Addresses(..) => ("address", networks),
+                Who::Addresses(_) => ("address", networks.iter().map(tcprules::written).collect()),
                 Who::Name(name) => ("name", vec![name.clone()]),
             };
             let line = Some(rule.line);
@@ -70,7 +71,8 @@ impl Reader<'_> {
             if who == "name" {
                 whys.push("it counts here beside lines about the client's address".into());
             }
-            if names.len() > MAX_NETWORKS {
+            let says_something = rule.denies || !rule.variables.is_empty();
+            if says_something && names.len() > MAX_NETWORKS {
                 let why = "it stands for too many networks";
                 self.plan.report.add(Outcome::Left, path, line, "", why);
                 continue;
@@ -123,10 +125,6 @@ impl Reader<'_> {
             self.plan
                 .report
                 .add(outcome, path, line, text, whys.join("; "));
-        }
-        // What relays by IPv4 does so by IPv6 within the machine.
-        if relays.iter().any(|network| network.starts_with("127.")) {
-            relays.push("::1/128".into());
         }
         let relays: Vec<Value> = relays.into_iter().map(Value::from).collect();
         self.plan.settings.set("smtp", "relay_networks", relays);

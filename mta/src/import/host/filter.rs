@@ -376,11 +376,8 @@ fn addresses(entry: &str) -> Result<Vec<String>, String> {
         4 => entry.trim_end_matches('.').to_owned(),
         _ => format!("{}.", entry.trim_end_matches('.')),
     };
-    let (_, pieces) = tcprules::pieces(&text)?;
-    let networks = pieces.into_iter();
-    let networks =
-        networks.flat_map(|(first, last)| tcprules::cidrs(first.into(), u64::from(last) + 1));
-    Ok(networks.collect())
+    let networks = tcprules::of_ipv4(&text)?;
+    Ok(networks.iter().map(tcprules::written).collect())
 }
 
 /// Lists: the option without its end, its kind, and the condition of a rule.
