@@ -5,14 +5,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use common::Host;
 use common::imported::NOTQMAIL;
+use common::snapshot::snapshot_of_host;
+use common::{Host, passwd};
 use mta::accounts::{Accounts, Address, Directory, is_right};
 
 /// A copy of a host on the disk. As root, folders of users are theirs.
@@ -76,38 +76,10 @@ fn user() -> &'static [&'static str] {
     }
 }
 
-type Snapshot = BTreeMap<PathBuf, (u32, Option<(i64, i64)>, Vec<u8>)>;
-
-/// Everything below a folder, with rights, and of files when they changed:
-/// SQLite's own come and go while its database is read.
-fn snapshot(folder: &Path) -> Snapshot {
-    let mut all = Snapshot::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(path) = open.pop() {
-        let found = fs::symlink_metadata(&path).unwrap();
-        let (time, bytes) = match found.is_dir() {
-            true => (None, Vec::new()),
-            false => {
-                let time = (found.mtime(), found.mtime_nsec());
-                (Some(time), fs::read(&path).unwrap())
-            }
-        };
-        if found.is_dir() {
-            open.extend(
-                fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
-        }
-        all.insert(path, (found.mode(), time, bytes));
-    }
-    all
-}
-
 #[test]
 fn a_host_is_made_once_and_the_old_one_is_only_read() {
     let old = Old::new(NOTQMAIL);
-    let before = snapshot(old.0.path());
+    let before = snapshot_of_host(old.0.path());
     let new = tempfile::tempdir().unwrap();
     // Only read: nothing is made here either.
     let (planned, code) = old.import(new.path(), &["--dry-run"]);
@@ -141,12 +113,12 @@ fn a_host_is_made_once_and_the_old_one_is_only_read() {
         "{rules}"
     );
     // A second run finds nothing to do and says the same of the old host.
-    let made = snapshot(new.path());
+    let made = snapshot_of_host(new.path());
     let (again, code) = old.import(new.path(), &[]);
     assert_eq!(code, 1);
     assert!(again.starts_with("\n"), "{again}");
     assert!(
-        made == snapshot(new.path()),
+        made == snapshot_of_host(new.path()),
         "a second run changed something"
     );
     // What was changed here since stays, and is told.
@@ -157,10 +129,10 @@ fn a_host_is_made_once_and_the_old_one_is_only_read() {
     let text = fs::read_to_string(&config).unwrap();
     let text = text.replace("max_message_bytes = 20000000", "max_message_bytes = 1000");
     fs::write(&config, text).unwrap();
-    let made = snapshot(new.path());
+    let made = snapshot_of_host(new.path());
     let (again, _) = old.import(new.path(), &[]);
     assert!(
-        made == snapshot(new.path()),
+        made == snapshot_of_host(new.path()),
         "a third run changed something"
     );
     for text in [
@@ -170,8 +142,17 @@ fn a_host_is_made_once_and_the_old_one_is_only_read() {
     ] {
         assert!(again.contains(text), "{text}\nin {again}");
     }
-    assert!(before == snapshot(old.0.path()), "the old host was changed");
+    assert!(
+        before == snapshot_of_host(old.0.path()),
+        "the old host was changed"
+    );
 }
+
+const HASHED: &str = "\
+version = 1
+[users.\"eve@example.org\"]
+password = \"$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.\"
+";
 
 #[test]
 fn what_is_published_comes_back() {
@@ -181,10 +162,11 @@ fn what_is_published_comes_back() {
         fs::create_dir(at(folder)).unwrap();
     }
     let host = Host::new(&format!(
-        "[publish]\nqmail_users = \"{}\"\nqmail_control = \"{}\"\n\
+        "[publish]\nqmail_users = \"{}\"\nqmail_control = \"{}\"\ncmd5checkpw = \"{}\"\n\
          [[route]]\ndomain = \"*\"\nhost = \"relay.example.net\"\nport = 26\n",
         at("users"),
-        at("control")
+        at("control"),
+        at("users/authuser")
     ));
     for arguments in [
         "domain add example.net",
@@ -196,6 +178,11 @@ fn what_is_published_comes_back() {
     ] {
         host.run(&arguments.split(' ').collect::<Vec<_>>());
     }
+    // cmd5checkpw has the password itself of one, and of another a hash.
+    passwd(&host, "bob@example.org", &["--keep-clear"], "kept, too");
+    let hashed = host.path("hashed.toml");
+    fs::write(&hashed, HASHED).unwrap();
+    host.run(&["user", "import", &hashed.display().to_string()]);
     let home = host.data().join("mail/example.org/bob");
     fs::write(home.join(".qmail-list"), "&anna@example.org\n").unwrap();
     fs::write(at("control/me"), "mail.example.org\n").unwrap();
@@ -216,7 +203,16 @@ fn what_is_published_comes_back() {
     assert_eq!(code, 1, "{report}");
     let export = ["user", "export", "--all"];
     let (came, _) = said(postern(new.path()).args(export));
-    assert_eq!(came, host.run(&export), "{report}");
+    // What is kept of a password is made anew, with a salt of its own.
+    let known = |listed: &str| {
+        let lines = listed
+            .lines()
+            .filter(|line| !line.contains("argon2") && !line.starts_with("scram"));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    assert_eq!(known(&came), known(&host.run(&export)), "{report}");
+    assert!(came.contains("clear-password = \"kept, too\"\n"), "{came}");
+    assert!(came.contains("password = \"$1$saltstri$"), "{came}");
     let config = fs::read_to_string(new.path().join("postern.toml")).unwrap();
     assert!(
         config.contains("[[route]]\ndomain = \"*\"\nhost = \"relay.example.net\"\nport = 26\n"),
@@ -263,23 +259,18 @@ fn eqmail_has_other_names_and_its_cdb_counts() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let steps: Vec<&str> = lines
-        .iter()
-        .filter(|line| line["type"] == "step")
-        .map(|line| line["text"].as_str().unwrap())
-        .collect();
+    let texts = |key: &str, is: &str, wanted: &str| {
+        let lines = lines.iter().filter(|line| line[key] == is);
+        let texts = lines.map(|line| line[wanted].as_str().unwrap().to_owned());
+        texts.collect::<Vec<_>>()
+    };
     assert_eq!(
-        steps[1..3],
+        texts("type", "step", "text")[1..3],
         ["domain example.org", "user anna@example.org"],
         "{report}"
     );
-    let left: Vec<&str> = lines
-        .iter()
-        .filter(|line| line["outcome"] == "left")
-        .map(|line| line["file"].as_str().unwrap())
-        .collect();
     assert_eq!(
-        left,
+        texts("outcome", "left", "file"),
         [
             "/var/qmail/var/users/assign",
             "/var/qmail/etc/morercpthosts"
@@ -317,7 +308,7 @@ fn what_users_taught_bmf_comes_with_them() {
             }
         }
     }
-    let before = snapshot(old.0.path());
+    let before = snapshot_of_host(old.0.path());
     let new = tempfile::tempdir().unwrap();
     let (report, code) = old.import(new.path(), user());
     assert_eq!(code, 1, "{report}");
@@ -334,13 +325,16 @@ fn what_users_taught_bmf_comes_with_them() {
         );
     }
     // bmf's files stay, and so does what came of them.
-    assert!(before == snapshot(old.0.path()), "the old host was changed");
+    assert!(
+        before == snapshot_of_host(old.0.path()),
+        "the old host was changed"
+    );
     fs::remove_dir_all(old.0.path().join("srv/zoe/.bmf")).unwrap();
-    let made = snapshot(new.path());
+    let made = snapshot_of_host(new.path());
     let (again, code) = old.import(new.path(), &[]);
     assert_eq!((code, again.starts_with('\n')), (0, true), "{again}");
     assert!(
-        made == snapshot(new.path()),
+        made == snapshot_of_host(new.path()),
         "a second run changed something"
     );
     // Earlier builds wrote no version.
@@ -382,11 +376,11 @@ fn who_logged_in_logs_in_with_the_same_password() {
     assert_eq!(bob.clear.as_deref(), Some("secret one"));
     assert_eq!(eve.hash.as_str(), "$1$saltstri$tLUlViHb5yJ7X0Ds1jy3B.");
     // A password that was set here stays.
-    let made = snapshot(new.path());
+    let made = snapshot_of_host(new.path());
     let (again, _) = old.import(new.path(), &[]);
     assert!(again.starts_with('\n'), "{again}");
     assert!(
-        made == snapshot(new.path()),
+        made == snapshot_of_host(new.path()),
         "a second run changed something"
     );
 }

@@ -7,36 +7,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::snapshot::snapshot;
 use common::{Clamd, EICAR, Host};
 use tests::programs::built;
-
-type Snapshot = BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)>;
-
-/// Everything below a folder, with rights and times of change.
-fn snapshot(folder: &Path) -> Snapshot {
-    let mut all = Snapshot::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(path) = open.pop() {
-        let found = fs::symlink_metadata(&path).unwrap();
-        let mut bytes = Vec::new();
-        if found.is_dir() {
-            open.extend(
-                fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
-        } else {
-            bytes = fs::read(&path).unwrap();
-        }
-        let times = (found.mtime(), found.mtime_nsec());
-        all.insert(path, (found.mode(), times.0, times.1, bytes));
-    }
-    all
-}
 
 fn message(to: &str, ip: &str, spam: &str, words: &str) -> String {
     format!(

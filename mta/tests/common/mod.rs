@@ -6,6 +6,7 @@
 pub mod imported;
 pub mod journey;
 pub mod power;
+pub mod snapshot;
 pub mod steps;
 
 pub mod dns;
