@@ -110,7 +110,7 @@ install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
 	install -D -t $(prefix)/sbin target/release/bmfd target/release/postern
 	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml docs/integration.md docs/learning.md
 	install -D -m 644 -t $(prefix)/share/doc/postern docs/postern.toml docs/queue.md docs/gate.md \
-		docs/authentication.md
+		docs/authentication.md docs/moving-in.md docs/moving-out.md docs/upgrades.md
 	install -d $(prefix)/lib/systemd/system
 	for name in bmfd postern; do \
 		sed 's,/usr/local/,$(PREFIX)/,' packaging/$$name.service >$(prefix)/lib/systemd/system/$$name.service; \

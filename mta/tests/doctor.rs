@@ -156,8 +156,7 @@ fn what_dns_prints_is_what_doctor_wants() {
     assert!(said.contains(&mend), "{said}");
 }
 
-/// A host whose doctor finds the DNS as it should be, apart from what each test
-/// spoils.
+/// What the doctor of a host finds.
 fn findings(host: &Host, more: &[&str]) -> Vec<Value> {
     let (_, said) = ask(host, &[&["doctor", "--json"], more].concat());
     objects(&said)
