@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     accounts(&data)?;
     greylist(&data)?;
     waiting(&data)?;
-    Keys::read(&data.join("dkim"), "example.org")?.make(now())?;
+    Keys::read(&data, "example.org")?.make(now())?;
     handed_over(&dir.join("moved"))?;
     models(&data, &dir.join("anna.user"))
 }

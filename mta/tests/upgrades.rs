@@ -60,6 +60,15 @@ fn postern(data: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// What would be done to move in from the host below `old`.
+fn plan_import(data: &Path, old: &Path) -> Output {
+    let old = old.display().to_string();
+    postern(
+        data,
+        &["import", "qmail", "/var/qmail", "--root", &old, "--dry-run"],
+    )
+}
+
 fn text(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -103,6 +112,18 @@ fn of_later_versions(dir: &Path) -> Vec<&'static str> {
         assert!(host.import("anna@example.org", &mut stream).unwrap());
         assert_eq!(host.engines("anna@example.org").unwrap(), ["modern"]);
         opened.push("stream");
+    }
+    let host = dir.join("moved-in");
+    if host.exists() {
+        let said = plan_import(&host, &dir.join("old"));
+        let steps = String::from_utf8(said.stdout).unwrap();
+        assert!(steps.contains("carried over\n"), "{steps}");
+        assert!(!steps.contains("model of anna@example.org"), "{steps}");
+        fs::remove_file(host.join("imported-models")).unwrap();
+        let said = plan_import(&host, &dir.join("old"));
+        let steps = String::from_utf8(said.stdout).unwrap();
+        assert!(steps.contains("model of anna@example.org"), "{steps}");
+        opened.push("imported models");
     }
     opened
 }
@@ -189,7 +210,7 @@ fn what_each_version_left_is_opened() {
         );
         later = of_later_versions(dir.path());
     }
-    assert_eq!(later, ["keys", "mark", "stream"]);
+    assert_eq!(later, ["keys", "mark", "stream", "imported models"]);
 }
 
 /// Raises the version that stands somewhere in a file.
@@ -263,16 +284,12 @@ fn one_step_back_is_refused_with_a_word_on_how_to_return() {
     let text = at("accounts.toml").display().to_string();
     let said = postern(&at("new"), &["user", "import", &text]);
     refused.push(String::from_utf8(said.stderr).unwrap());
-    let control = at("old/var/qmail/control");
-    fs::create_dir_all(&control).unwrap();
-    fs::write(control.join("me"), "mx.example.org\n").unwrap();
-    fs::write(
-        data.join("imported-models"),
-        "postern imported-models 2\nx\n",
-    )
-    .unwrap();
-    let old = at("old").display().to_string();
-    let said = postern(&data, &["import", "qmail", "/var/qmail", "--root", &old]);
+    raise(
+        &at("moved-in/imported-models"),
+        b"imported-models 1",
+        b"imported-models 2",
+    );
+    let said = plan_import(&at("moved-in"), &at("old"));
     refused.push(String::from_utf8(said.stderr).unwrap());
     for reason in refused {
         assert!(reason.contains(RETURN), "{reason}");
