@@ -161,3 +161,24 @@ fn a_clock_that_jumps_ahead_makes_it_forget_nothing() {
     host.wait_until_learned(1, 2);
     assert!(host.is_there(".Junk/cur/2.h:2,FS"));
 }
+
+/// A machine without a battery begins in 1970. What lay among the learned
+/// before there was a ledger is then no newer than it, and not learned.
+#[test]
+fn a_clock_that_begins_in_1970_teaches_nothing_twice() {
+    let mut host = Host::new("");
+    host.put(".Junk.Learned/cur/8.h:2,S", 8, 0);
+    host.set_clock("-20000d");
+    host.start();
+    host.put(".Junk/cur/1.h:2,S", 1, 0);
+    host.wait_until_learned(0, 1);
+    host.wait_until_there(".Junk.Learned/cur/1.h:2,S");
+    host.set_clock("+0");
+    host.start_again();
+    host.wait_for_looks();
+    assert_eq!(host.bmfd.learned("anna"), (0, 1));
+    host.put(".Junk/cur/2.h:2,S", 2, 0);
+    host.wait_until_learned(0, 2);
+    host.take_out("1.h:2,S");
+    host.wait_until_learned(1, 1);
+}

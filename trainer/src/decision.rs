@@ -61,6 +61,9 @@ pub struct Sighting {
     /// It came here so long after the ledger's first entry that the ledger
     /// would know it if it had been learned before.
     pub would_be_known: bool,
+    /// It came here before all that the ledger still knows, which has
+    /// forgotten others.
+    pub may_be_forgotten: bool,
     /// It carries our mark, which nobody else can make, that the filter took
     /// it for spam.
     pub marked: bool,
@@ -150,7 +153,7 @@ pub enum Reason {
     AlreadySure,
     /// Enough ham for today.
     HamCapReached,
-    /// It lies among what was learned, too long ago for the ledger to know.
+    /// It lies where it was learned, too long ago for the ledger to know.
     LearnedLongAgo,
 }
 
@@ -182,6 +185,7 @@ fn in_spam(seen: &Sighting, settings: &Settings) -> Decision {
                 ..nothing(Reason::FilterFiled)
             };
         }
+        Known::No if seen.stays_forgotten() => return nothing(Reason::LearnedLongAgo),
         Known::No => Lesson::Learn(Label::Spam),
     };
     Decision {
@@ -206,6 +210,7 @@ fn in_wrongly_caught(seen: &Sighting, settings: &Settings) -> Decision {
     let lesson = match seen.known {
         Known::Learned(Label::Ham) => Lesson::Nothing,
         Known::Learned(Label::Spam) if seen.has_twin => return nothing(Reason::Twin),
+        Known::No if seen.stays_forgotten() => return nothing(Reason::LearnedLongAgo),
         _ => Lesson::Learn(Label::Ham),
     };
     Decision {
@@ -263,6 +268,12 @@ fn kept(seen: &Sighting, settings: &Settings) -> Decision {
 }
 
 impl Sighting {
+    /// Flagged mail is learned when it comes and stays, for longer than the
+    /// ledger may know of it.
+    fn stays_forgotten(&self) -> bool {
+        self.may_be_forgotten && self.flags.contains(Flags::FLAGGED)
+    }
+
     /// Mail flagged by the user is left in place.
     fn move_when_due(&self, settings: &Settings, to: Then) -> Then {
         if self.flags.contains(Flags::FLAGGED) {
@@ -316,7 +327,7 @@ impl fmt::Display for Reason {
             Self::NotKeptLongEnough => "not kept long enough",
             Self::AlreadySure => "the model is sure already",
             Self::HamCapReached => "enough kept ham learned today",
-            Self::LearnedLongAgo => "it lies among what was learned",
+            Self::LearnedLongAgo => "learned so long ago that the ledger no longer knows it",
         })
     }
 }

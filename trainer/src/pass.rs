@@ -21,7 +21,7 @@ use mailbox::{Entry, Folder, FolderName, Mailbox};
 use crate::Error;
 use crate::config::Settings;
 use crate::decision::{self, Decision, Known, Reason, Role, Then, decide};
-use crate::taught::Taught;
+use crate::taught::{Reach, Taught};
 
 mod looking;
 mod memory;
@@ -125,7 +125,9 @@ pub fn look(
     let (mut pass, is_unseen, gone) = (looking.pass, looking.is_unseen, looking.gone);
     ask(&mut candidates, taught)?;
     let sides = sides(&candidates, memory, view.settings);
-    let known_since = known_since(taught, view.settings)?;
+    let reach = taught.reach()?;
+    let known_since = known_since(reach, view.settings);
+    let forgotten_before = forgotten_before(reach);
     for message in &candidates {
         if let Some(remembered) = memory.message(&message.folder, &message.entry) {
             remembered.is_kept_ham = message.known == Known::Learned(Label::Ham);
@@ -139,7 +141,7 @@ pub fn look(
     let mut n_waiting = memory.n_waiting(may_wait) + candidates.iter().filter(is_learned).count();
     for message in &candidates {
         let settings = view.settings.deciding(kept_today);
-        let mut sighting = message.sighting(&sides, known_since, view.now);
+        let mut sighting = message.sighting(&sides, known_since, forgotten_before, view.now);
         let mut decision = decide(&sighting, &settings);
         if decision.reason == Reason::ReadAndKept {
             if is_unseen {
@@ -226,15 +228,16 @@ fn n_kept(memory: &Memory, view: &View<'_>) -> usize {
 /// Since when the ledger knows of whatever came to the learned folder if it was
 /// learned: that happened shortly before it was moved there. `None`: it knows
 /// of nothing.
-///
-/// # Errors
-/// When the store cannot be read.
-pub fn known_since(taught: &Taught, settings: &Settings) -> Result<Option<SystemTime>, Error> {
-    let oldest = taught.oldest_entry()?;
-    Ok(
-        oldest
-            .map(|time| UNIX_EPOCH + Duration::from_secs(time) + settings.move_after + MOVED_LATE),
-    )
+pub fn known_since(reach: Reach, settings: &Settings) -> Option<SystemTime> {
+    let oldest = UNIX_EPOCH + Duration::from_secs(reach.oldest?);
+    Some(oldest + settings.move_after + MOVED_LATE)
+}
+
+/// What came to a folder before then the ledger may have known and forgotten;
+/// `None`: it has forgotten nothing.
+fn forgotten_before(reach: Reach) -> Option<SystemTime> {
+    let oldest = reach.oldest.filter(|_| reach.has_forgotten)?;
+    Some(UNIX_EPOCH + Duration::from_secs(oldest))
 }
 
 /// A message is moved no longer than an hour after it was due; and where only

@@ -33,6 +33,21 @@ pub enum Entry {
     Learned(Learned),
 }
 
+/// How far back a ledger goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// When its oldest entry was made, in seconds since 1970; `None`: there is
+    /// none.
+    pub oldest: Option<u64>,
+    /// Something was learned that it knows nothing of, or no more.
+    pub has_forgotten: bool,
+}
+
+/// 2026-01-01, before there was a bmfd. An older entry was made while the clock
+/// was wrong, as it is while a machine without a battery starts, and says
+/// nothing of how far back the ledger goes.
+const EARLIEST: u64 = 1_767_225_600;
+
 /// Under which the daemon notes that a user's model is of the classic engine.
 const ENGINE: &str = "engine";
 
@@ -105,24 +120,29 @@ impl Taught {
         Ok(entries)
     }
 
-    /// When the oldest entry of the ledger was made, in seconds since 1970;
-    /// `None`: there is none.
+    /// How far back the ledger goes.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn oldest_entry(&self) -> Result<Option<u64>, Error> {
+    pub fn reach(&self) -> Result<Reach, Error> {
         let model = match self.model() {
             Ok(model) => model,
-            Err(store) => return store.oldest_entry(),
+            Err(store) => {
+                return Ok(Reach {
+                    oldest: store.oldest_entry(EARLIEST)?,
+                    has_forgotten: store.has_unrecorded()?,
+                });
+            }
         };
-        let mut oldest = None;
+        let mut reach = Reach::default();
         model.look(&mut |view| {
+            reach.has_forgotten = modern::has_forgotten(view)?;
             view.entries_by_age(&mut |time, _, _| {
-                oldest = Some(time);
-                false
+                reach.oldest = Some(time).filter(|time| *time >= EARLIEST);
+                reach.oldest.is_none()
             })
         })?;
-        Ok(oldest)
+        Ok(reach)
     }
 
     /// Does what is to be done with each message, in order and in one change,

@@ -62,12 +62,12 @@ impl UserStore {
         Ok(entry.is_some_and(|(entry, _)| entry.added.is_none()))
     }
 
-    /// When the oldest entry of the ledger was made, in seconds since 1970;
-    /// `None`: there is none.
+    /// When the oldest entry of the ledger that is no older than `earliest` was
+    /// made, in seconds since 1970; `None`: there is none.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn oldest_entry(&self) -> Result<Option<u64>, Error> {
+    pub fn oldest_entry(&self, earliest: u64) -> Result<Option<u64>, Error> {
         let Some(id) = self.shared.user_id(self.name())? else {
             return Ok(None);
         };
@@ -75,10 +75,23 @@ impl UserStore {
         let keys = layout::counted_age_range(id);
         let shared = &self.shared;
         shared.each_record(keys, ReadOptions::default(), |age, _| {
-            oldest = layout::parse_age(age).map(|(time, _)| time);
-            Ok(false)
+            let time = layout::parse_age(age).map(|(time, _)| time);
+            oldest = time.filter(|time| *time >= earliest);
+            Ok(oldest.is_none())
         })?;
         Ok(oldest)
+    }
+
+    /// Whether counts hold messages of which the ledger knows nothing, or no
+    /// more.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn has_unrecorded(&self) -> Result<bool, Error> {
+        let Some(id) = self.shared.user_id(self.name())? else {
+            return Ok(false);
+        };
+        Ok(Learning::begin(self, id, 0)?.has_unrecorded())
     }
 
     /// Does what is to be done with each message (any bytes), in order and in

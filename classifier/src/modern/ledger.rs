@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::canonical::{Canonical, Digest};
 use super::changing::Changing;
-use super::encode::Entry;
+use super::encode::{Entry, State};
 use super::model::Learner;
 use super::record::Record;
 use super::stored::damaged;
@@ -116,6 +116,17 @@ pub fn is_filed(view: &dyn ModelView, digest: &Digest) -> Result<bool, Error> {
         return Ok(false);
     };
     Ok(parse(&bytes, view)?.records.is_empty())
+}
+
+/// Whether `view`'s ledger has let go of entries of messages that were learned.
+///
+/// # Errors
+/// As [`learned`].
+pub fn has_forgotten(view: &dyn ModelView) -> Result<bool, Error> {
+    let Some(state) = view.state()? else {
+        return Ok(false);
+    };
+    Ok(State::parse(&state, view.path())?.n_expired > 0)
 }
 
 fn parse(entry: &[u8], view: &dyn ModelView) -> Result<Entry, Error> {

@@ -24,6 +24,7 @@ fn seen(is: Role) -> Sighting {
         flags: Flags::default(),
         known: No,
         would_be_known: false,
+        may_be_forgotten: false,
         marked: false,
         has_twin: false,
         surely_ham: false,
@@ -225,6 +226,17 @@ fn flagged_mail_is_left_in_place() {
         Stay,
         Reason::UserFiledHam,
     );
+    for is in [Role::Spam, WronglyCaught] {
+        let forgotten = Sighting {
+            is: Some(is),
+            may_be_forgotten: true,
+            ..flagged
+        };
+        check(&forgotten, Nothing, Stay, Reason::LearnedLongAgo);
+        let flags = Flags::default();
+        let plain = decide(&Sighting { flags, ..forgotten }, &SETTINGS);
+        assert!(matches!(plain.lesson, Learn(_)), "{plain:?}");
+    }
 }
 
 #[test]

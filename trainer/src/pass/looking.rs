@@ -412,11 +412,12 @@ impl Candidate {
     }
 
     /// `known_since`: what came later the ledger would know if it had been
-    /// learned.
+    /// learned. `forgotten_before`: what came earlier it may have forgotten.
     pub(super) fn sighting(
         &self,
         sides: &Sides,
         known_since: Option<SystemTime>,
+        forgotten_before: Option<SystemTime>,
         now: SystemTime,
     ) -> Sighting {
         let (spam, other) = sides.get(&self.digest).copied().unwrap_or_default();
@@ -435,6 +436,8 @@ impl Candidate {
             known: self.known,
             would_be_known: !is_late
                 && known_since.is_some_and(|since| self.changed > milliseconds(since)),
+            may_be_forgotten: forgotten_before
+                .is_some_and(|before| self.changed < milliseconds(before)),
             marked: self.is_marked,
             has_twin: if is_with_spam(self.role) { other } else { spam },
             surely_ham: false,

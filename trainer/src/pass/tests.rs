@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+mod forgetting;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -205,29 +207,6 @@ fn a_copy_counts_when_the_original_has_gone() {
     assert_eq!(anna.learned(1), Some(Label::Ham));
 }
 
-/// As far as the ledger can tell it from what it has forgotten.
-#[test]
-fn what_is_put_among_the_learned_is_learned() {
-    let mut anna = User::new("");
-    anna.mailbox.create_folder(&name("Junk.Learned")).unwrap();
-    anna.put(".Junk.Learned/cur/1.h:2,S", 1);
-    assert_eq!(anna.pass(Duration::ZERO), [""; 0], "no ledger yet");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let ago = now - 26 * HOUR;
-    let lesson = (mail(9), Act::Learn(Label::Ham));
-    anna.taught.learn(&[lesson], ago.as_secs()).unwrap();
-    assert_eq!(
-        anna.pass(Duration::ZERO),
-        ["Junk/Learned 1.h:2,S Spam Done"]
-    );
-    assert_eq!(anna.pass(Duration::ZERO), [""; 0]);
-    anna.put(".Junk.Learned/cur/2.h:2,S", 2);
-    let later = now + 61 * 24 * HOUR;
-    let lesson = (mail(8), Act::Learn(Label::Ham));
-    anna.taught.learn(&[lesson], later.as_secs()).unwrap();
-    assert_eq!(anna.pass(HOUR), [""; 0], "the ledger begins after it came");
-}
-
 /// What comes last weighs most.
 #[test]
 fn mail_is_learned_in_the_order_in_which_it_came() {
@@ -262,18 +241,6 @@ fn trash_and_flags_and_what_the_filter_filed() {
     assert_eq!(anna.pass(HOUR), [""; 0]);
     assert_eq!(anna.learned(1), Some(Label::Spam));
     assert_eq!(anna.learned(3), None);
-}
-
-#[test]
-fn flagged_spam_that_stays_for_long_counts_once() {
-    let mut user = User::new("");
-    user.put(".Junk/cur/1.h:2,FS", 1);
-    assert_eq!(user.pass(SECOND), ["Junk 1.h:2,FS Spam Done"]);
-    for days in [61, 400] {
-        user.put(&format!(".Junk/cur/{days}.h:2,S"), days);
-        let learned = format!("Junk {days}.h:2,S Spam, move Done");
-        assert_eq!(user.pass(DAY * days), [learned]);
-    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) fn plan(
         Role::Spam => (taught()?, UNIX_EPOCH),
         Role::Learned => {
             let taught = taught()?;
-            match known_since(&taught, subject.settings)? {
+            match known_since(taught.reach()?, subject.settings) {
                 Some(since) => (taught, since),
                 // Whoever learned it did so before there was a ledger.
                 None => return Ok(plan_rotation(&inventory, quota, now)),

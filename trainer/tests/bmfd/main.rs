@@ -229,6 +229,36 @@ fn among_the_learned_what_was_not_learned_yet_stays() {
     assert!(text(&status.stdout).starts_with("anna: modern, 0 ham, 3 spam"));
 }
 
+/// Of a machine without a battery, which begins in 1970.
+#[test]
+fn a_lesson_from_1970_keeps_no_mail_of_before_from_rotation() {
+    let host = Host::new("[rotation.'Junk.Learned']\nmax_messages = 1\n");
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let path = host.dir.path().join("lib");
+    for (user, is_classic) in [("anna", false), ("bert", true)] {
+        host.folders(user, &["", ".Junk.Learned"]);
+        let database = HostStore::open(&path, &Default::default()).unwrap();
+        if is_classic {
+            make_classic(&database, user).unwrap();
+        }
+        let mut taught = Taught::of(&database, user).unwrap();
+        for (n, time) in [(8, 100), (9, now.as_secs())] {
+            let raw = format!("Subject: old {n}\n\nold {n}\n").into_bytes();
+            let lesson = (raw, Act::Learn(Label::Spam));
+            taught.learn(&[lesson], time).unwrap();
+        }
+        drop((taught, database));
+        for n in 1..=2 {
+            let path = host.path(user, &format!(".Junk.Learned/cur/{n}.h:2,S"));
+            fs::write(path, format!("Subject: {n}\n\nmail {n}\n")).unwrap();
+        }
+        assert_eq!(host.bmfd(&["rotate"]).status.code(), Some(0));
+        assert_eq!(host.names(user, ".Junk.Learned/cur").len(), 1, "{user}");
+    }
+}
+
 #[test]
 fn a_pass_learns_and_moves_and_the_next_one_has_nothing_to_do() {
     let host = Host::new("learning.move_after_seconds = 0\n");

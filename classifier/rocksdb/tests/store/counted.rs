@@ -96,6 +96,7 @@ fn what_bmf_registered_before_is_corrected_as_bmf_does() {
     let keep = Keep::default();
     teach(&mut ann, 1, Act::Correct(Label::Ham), 1, &keep);
     assert_eq!(counts(&ann).0, TrainedMessages { ham: 1, spam: 0 });
+    assert!(!ann.has_unrecorded().unwrap());
     // Without a ledger.
     ann.apply(&spam(&["word"]), Durability::Synced).unwrap();
     teach(&mut ann, 2, Act::Correct(Label::Ham), 2, &keep);
@@ -137,6 +138,10 @@ fn entries_expire() {
     }
     let kept: Vec<_> = (0..8).filter(|n| learned(&ann, *n).is_some()).collect();
     assert!(kept.len() > 1 && kept.len() < 7, "{kept:?}");
+    assert!(ann.has_unrecorded().unwrap());
+    let oldest = |earliest| ann.oldest_entry(earliest).unwrap();
+    assert_eq!(oldest(0), Some(kept[0].into()));
+    assert_eq!((oldest(6), oldest(8)), (Some(6), None));
     assert!(kept.windows(2).all(|pair| pair[0] + 1 == pair[1]) && kept.ends_with(&[7]));
     // Not by age.
     teach(&mut ann, 101, Act::NoteFiled, u64::MAX, &Keep::default());

@@ -128,11 +128,13 @@ fn what_has_expired_is_outweighed() {
             &keep,
         );
     }
+    assert!(!has_forgotten(&store).unwrap());
     let wrong = mail(3, "watches for lunch");
     assert!(log_odds(&store, &wrong) < -1.0);
     let full = Keep { bytes: 0 };
     teach(&mut store, &mail(99, "other"), Act::NoteFiled, 100, &full);
     assert_eq!(Stored::open(&store).unwrap().state().n_expired, 40);
+    assert!(has_forgotten(&store).unwrap());
     teach(&mut store, &wrong, Act::Correct(Label::Spam), 101, &keep);
     let after = log_odds(&store, &wrong);
     assert!(after > 1.0, "{after}");
