@@ -95,12 +95,13 @@ impl Mailbox {
             full.push(part);
             dir = self.create_dir(dir.as_fd(), part, &full)?;
         }
-        // `cur` last: a folder counts as one when it has `cur`.
-        for part in ["tmp", "new", "cur"] {
-            self.create_dir(dir.as_fd(), OsStr::new(part), &full.join(part))?;
-        }
+        // `cur` last: a folder counts as one when it has `cur`, and is not looked
+        // at here again.
         if self.layout == Layout::MaildirPlusPlus && name.depth() > 0 {
             self.mark_as_folder(dir.as_fd(), &full)?;
+        }
+        for part in ["tmp", "new", "cur"] {
+            self.create_dir(dir.as_fd(), OsStr::new(part), &full.join(part))?;
         }
         let gone = || Error::io("open", full.join("cur"))(io::ErrorKind::NotFound.into());
         Folder::open(dir, full.clone(), self.owner)?.ok_or_else(gone)
@@ -395,4 +396,27 @@ pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// A path for messages to people.
 pub(crate) fn joined(folder: &Path, name: &[u8]) -> PathBuf {
     folder.join(OsStr::from_bytes(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::each_step;
+
+    #[test]
+    fn a_fault_at_any_step_of_making_a_folder_is_mended_by_making_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mailbox = Mailbox::open(dir.path(), ".".as_ref(), Layout::MaildirPlusPlus).unwrap();
+        let name = FolderName::parse("Lists", Layout::MaildirPlusPlus).unwrap();
+        let path = dir.path().join(".Lists");
+        let make = || mailbox.create_folder(&name).is_ok();
+        each_step(make, |fault, step, _| {
+            assert!(make(), "{fault:?} at {step}");
+            for part in ["tmp", "new", "cur", "maildirfolder"] {
+                let is_there = path.join(part).exists();
+                assert!(is_there, "no {part} after {fault:?} at {step}");
+            }
+            std::fs::remove_dir_all(&path).unwrap();
+        });
+    }
 }
