@@ -239,6 +239,46 @@ fn spam_goes_to_junk_and_a_virus_nowhere() {
     assert!(story.contains("Eicar"), "{story}");
 }
 
+/// What is counted is what the log tells when it tells all.
+#[test]
+fn a_message_is_tokenised_once_however_many_recipients_have_models() {
+    let host = Host::new("");
+    let users: Vec<String> = (0..12).map(|n| format!("u{n}@example.org")).collect();
+    let learned = [
+        ("Subject: a\n\nwatches\n", Label::Spam),
+        ("Subject: b\n\nlunch\n", Label::Ham),
+    ];
+    for user in &users {
+        host.run(&["user", "add", user]);
+        learn_all(&host, user, &learned);
+    }
+    host.run(&["user", "set", &users[0], "--spam", "refuse"]);
+    let mut command = host.command();
+    command.arg("--verbose");
+    let server = host.try_serve(command).unwrap();
+    for (users, n_tokenised) in [
+        // Straight to the mailboxes; by the queue; and where the queue comes
+        // after an answer that depends on the verdict.
+        (&users[1..6], 1),
+        (&users[1..], 1),
+        (&users[..], 2),
+    ] {
+        let text = b"Subject: a\r\n\r\nlunch\r\n";
+        let to: Vec<&str> = users.iter().map(String::as_str).collect();
+        send(server.smtp[0], "x@example.net", &to, text).unwrap();
+        let (mut tokenised, mut delivered) = (0, 0);
+        while delivered < users.len() {
+            let line = server.wait_for_line(" queue_id=");
+            tokenised += usize::from(line.contains("tokenised"));
+            delivered += usize::from(line.contains("delivered"));
+        }
+        assert_eq!(tokenised, n_tokenised, "for {} recipients", users.len());
+    }
+    let story = host.run(&["why", "-n", "1", "u11@example.org"]);
+    let n_judged = story.matches("@example.org: probability 0.").count();
+    assert_eq!(n_judged, 12, "{story}");
+}
+
 fn virus() -> Vec<u8> {
     format!("Subject: invoice\r\n\r\n{}\r\n", EICAR.concat()).into_bytes()
 }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use classifier::modern::{Features, features};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Inner;
 use super::incoming::{Incoming, Target};
@@ -36,7 +36,10 @@ impl Inner {
             return None;
         }
         let message = content.bytes();
-        let features = once.get_or_insert_with(|| features(message));
+        let features = once.get_or_insert_with(|| {
+            debug!(queue_id = id, "tokenised");
+            features(message)
+        });
         match verdict::judge(message, features, user, &*self.models) {
             Err(reason) => {
                 warn!(queue_id = id, user = %user.address, reason, "not judged");
