@@ -83,8 +83,8 @@ fn nobody_relays_who_may_not() {
     // A property of what never happens would hold of anything.
     let counts = counts.into_inner().unwrap();
     for why in [
-        "ours", "refused", "network", "rule", "login", "local", "plugin", "changed", "program",
-        "sent out", "sent on",
+        "ours", "refused", "network", "rule", "login", "local", "plugin", "changed", "over",
+        "hung up", "program", "sent out", "sent on",
     ] {
         assert!(counts.get(why).is_some_and(|n| *n > 5), "{why}: {counts:?}");
     }

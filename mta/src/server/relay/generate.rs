@@ -203,13 +203,33 @@ impl World {
         visitor: &Visitor,
         (helo, sender, path): (&str, &str, &str),
     ) -> (Outcome, Outcome) {
+        let mut plugins = self.plugins_met(visitor);
+        let mut run = |event: &str, sender: &str, to: &str| {
+            let outcome = programs::run(plugins, event, helo, sender, to);
+            if outcome.is_over {
+                plugins = &[];
+            }
+            outcome
+        };
+        let before = run("connection", sender, "").is_over | run("helo", sender, "").is_over;
+        let by_mail = run("mail", sender, "");
+        let mut by_rcpt = run("rcpt", &by_mail.address, path);
+        by_rcpt.is_over |= before | by_mail.is_over;
+        (by_mail, by_rcpt)
+    }
+
+    fn plugins_met(&self, visitor: &Visitor) -> &[Plugin] {
         // A network that may relay meets none.
         let address = visitor.address.filter(|_| visitor.kind == Kind::Smtp);
-        let meets = address.is_some_and(|address| !self.lets_relay(address));
-        let plugins = if meets { &*self.plugins } else { &[] };
-        let by_mail = programs::run(plugins, "mail", helo, sender, "");
-        let by_rcpt = programs::run(plugins, "rcpt", helo, &by_mail.address, path);
-        (by_mail, by_rcpt)
+        match address.is_some_and(|address| !self.lets_relay(address)) {
+            true => &self.plugins,
+            false => &[],
+        }
+    }
+
+    /// Whether a plugin may end a client's connection.
+    pub(super) fn may_hang_up(&self, visitor: &Visitor) -> bool {
+        self.plugins_met(visitor).iter().any(Plugin::hangs_up)
     }
 
     pub(super) fn plugins_text(&self) -> String {
@@ -335,7 +355,7 @@ pub(super) fn world() -> impl Strategy<Value = World> {
                 plugins,
                 knows,
             )| {
-                let world = World {
+                let mut world = World {
                     domains,
                     postmaster,
                     users,
@@ -344,14 +364,15 @@ pub(super) fn world() -> impl Strategy<Value = World> {
                     rules,
                     greylist,
                     has_route,
-                    plugins: Vec::new(),
+                    plugins,
                     knows,
                 };
                 // Few other addresses would be somebody's.
-                let plugins = plugins.into_iter().enumerate();
-                let plugins = plugins.map(|(n, plugin)| plugin.for_bob(world.account(n)));
-                let plugins = plugins.collect();
-                World { plugins, ..world }
+                for n in 0..world.plugins.len() {
+                    let account = world.account(n);
+                    world.plugins[n].for_bob(account);
+                }
+                world
             },
         )
 }

@@ -17,12 +17,29 @@ pub(super) struct Plugin {
 
 #[derive(Clone, Debug)]
 enum Says {
+    /// `O`.
     Trust,
+    /// `N`.
     Next,
-    Refuse,
-    Relay,
+    /// `A`.
+    Over,
+    /// What refuses, and is its last word.
+    Refuse(&'static str),
+    /// What lets nobody relay, and is not its last word.
+    Aside(&'static str),
+    /// `C`.
     Change(String),
 }
+
+/// `R` and `D` end the connection too.
+const REFUSALS: &[&str] = &["E550 5.7.1 no", "R550 5.7.1 no", "D"];
+/// RELAYCLIENT is the rules' to give and to take.
+const ASIDES: &[&str] = &[
+    "SRELAYCLIENT=",
+    "URELAYCLIENT",
+    "LM550 5.7.1 no",
+    "LD550 5.7.1 no",
+];
 
 /// What plugins have made of a sender or a recipient.
 #[derive(Clone, Debug)]
@@ -30,6 +47,8 @@ pub(super) struct Outcome {
     pub(super) address: String,
     /// Only counts for a recipient.
     pub(super) is_trusted: bool,
+    /// None runs any more in this session.
+    pub(super) is_over: bool,
 }
 
 /// What the program says that knows passwords.
@@ -47,13 +66,17 @@ pub(super) enum Knows {
 
 impl Plugin {
     /// One that names bob names `account` in his place.
-    pub(super) fn for_bob(mut self, account: String) -> Self {
+    pub(super) fn for_bob(&mut self, account: String) {
         if let Says::Change(address) = &mut self.says
             && address.starts_with("bob@")
         {
             *address = account;
         }
-        self
+    }
+
+    /// Whether it may end a connection.
+    pub(super) fn hangs_up(&self) -> bool {
+        matches!(self.says, Says::Refuse(text) if !text.starts_with('E'))
     }
 
     fn line(&self) -> String {
@@ -61,8 +84,8 @@ impl Plugin {
         let says = match &self.says {
             Says::Trust => "O".to_owned(),
             Says::Next => "N".into(),
-            Says::Refuse => "E550 5.7.1 no".into(),
-            Says::Relay => "SRELAYCLIENT=".into(),
+            Says::Over => "A".into(),
+            Says::Refuse(text) | Says::Aside(text) => (*text).to_owned(),
             Says::Change(address) => format!("C{address}"),
         };
         format!(
@@ -76,37 +99,38 @@ pub(super) fn table(plugins: &[Plugin]) -> String {
     plugins.iter().map(Plugin::line).collect()
 }
 
-/// What the plugins of an event lead to. That O counts at RCPT alone, and that
-/// RELAYCLIENT of a plugin does not count, is for the caller to hold to.
+/// What the plugins of an event lead to, where none refuses. That O counts at
+/// RCPT alone is for the caller to hold to.
 pub(super) fn run(plugins: &[Plugin], event: &str, helo: &str, sender: &str, to: &str) -> Outcome {
-    let mut address = if event == "mail" { sender } else { to }.to_owned();
+    let address = if event == "mail" { sender } else { to };
+    let mut outcome = Outcome {
+        address: address.to_owned(),
+        is_trusted: false,
+        is_over: false,
+    };
     for plugin in plugins.iter().filter(|plugin| plugin.event == event) {
         let (variable, end) = &plugin.looks;
         let seen = match *variable {
             "SMTPHELOHOST" => helo,
             "SMTPMAILFROM" if event != "mail" => sender,
-            _ => &address,
+            _ => &outcome.address,
         };
         if !seen.ends_with(&**end) {
             continue;
         }
         match &plugin.says {
-            Says::Trust | Says::Next | Says::Refuse => {
-                let is_trusted = matches!(plugin.says, Says::Trust);
-                return Outcome {
-                    address,
-                    is_trusted,
-                };
+            Says::Aside(_) => continue,
+            Says::Change(other) => {
+                outcome.address = canonical(other).unwrap();
+                continue;
             }
-            Says::Relay => {}
-            Says::Change(other) => address = canonical(other).unwrap(),
+            Says::Trust => outcome.is_trusted = true,
+            Says::Over => outcome.is_over = true,
+            Says::Next | Says::Refuse(_) => {}
         }
+        break;
     }
-    let is_trusted = false;
-    Outcome {
-        address,
-        is_trusted,
-    }
+    outcome
 }
 
 impl Knows {
@@ -155,8 +179,9 @@ pub(super) fn plugin(
     let says = prop_oneof![
         4 => Just(Says::Trust),
         1 => Just(Says::Next),
-        1 => Just(Says::Refuse),
-        1 => Just(Says::Relay),
+        4 => Just(Says::Over),
+        4 => select(REFUSALS).prop_map(Says::Refuse),
+        2 => select(ASIDES).prop_map(Says::Aside),
         6 => address.prop_map(Says::Change),
     ];
     (event, looks, says).prop_map(|(event, (variable, end), says)| {

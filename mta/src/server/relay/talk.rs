@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use super::super::run::Kind;
 use super::generate::{NOBODY, Step, Visitor, World};
-use super::programs::Knows;
+use super::programs::{Knows, Outcome};
 use super::{Counts, canonical};
 
 /// One connection from the client's side.
@@ -22,6 +22,9 @@ pub(super) struct Talk<'a> {
     account: String,
     has_guessed: bool,
     accepted: usize,
+    /// Whether a plugin has said that none runs any more: surely, perhaps.
+    is_over: bool,
+    may_be_over: bool,
     pub(super) counts: Counts,
     /// Outside recipients that were accepted, and rightly.
     pub(super) may_get: BTreeSet<String>,
@@ -43,6 +46,8 @@ impl<'a> Talk<'a> {
             account: String::new(),
             has_guessed: false,
             accepted: 0,
+            is_over: false,
+            may_be_over: false,
             counts: Counts::new(),
             may_get: BTreeSet::new(),
             senders: BTreeSet::new(),
@@ -53,9 +58,19 @@ impl<'a> Talk<'a> {
         let mut stream = BufReader::new(stream);
         hear(&mut stream).await?;
         for step in &self.visitor.steps {
-            self.say(&mut stream, step).await?;
+            match self.say(&mut stream, step).await {
+                Err(reason) if reason == GONE && self.world.may_hang_up(self.visitor) => {
+                    self.count("hung up");
+                    break;
+                }
+                said => said?,
+            }
         }
         Ok(())
+    }
+
+    fn count(&mut self, why: &'static str) {
+        *self.counts.entry(why).or_default() += 1;
     }
 
     async fn say(&mut self, stream: &mut Reader, step: &Step) -> Result<(), String> {
@@ -102,8 +117,9 @@ impl<'a> Talk<'a> {
                     return Err("a wrong password was right".into());
                 }
                 if code == 235 {
-                    let by_program = usize::from(self.world.knows.is_some());
-                    *self.counts.entry("program").or_default() += by_program;
+                    if self.world.knows.is_some() {
+                        self.count("program");
+                    }
                     self.account = account;
                 }
             }
@@ -115,27 +131,57 @@ impl<'a> Talk<'a> {
     fn answered(&mut self, path: &str, code: u16) -> Result<(), String> {
         let written = canonical(path).unwrap_or_default();
         let sender = canonical(&self.sender).unwrap_or_default();
-        let (_, by_rcpt) = self
-            .world
-            .plugins_say(self.visitor, (&self.helo, &sender, &written));
-        let to = &by_rcpt.address;
-        let why = if code != 250 {
-            "refused"
-        } else if *to == written && self.world.is_ours(path) {
-            "ours"
-        } else if *to != written && self.world.is_ours(to) {
-            "changed"
-        } else {
-            self.may_get.insert(to.clone());
-            let subject = (&*self.helo, &*self.sender, path);
-            let why = self.world.why(self.visitor, subject);
-            let why = why.or((!self.account.is_empty()).then_some("login"));
-            let why = why.or(by_rcpt.is_trusted.then_some("plugin"));
-            why.ok_or_else(|| format!("<{path}> was accepted from <{}>", self.sender))?
-        };
-        self.accepted += usize::from(code == 250);
-        *self.counts.entry(why).or_default() += 1;
-        Ok(())
+        let subject = (&*self.helo, &*sender, &*written);
+        let (_, by_rcpt) = self.world.plugins_say(self.visitor, subject);
+        let is_over = by_rcpt.is_over;
+        let mut outcomes = Vec::new();
+        if self.may_be_over {
+            outcomes.push(Outcome {
+                address: written.clone(),
+                is_trusted: false,
+                is_over: true,
+            });
+        }
+        if !self.is_over {
+            outcomes.push(by_rcpt);
+        }
+        // One that was refused may have met no plugin.
+        self.may_be_over |= is_over;
+        self.is_over |= is_over && code == 250;
+        if self.is_over {
+            self.count("over");
+        }
+        if code != 250 {
+            self.count("refused");
+            return Ok(());
+        }
+        self.accepted += 1;
+        let mut is_right = false;
+        for outcome in outcomes {
+            if let Some(why) = self.reason(path, &written, &outcome) {
+                is_right = true;
+                self.count(why);
+            }
+        }
+        match is_right {
+            true => Ok(()),
+            false => Err(format!("<{path}> was accepted from <{}>", self.sender)),
+        }
+    }
+
+    /// Why it was right to accept a recipient of whom plugins have made this.
+    fn reason(&mut self, path: &str, written: &str, outcome: &Outcome) -> Option<&'static str> {
+        let to = &outcome.address;
+        let is_changed = to != written;
+        if self.world.is_ours(if is_changed { to } else { path }) {
+            return Some(if is_changed { "changed" } else { "ours" });
+        }
+        let subject = (&*self.helo, &*self.sender, path);
+        let why = self.world.why(self.visitor, subject);
+        let why = why.or((!self.account.is_empty()).then_some("login"));
+        let why = why.or(outcome.is_trusted.then_some("plugin"))?;
+        self.may_get.insert(to.clone());
+        Some(why)
     }
 
     async fn data(&mut self, stream: &mut Reader) -> Result<(), String> {
@@ -160,9 +206,12 @@ async fn ask(stream: &mut Reader, line: &str) -> Result<u16, String> {
     hear(stream).await
 }
 
+/// The connection has ended.
+const GONE: &str = "the server has gone";
+
 async fn write(stream: &mut Reader, text: &str) -> Result<(), String> {
     let written = stream.get_mut().write_all(text.as_bytes()).await;
-    written.map_err(|error| error.to_string())
+    written.map_err(|_| GONE.into())
 }
 
 /// The code of a reply.
@@ -170,9 +219,8 @@ async fn hear(stream: &mut Reader) -> Result<u16, String> {
     let mut line = String::new();
     loop {
         line.clear();
-        let read = stream.read_line(&mut line).await;
-        if read.map_err(|error| error.to_string())? == 0 {
-            return Err("the server has gone".into());
+        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return Err(GONE.into());
         }
         if line.as_bytes().get(3) != Some(&b'-') {
             break;
