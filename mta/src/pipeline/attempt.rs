@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use classifier::modern::Features;
 use tokio::sync::Semaphore;
@@ -55,6 +55,10 @@ impl End {
     }
 }
 
+/// One that somebody else has locked is looked at again after this. That may be
+/// `postern queue`, or a program that was begun just when the message came in:
+/// until it is executed it has what was open here.
+const LOCKED: Duration = Duration::from_millis(100);
 /// A message goes to so many domains at once.
 const MAX_PARCELS: usize = 50;
 
@@ -72,10 +76,15 @@ type Room = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Next> {
     let (host, name) = (Arc::clone(inner), id.to_owned());
     let begun = blocking(move || host.begin(&name, SystemTime::now())).await?;
-    let mut room = None;
     let Some(mut work) = begun else {
-        return Ok(Next { due: None, room });
+        let (host, name) = (Arc::clone(inner), id.to_owned());
+        let found = blocking(move || host.queue.look(&name)).await?;
+        return Ok(Next {
+            due: found.and_then(|found| found.entry.next_attempt()),
+            room: Some(Box::pin(tokio::time::sleep(LOCKED))),
+        });
     };
+    let mut room = None;
     if !work.local.is_empty() {
         let _memory = inner.memory.for_message(work.taken.size()).await;
         let host = Arc::clone(inner);

@@ -471,6 +471,26 @@ async fn each_user_is_asked_once_for_a_verdict() {
 }
 
 #[tokio::test]
+async fn what_somebody_else_has_locked_is_tried_when_it_is_free() {
+    let test = Test::new();
+    test.qmail("anna", ".qmail", "./Maildir/\n|true\n");
+    let message = test.message(MAIL);
+    let to = envelope("x@example.net", &["anna@example.org"]);
+    test.host.commit(to, message).await;
+    let [id] = &test.host.queue().ids().unwrap()[..] else {
+        panic!("not one");
+    };
+    let locked = test.host.queue().take(id).unwrap().unwrap();
+    let free = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(test.mail("anna", "").len(), 0);
+        drop(locked);
+    };
+    tokio::join!(test.host.run_due(), free);
+    assert_eq!((test.mail("anna", "").len(), test.n_queued()), (1, 0));
+}
+
+#[tokio::test]
 async fn instructions_are_followed_in_order() {
     let test = Test::new();
     test.qmail(
