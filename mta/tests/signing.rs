@@ -13,7 +13,7 @@ use std::process::Stdio;
 
 use common::dkimpy::verify;
 use common::dns::{Dns, connect_from};
-use common::{Host, Talk, opendkim, said, swaks, wait_for};
+use common::{Host, OPEN_GATE, Talk, opendkim, said, swaks, wait_for};
 
 /// Gives a message to our sendmail.
 fn send(host: &Host, from: &str, to: &str, message: &[u8]) {
@@ -29,7 +29,11 @@ fn send(host: &Host, from: &str, to: &str, message: &[u8]) {
 
 /// A message from a client that may not relay, and the last reply.
 fn bring(server: SocketAddr, from: &str, to: &str, message: &str) -> String {
-    let mut client = Talk::new(connect_from("127.0.0.2", server));
+    bring_from("127.0.0.2", server, from, to, message)
+}
+
+fn bring_from(client: &str, server: SocketAddr, from: &str, to: &str, message: &str) -> String {
+    let mut client = Talk::new(connect_from(client, server));
     client.greet("EHLO").unwrap();
     client.ask(&format!("MAIL FROM:<{from}>\r\n"), 250).unwrap();
     client
@@ -262,6 +266,57 @@ fn what_is_not_ours_is_not_signed_and_carries_our_sender_when_it_is_sent_on() {
     }
     let story = host.run(&["why", &forged]);
     assert!(story.contains("its hash is not ours"), "{story}");
+}
+
+/// Whoever may relay for what he is speaks for us; who may write to somebody by
+/// what he says, or by what a plugin says, does not.
+#[test]
+fn whom_rules_let_relay_is_signed_for_by_who_he_is_alone() {
+    let other = other();
+    let receiver = other.serve();
+    for user in ["rule", "plugin"] {
+        other.run(&[
+            "alias",
+            "add",
+            &format!("{user}@example.net"),
+            "bob@example.net",
+        ]);
+    }
+    let gate = format!("{OPEN_GATE}rules = \"$DIR/rules\"\nplugins = \"$DIR/plugins\"\n");
+    let host = host(receiver.smtp[0], &gate);
+    let rules = "set address 127.0.0.3 RELAYCLIENT=\"\"\n\
+                 set recipient rule@example.net RELAYCLIENT=\"\"\n";
+    fs::write(host.path("rules"), rules).unwrap();
+    let plugins = "[rcpt]\n:test \"$SMTPRCPTTO\" != plugin@example.net || echo O\n";
+    fs::write(host.path("plugins"), plugins).unwrap();
+    let server = host.serve();
+    let text = "From: anna@example.org\nSubject: relayed\n\nx\n";
+    let (stranger, ours) = ("127.0.0.2", "127.0.0.3");
+    let reply = bring_from(
+        stranger,
+        server.smtp[0],
+        "anna@example.org",
+        "bob@example.net",
+        text,
+    );
+    assert!(reply.starts_with("550 5.7.1 relaying denied"), "{reply}");
+    for (n, (client, to, is_signed)) in [
+        (stranger, "rule@example.net", false),
+        (stranger, "plugin@example.net", false),
+        (ours, "bob@example.net", true),
+        (ours, "rule@example.net", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reply = bring_from(client, server.smtp[0], "anna@example.org", to, text);
+        assert!(reply.starts_with("250"), "{client} {to}: {reply}");
+        let mail = at_bob(&other, n + 1).remove(n);
+        match is_signed {
+            true => assert_signed(&mail, &host),
+            false => assert_eq!(results(&mail, &host), [""; 0], "{client} {to}"),
+        }
+    }
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Clamd {
 }
 
 /// Nothing is asked of the DNS, which answers nobody here.
-const OPEN_GATE: &str = "\
+pub const OPEN_GATE: &str = "\
 [gate]
 greeting_delay_seconds = 0
 no_reverse_name = \"pass\"
