@@ -494,14 +494,15 @@ fn a_network_that_comes_too_often_waits() {
         let client = format!("127.0.0.{}", 20 + n);
         assert_eq!(send(smtp_at, &client, mx, from, anna), Ok(()));
     }
-    let found = send(smtp_at, GOOD, mx, from, anna).unwrap_err();
+    // On a slow machine one more may have become free.
+    let found = (0..100).find_map(|_| send(smtp_at, GOOD, mx, from, anna).err());
     assert_eq!(
-        found,
+        found.unwrap(),
         "450 4.7.1 127.0.0.0/24 sends to too many recipients a minute"
     );
     // Another network.
     assert_eq!(send(smtp_at, "127.0.1.1", mx, from, anna), Ok(()));
-    let mut greetings = (0..4).map(|_| {
+    let mut greetings = (0..100).map(|_| {
         let mut line = String::new();
         BufReader::new(connect_from(GOOD, smtp_at))
             .read_line(&mut line)

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 use common::{Clamd, Host, Server, Talk, signal, wait_for};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Much longer than the bounds that are set here, much shorter than others.
-const SOON: Duration = Duration::from_secs(20);
+/// Much longer than the bounds that are set here, also on a busy machine, and
+/// shorter than what it would take without them.
+const SOON: Duration = Duration::from_secs(60);
 
 fn connect(address: SocketAddr) -> Talk<TcpStream> {
     let stream = TcpStream::connect(address).unwrap();
@@ -110,6 +111,11 @@ fn on_a_full_disk_mail_is_refused_for_now_and_nothing_is_half_there() {
         all.retain(|path| !path.ends_with(".qmail") && !path.ends_with("maildirfolder"));
         all
     };
+    let delivered = || {
+        let mut all = mail();
+        all.retain(|path| !path.parent().unwrap().ends_with("tmp"));
+        all
+    };
     let filler = data.join("filler");
     let mut file = File::create(&filler).unwrap();
     while file.write_all(&[b'x'; 4096]).is_ok() {}
@@ -133,8 +139,8 @@ fn on_a_full_disk_mail_is_refused_for_now_and_nothing_is_half_there() {
         let said = send(server.smtp[0], to, &message);
         assert!(said.starts_with("250 "), "{to}: {said}");
     }
-    wait_for("all mail", || (mail().len() == 3).then_some(()));
-    for path in mail() {
+    wait_for("all mail", || (delivered().len() == 3).then_some(()));
+    for path in delivered() {
         let text = fs::read_to_string(path).unwrap();
         assert!(text.ends_with("a line\n") || text.ends_with("a line\n\n"));
     }
@@ -211,7 +217,7 @@ fn a_scanner_that_hangs_holds_up_only_what_is_to_be_scanned() {
     let dir = tempfile::tempdir().unwrap();
     let clamd = Clamd::start(dir.path());
     let host = Host::new(&format!(
-        "[scanner]\nclamd = \"{}\"\npatience_seconds = 1\n",
+        "[scanner]\nclamd = \"{}\"\npatience_seconds = 5\n",
         clamd.socket.display()
     ));
     // One that waits in the queue, for a Maildir that is to come.
@@ -304,7 +310,7 @@ fn resident_kib(server: &Server) -> u64 {
 
 #[test]
 fn slow_clients_are_sent_away_and_hold_nobody_up() {
-    let host = Host::new("[smtp]\ncommand_seconds = 6\nmessage_seconds = 7\n");
+    let host = Host::new("[smtp]\ncommand_seconds = 12\nmessage_seconds = 13\n");
     let server = host.serve();
     let address = server.smtp[0];
     let silent = move || {
@@ -340,7 +346,7 @@ fn slow_clients_are_sent_away_and_hold_nobody_up() {
     assert!(said.starts_with("250 "), "{said}");
     // Before any of them is sent away.
     assert!(
-        begin.elapsed() < Duration::from_secs(6),
+        begin.elapsed() < Duration::from_secs(12),
         "{:?}",
         begin.elapsed()
     );

@@ -520,7 +520,7 @@ fn cram_md5_is_offered_where_somebody_keeps_a_password_and_costs_others_nothing(
     let server = host.serve();
     assert!(offered(&server));
     let begin = std::time::Instant::now();
-    for _ in 0..8 {
+    for _ in 0..12 {
         let from = "anna@example.org";
         let sent = by_smtplib(
             server.submission[1],
@@ -531,8 +531,8 @@ fn cram_md5_is_offered_where_somebody_keeps_a_password_and_costs_others_nothing(
         );
         assert_eq!(sent, Ok(()));
     }
-    // As guesses they would have waited for 31 seconds.
-    assert!(begin.elapsed().as_secs() < 25);
+    // As guesses they would have waited for 95 seconds.
+    assert!(begin.elapsed().as_secs() < 90);
     assert!(
         server
             .wait_for_line("keeps no password")
