@@ -4,9 +4,6 @@
 //! time, in transactions of their own. SQLite's write-ahead log lets both go
 //! on, and each change is synced before it is reported.
 
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +18,7 @@ use super::{Address, Directory, Domain, Homes, Password, PasswordHash, User, Use
 use crate::Error;
 use crate::delivery::instructions;
 use crate::smtp::Mailbox;
+use crate::whole;
 
 #[cfg(test)]
 mod tests;
@@ -103,7 +101,8 @@ impl Accounts {
             path: path.to_owned(),
             source,
         };
-        make(path).map_err(Error::io("make", path))?;
+        // Nobody else reads the hashes.
+        whole::make_private(path).map_err(Error::io("make", path))?;
         let mut connection = Connection::open(path).map_err(failed)?;
         let newer = prepare(&mut connection).map_err(failed)?;
         if let Some(version) = newer {
@@ -482,17 +481,6 @@ fn renamed(text: &str, from: &Address, to: &Address) -> Option<String> {
         tagged.local_part.push_str(tag);
         tagged.to_string()
     })
-}
-
-/// Nobody else reads the hashes: SQLite gives its other files the rights of
-/// this one.
-fn make(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let made = options.write(true).create_new(true).mode(0o600).open(path);
-    match made {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Brings the file up to the last version; returns a version that is newer.

@@ -140,8 +140,7 @@ impl Keys {
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn read(data: &Path, domain: &str) -> Result<Self, Error> {
-        let folder = folder(data).join(domain);
-        let path = folder.join(FILE);
+        let path = file(data, domain);
         let keys = match fs::read_to_string(&path) {
             Ok(text) => parse(&text, &path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -149,7 +148,7 @@ impl Keys {
         };
         Ok(Self {
             domain: domain.to_owned(),
-            folder,
+            folder: folder(data).join(domain),
             keys,
         })
     }

@@ -15,6 +15,7 @@ use crate::authentication::keys::{Keys, State};
 use crate::config::{Config, Endpoint};
 use crate::doctor::{Finding, Level, judge};
 use crate::gate::Gate;
+use crate::gate::greylist::IN_MEMORY;
 use crate::message::Message;
 use crate::publish;
 use crate::queue::Queue;
@@ -265,7 +266,7 @@ fn publishes(config: &Config) -> Result<String, String> {
 fn gate(config: &Config) -> Result<String, String> {
     let gate = &config.gate;
     let dns = Dns::new(config.remote.dns.as_deref())?;
-    let opened = Gate::open("", gate.clone(), &dns, ":memory:".as_ref());
+    let opened = Gate::open("", gate.clone(), &dns, IN_MEMORY.as_ref());
     opened.map_err(|error| error.to_string())?;
     let n = gate.dns_lists.len();
     let files = [("rules", &gate.rules), ("plugins", &gate.plugins)];

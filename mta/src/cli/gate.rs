@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::gate::Gate;
 use crate::gate::decision::{Effect, Finding, Rule};
 use crate::gate::gather::Question;
+use crate::gate::greylist::IN_MEMORY;
 use crate::handover::Wishes;
 use crate::pipeline::{plan, relaying_denied};
 use crate::printable::printable;
@@ -85,7 +86,7 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     let greylist = match config.data.join("greylist.db") {
         path if path.exists() => path,
         // It is the server that makes it.
-        _ => ":memory:".into(),
+        _ => IN_MEMORY.into(),
     };
     let (findings, may_relay) = runtime.block_on(async {
         let host = &config.pipeline.host;

@@ -143,7 +143,7 @@ fn tell(
          In the DNS:\n  \
          {domain}. MX 10 {host}.\n  \
          {host}. A and AAAA: the addresses of this machine, which lead back to {host}\n  \
-         the TXT records that `postern{named} dkim list` prints: mail of {domain} is signed\n\n\
+         what else `postern{named} dns` prints: who sends as {domain}, and the keys of its mail\n\n\
          The certificate was made here, and nobody else vouches for it. Name a better one in\n\
          [tls] of the configuration; a virus scanner goes into [scanner].",
         config.display(),

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::config::network::Network;
+use crate::whole;
 
 /// How greylisting works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,9 @@ const MAX_ENTRIES: u64 = 4_000_000;
 /// How exactly it is known when somebody came last.
 const DAY: u64 = 24 * 3600;
 
+/// SQLite's name for a file that there is not.
+pub const IN_MEMORY: &str = ":memory:";
+
 /// 16 bytes of SHA-256.
 type Key = [u8; 16];
 
@@ -115,6 +119,9 @@ impl Greylist {
     /// # Errors
     /// When it cannot be used.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        if path != Path::new(IN_MEMORY) {
+            whole::make_private(path).map_err(Error::io("make", path))?;
+        }
         let opened = || -> rusqlite::Result<(Connection, u64, u32)> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(10))?;
@@ -328,12 +335,24 @@ fn clamp(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
 
     fn open(dir: &tempfile::TempDir) -> Greylist {
         Greylist::open(&dir.path().join("greylist.db")).unwrap()
+    }
+
+    #[test]
+    fn only_its_owner_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let _open = open(&dir);
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
     }
 
     #[test]
