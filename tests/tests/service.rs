@@ -472,9 +472,12 @@ fn a_user_is_started_by_folders_and_others_by_a_base() {
 
 #[test]
 fn broken_clients_are_turned_away_and_others_served() {
-    let host = Host::started(
-        "service.max_connections_per_user = 8\nservice.patience_seconds = 1\nservice.max_message_bytes = 100000\n",
+    let mut host = Host::new(
+        "service.max_connections_per_user = 8\nservice.patience_seconds = 5\nservice.max_message_bytes = 100000\n",
     );
+    host.bmfd.start_with(|command| {
+        command.arg("--verbose");
+    });
     let connect = || UnixStream::connect(host.bmfd.socket()).unwrap();
     let said = |mut stream: UnixStream, bytes: &[u8]| {
         let _ = stream.write_all(bytes);
@@ -493,10 +496,14 @@ fn broken_clients_are_turned_away_and_others_served() {
     assert_eq!((answered.code(), answered.stderr.as_str()), (1, ""));
     assert_eq!(said(silent, b""), "");
     assert_eq!(said(slow, b""), "");
-    // Those beyond the limit get nothing.
+    // Those beyond the limit get nothing; this one would be told what is wrong.
     let many: Vec<_> = (0..8).map(|_| connect()).collect();
-    assert_eq!(said(connect(), b""), "");
+    assert_eq!(said(connect(), b"GET / HTTP/1.0\r\n\r\n"), "");
+    assert!(host.bmfd.log().contains("too many connections"));
     drop(many);
+    host.bmfd.wait("served again", || {
+        host.bmf("home", "-t", &mail(1, "x")).stderr.is_empty()
+    });
     let long = host.bmf("home", "-p", &mail(1, &"word ".repeat(100_000)));
     assert!(long.stderr.contains("no more than"), "{}", long.stderr);
     assert!(long.stdout.len() > 100_000, "a filter never eats mail");
