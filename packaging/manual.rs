@@ -31,12 +31,16 @@ pub(crate) fn write(mut command: Command, section: &str, dir: &Path) -> io::Resu
         if page.get_name() != "help" {
             let name = page.get_display_name().unwrap_or(&name);
             let man = Man::new(page.clone()).section(section).title(name);
-            let mut file = fs::File::create(dir.join(format!("{name}.{section}")))?;
+            let mut text = Vec::new();
             let is_program = std::ptr::eq(page, &command);
             match is_program || !page.has_subcommands() {
-                true => man.render(&mut file)?,
-                false => group(page, &man, &mut file)?,
+                true => man.render(&mut text)?,
+                false => group(page, &man, &mut text)?,
             }
+            // What our programs say behind their options is that.
+            let text = String::from_utf8_lossy(&text);
+            let text = text.replace(".SH EXTRA\nExit codes: ", ".SH \"EXIT STATUS\"\n");
+            fs::write(dir.join(format!("{name}.{section}")), text)?;
         }
     }
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {

@@ -41,7 +41,11 @@ use crate::server::run::{become_owner, serve};
 
 /// A lean mail host with a filter that learns
 #[derive(Debug, Parser)]
-#[command(name = "postern", version)]
+#[command(
+    name = "postern",
+    version,
+    after_help = "Exit codes: 0 done, 2 failed; what others mean is said by the commands that have them."
+)]
 pub struct Args {
     /// Configuration; docs/postern.toml lists every key
     #[arg(short, long, global = true, value_name = "FILE", default_value = config::PATH)]
@@ -61,6 +65,8 @@ enum Command {
     /// Make a host for a domain
     Init(init::Init),
     /// Look whether everything fits
+    ///
+    /// Exit code 1: something does not.
     Check,
     /// Look whether the host is well, from disk to DNS
     ///

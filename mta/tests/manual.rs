@@ -18,6 +18,8 @@ fn every_command_has_its_page_or_section_and_the_shell_knows_it() {
     manual::write(Args::command(), "8", dir.path()).unwrap();
     let mut all = Args::command();
     all.build();
+    let page = fs::read_to_string(dir.path().join("postern.8")).unwrap();
+    assert!(page.contains("\n.SH \"EXIT STATUS\"\n0 done, "), "{page}");
     let mut n_sections = 0;
     for command in all.get_subcommands() {
         let name = command.get_name();
