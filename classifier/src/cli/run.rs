@@ -48,7 +48,7 @@ impl From<Exit> for ExitCode {
 
 /// Filters what `config` names, from its input to standard output. `note` gets
 /// lines for standard error, without line ends.
-pub fn run(config: &Config, note: &mut dyn FnMut(&str)) -> Exit {
+pub fn run(config: &Config, note: &mut (dyn FnMut(&str) + Send)) -> Exit {
     let mut filter = Filter {
         config,
         note,
@@ -113,7 +113,7 @@ const MAX_PENDING_TOKENS: usize = 1 << 15;
 /// A run in progress.
 struct Filter<'a> {
     config: &'a Config,
-    note: &'a mut dyn FnMut(&str),
+    note: &'a mut (dyn FnMut(&str) + Send),
     /// `None` once it failed: from then on messages are only copied through.
     database: Option<Database>,
     /// Those that rest, with the tokens that they know.
@@ -142,16 +142,22 @@ impl Filter<'_> {
             Ok(database) => self.database = Some(database),
             Err(failure) => self.fail(&failure),
         }
-        while self.exit.is_none() || self.config.passthrough {
-            let batch = read_batch(&mut reader).map_err(read_input)?;
-            if batch.is_empty() {
-                break;
-            }
-            let answers = self.classify(&batch);
+        let mut batch = read_batch(&mut reader).map_err(read_input)?;
+        while !batch.is_empty() && (self.exit.is_none() || self.config.passthrough) {
+            let (answers, next) = match pays_to_read_ahead(&batch) {
+                false => (self.classify(&batch), None),
+                true => rayon::join(
+                    || self.classify(&batch),
+                    || Some(read_batch(&mut reader)),
+                ),
+            };
             for (message, answer) in batch.iter().zip(answers) {
                 self.write(message, answer, out)
                     .map_err(Failure::WriteOutput)?;
             }
+            drop(batch);
+            let next = next.unwrap_or_else(|| read_batch(&mut reader));
+            batch = next.map_err(read_input)?;
         }
         if self.last.is_none() {
             return Err(Failure::NoWord);
@@ -208,9 +214,9 @@ impl Filter<'_> {
         answers.iter().flatten().count()
     }
 
-    fn open_input(&self) -> Result<Box<dyn Read>, Failure> {
+    fn open_input(&self) -> Result<Box<dyn Read + Send>, Failure> {
         let Some(path) = &self.config.input else {
-            return Ok(Box::new(io::stdin().lock()));
+            return Ok(Box::new(io::stdin()));
         };
         let file = File::open(path).map_err(|source| Failure::OpenInput {
             name: path.display().to_string(),
@@ -498,6 +504,13 @@ fn read_batch(reader: &mut MessageReader<impl Read>) -> io::Result<Batch> {
         batch.push(message);
     }
     Ok(Arc::new(batch))
+}
+
+/// Whether to read the next batch while this one is worked on: not when that
+/// would start threads for a message, or keep two long messages in memory.
+fn pays_to_read_ahead(batch: &Batch) -> bool {
+    let n_bytes: usize = batch.iter().map(|message| message.len()).sum();
+    batch.len() > 1 && n_bytes < 2 * MAX_BATCH_BYTES
 }
 
 /// Whether there is anything to score: bmf takes a message without a word for

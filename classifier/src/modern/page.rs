@@ -119,12 +119,11 @@ impl<'a> Page<'a> {
             return;
         };
         for (n, out) in out.chunks_mut(BLOCK_BUCKETS).enumerate() {
-            let (start, bits) = block(map, n).unwrap_or_default();
+            let (start, mut bits) = block(map, n).unwrap_or_default();
             let mut rest = codes.get(start..).unwrap_or_default();
-            for (at, out) in out.iter_mut().enumerate() {
-                if bits & 1 << at != 0 {
-                    *out = code(&mut rest).unwrap_or_default();
-                }
+            while let Some(out) = out.get_mut(bits.trailing_zeros() as usize) {
+                *out = code(&mut rest).unwrap_or_default();
+                bits &= bits - 1;
             }
         }
     }

@@ -250,6 +250,22 @@ impl Record {
 /// The square of a gradient in units of the table, never 0 for a step that
 /// was made: a bucket whose squares are 0 counts as untouched.
 pub(super) fn square(gradient: i16) -> u16 {
-    let square = (f64::from(gradient) / GRADIENT_UNIT).powi(2) * SQUARE_UNIT;
-    (square.round() as u16).max(u16::from(gradient != 0))
+    const UNITS: u32 = (GRADIENT_UNIT * GRADIENT_UNIT / SQUARE_UNIT) as u32;
+    let z = u32::from(gradient.unsigned_abs());
+    let square = (z * z + UNITS / 2) / UNITS;
+    u16::try_from(square).unwrap_or(u16::MAX).max(u16::from(z != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_are_rounded() {
+        for gradient in i16::MIN..=i16::MAX {
+            let exact = (f64::from(gradient) / GRADIENT_UNIT).powi(2) * SQUARE_UNIT;
+            let expected = (exact.round() as u16).max(u16::from(gradient != 0));
+            assert_eq!(square(gradient), expected, "of {gradient}");
+        }
+    }
 }
