@@ -14,6 +14,7 @@ use common::imported::NOTQMAIL;
 use common::snapshot::snapshot_of_host;
 use common::{Host, passwd};
 use mta::accounts::{Accounts, Address, Directory, is_right};
+use tests::programs::{built, peer};
 
 /// A copy of a host on the disk. As root, folders of users are theirs.
 struct Old(tempfile::TempDir);
@@ -246,7 +247,7 @@ fn eqmail_has_other_names_and_its_cdb_counts() {
     ];
     let text = old.0.path().join("records");
     fs::write(&text, records.concat()).unwrap();
-    let status = tests::programs::peer("cdb")
+    let status = peer("cdb")
         .arg("-c")
         .arg(old.0.path().join("var/qmail/var/users/cdb"))
         .arg(&text)
@@ -285,21 +286,26 @@ fn what_users_taught_bmf_comes_with_them() {
         ("/var/qmail/control/locals", "example.org\n"),
         (
             "/var/qmail/users/assign",
-            "=bob:bob:1:1:/srv/bob:::\n=eve:eve:1:1:/srv/eve:::\n=zoe:zoe:1:1:/srv/zoe:::\n.\n",
+            "=bob:bob:1:1:/srv/bob:::\n=eve:eve:1:1:/srv/eve:::\n=zoe:zoe:1:1:/srv/zoe:::\n\
+             =dan:dan:1:1:/srv/dan:::\n.\n",
         ),
+        ("/srv/dan/x", ""),
         ("/srv/zoe/.bmf/goodlist.txt", "no list at all\n"),
         ("/srv/bob/x", ""),
         ("/srv/eve/x", ""),
     ]);
-    // By Debian's bmf: Berkeley DB and text lists.
-    for (user, format) in [("bob", "db"), ("eve", "text")] {
+    // By Debian's bmf: Berkeley DB and text lists; by ours, of the modern engine.
+    for (user, format) in [("bob", "db"), ("eve", "text"), ("dan", "db")] {
         let database = old.0.path().join("srv").join(user).join(".bmf");
         fs::create_dir(&database).unwrap();
         for n in 0..10 {
             for (flag, words) in [("-s", "cheap watches"), ("-n", "shall we meet")] {
                 let message = old.0.path().join("message");
                 fs::write(&message, format!("Subject: {words} {n}\n\n{words} now\n")).unwrap();
-                let mut bmf = tests::programs::peer("bmf");
+                let mut bmf = match user {
+                    "dan" => Command::new(built("bmf")),
+                    _ => peer("bmf"),
+                };
                 bmf.args(["-f", format, flag, "-d"])
                     .arg(&database)
                     .arg("-i")
@@ -313,17 +319,22 @@ fn what_users_taught_bmf_comes_with_them() {
     let (report, code) = old.import(new.path(), user());
     assert_eq!(code, 1, "{report}");
     assert!(report.contains("/srv/zoe/.bmf\n"), "{report}");
-    for name in ["bob", "eve"] {
+    let export = |name: &str, file: &str| {
         let to = new.path().join(name);
         let address = format!("{name}@example.org");
         let folder = to.display().to_string();
         said(postern(new.path()).args(["model", "export", &address, &folder]));
-        let list = fs::read_to_string(to.join("spamlist.txt")).unwrap();
+        fs::read_to_string(to.join(file)).unwrap()
+    };
+    for name in ["bob", "eve"] {
+        let list = export(name, "spamlist.txt");
         assert!(
             list.contains(": 10\n") && list.contains("watches 20\n"),
             "{list}"
         );
     }
+    let model = export("dan", "model.txt");
+    assert!(model.contains("\nstate 0 10 10 "), "{model}");
     // bmf's files stay, and so does what came of them.
     assert!(
         before == snapshot_of_host(old.0.path()),

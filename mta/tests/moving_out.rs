@@ -6,13 +6,13 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::Host;
 use common::dovecot::Dovecot;
+use common::{Host, passwd};
 use tests::programs::{built, peer};
 
 /// Runs it; exit codes up to `most` are good. Returns what it prints.
@@ -67,10 +67,7 @@ fn out_to_dovecot_and_plain_bmf_and_back_without_loss() {
     let at = |name: &str| out.path().join(name);
     let users = at("users");
     let host = Host::new(&format!("[publish]\ndovecot = {users:?}\n"));
-    fs::write(at("password"), "secret höher").unwrap();
-    let mut passwd = host.command();
-    passwd.args(["user", "passwd", "anna@example.org"]);
-    run(passwd.stdin(File::open(at("password")).unwrap()), 0);
+    passwd(&host, "anna@example.org", &[], "secret höher");
     host.run(&[
         "alias",
         "add",

@@ -13,7 +13,7 @@ use std::process::Stdio;
 
 use common::dkimpy::verify;
 use common::dns::{Dns, connect_from};
-use common::{Host, OPEN_GATE, Talk, opendkim, said, swaks, wait_for};
+use common::{Host, OPEN_GATE, Talk, opendkim, passwd, said, swaks, wait_for};
 
 /// Gives a message to our sendmail.
 fn send(host: &Host, from: &str, to: &str, message: &[u8]) {
@@ -118,11 +118,7 @@ fn mail_of_users_and_programs_is_signed_with_both_keys() {
         "--auth-password",
         "secret",
     ];
-    let mut passwd = host.command();
-    passwd.args(["user", "passwd", "anna@example.org"]);
-    let mut passwd = passwd.stdin(Stdio::piped()).spawn().unwrap();
-    passwd.stdin.take().unwrap().write_all(b"secret").unwrap();
-    assert!(passwd.wait().unwrap().success());
+    passwd(&host, "anna@example.org", &[], "secret");
     let sent = swaks(server.submission[0])
         .args([
             "--tls",
