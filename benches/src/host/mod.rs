@@ -169,7 +169,14 @@ fn race_out(
         load.send(contender.port, STUCK, |_| "bob@dead.example".into())?;
     }
     let taken = in_turns(OUT, scale, contenders, turn)?;
-    add(record, OUT, scale, contenders, &[ACCEPTED, DELIVERED], taken);
+    add(
+        record,
+        OUT,
+        scale,
+        contenders,
+        &[ACCEPTED, DELIVERED],
+        taken,
+    );
     for (ours, peer, bound) in [
         (PLAIN, POSTFIX, Bound::AtLeast(1.0)),
         (PLAIN, BESIDE_DEAD, Bound::AtMost(1.2)),

@@ -146,10 +146,7 @@ impl Filter<'_> {
         while !batch.is_empty() && (self.exit.is_none() || self.config.passthrough) {
             let (answers, next) = match pays_to_read_ahead(&batch) {
                 false => (self.classify(&batch), None),
-                true => rayon::join(
-                    || self.classify(&batch),
-                    || Some(read_batch(&mut reader)),
-                ),
+                true => rayon::join(|| self.classify(&batch), || Some(read_batch(&mut reader))),
             };
             for (message, answer) in batch.iter().zip(answers) {
                 self.write(message, answer, out)

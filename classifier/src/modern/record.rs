@@ -253,7 +253,9 @@ pub(super) fn square(gradient: i16) -> u16 {
     const UNITS: u32 = (GRADIENT_UNIT * GRADIENT_UNIT / SQUARE_UNIT) as u32;
     let z = u32::from(gradient.unsigned_abs());
     let square = (z * z + UNITS / 2) / UNITS;
-    u16::try_from(square).unwrap_or(u16::MAX).max(u16::from(z != 0))
+    u16::try_from(square)
+        .unwrap_or(u16::MAX)
+        .max(u16::from(z != 0))
 }
 
 #[cfg(test)]
