@@ -519,20 +519,17 @@ fn cram_md5_is_offered_where_somebody_keeps_a_password_and_costs_others_nothing(
     passwd(&host, "bob@example.org", &["--keep-clear"], "another");
     let server = host.serve();
     assert!(offered(&server));
-    let begin = std::time::Instant::now();
-    for _ in 0..12 {
+    let logins = (0..10).map(|_| {
         let from = "anna@example.org";
-        let sent = by_smtplib(
-            server.submission[1],
-            "login",
-            from,
-            "From: anna@example.org\r\n",
-            from,
-        );
+        let header = "From: anna@example.org\r\n";
+        let begin = std::time::Instant::now();
+        let sent = by_smtplib(server.submission[1], "login", from, header, from);
         assert_eq!(sent, Ok(()));
-    }
-    // As guesses they would have waited for 95 seconds.
-    assert!(begin.elapsed().as_secs() < 90);
+        begin.elapsed().as_secs()
+    });
+    // As guesses the last three would have waited for 16 seconds each.
+    let took: Vec<u64> = logins.collect();
+    assert!(took[7..].iter().any(|seconds| *seconds < 16), "{took:?}");
     assert!(
         server
             .wait_for_line("keeps no password")

@@ -1,6 +1,8 @@
 //! What the filter says of a message, for each user by the user's own model.
 //!
-//! The message is turned into features once, however many users it has.
+//! The message is turned into features once, however many users it has. For
+//! those who have counts of bmf it is also read as bmf reads it, each time anew,
+//! since all its words may be more than fits into memory.
 
 use classifier::classic;
 use classifier::mark::MarkKey;

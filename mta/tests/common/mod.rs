@@ -245,6 +245,9 @@ pub fn swaks(address: SocketAddr) -> Command {
         &address.ip().to_string(),
         "--port",
         &address.port().to_string(),
+        // A login takes long on a busy machine.
+        "--timeout",
+        "60",
     ]);
     swaks
 }
