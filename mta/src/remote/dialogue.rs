@@ -292,6 +292,7 @@ pub(crate) fn data(message: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn replies(pieces: &[&str]) -> Result<Vec<String>, Nonsense> {
         let mut replies = Replies::default();
@@ -315,6 +316,17 @@ mod tests {
         }
         let bytes: Vec<&str> = text.split_inclusive(|_| true).collect();
         assert_eq!(replies(&bytes).unwrap(), whole);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_server_says_is_the_same_however_it_is_cut(
+            text in "(([2-5][0-9]{2}[ -]?)?([245]\\.[0-9]\\.[0-9] )?[\x00-\x7f]{0,9}\n?){0,8}",
+            at in any::<prop::sample::Index>(),
+        ) {
+            let (before, behind) = text.split_at(at.index(text.len() + 1));
+            prop_assert_eq!(replies(&[before, behind]), replies(&[&text]));
+        }
     }
 
     #[test]
