@@ -71,16 +71,6 @@ impl Record {
         self.series.push(series);
     }
 
-    /// The median of what was measured; not a number where nothing was.
-    pub(crate) fn median(&self, workload: &str, contender: &str, quantity: &str) -> f64 {
-        let find =
-            |s: &&Series| (s.workload, s.contender, s.quantity) == (workload, contender, quantity);
-        self.series
-            .iter()
-            .find(find)
-            .map_or(f64::NAN, |s| median(&s.values).value)
-    }
-
     pub(crate) fn goal(&mut self, goal: Goal) {
         self.goals.push(goal);
     }
