@@ -136,7 +136,19 @@ impl Folder {
         }
         let removed = sys::unlink(self.half(entry.half), entry.name.as_os_str());
         let removed = if_there(removed).map_err(Error::io("remove", self.path_of(entry)))?;
+        if removed.is_some() {
+            self.has_left(entry);
+        }
         Ok(removed.is_some())
+    }
+
+    /// Lets servers see that a message has gone. Dovecot looks for such only
+    /// when `cur` has changed: what went from `new` it would still show. That
+    /// it cannot be told is no loss.
+    pub(crate) fn has_left(&self, entry: &Entry) {
+        if entry.half == Half::New {
+            let _ = sys::touch(self.half(Half::Cur));
+        }
     }
 
     /// Makes what was moved and removed survive a power cut.

@@ -175,6 +175,20 @@ pub(crate) fn change_mode_and_times(fd: impl AsFd, like: &Stat) -> io::Result<()
     Ok(fs::futimens(&fd, &times)?)
 }
 
+/// Makes now the time at which `fd` was changed last.
+pub(crate) fn touch(fd: impl AsFd) -> io::Result<()> {
+    step()?;
+    let now = fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: fs::UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    Ok(fs::futimens(&fd, &times)?)
+}
+
 #[cfg(not(test))]
 pub(crate) fn step() -> io::Result<()> {
     Ok(())

@@ -31,7 +31,10 @@ impl Folder {
         }
         let failed = |error| Error::io("move here", to.path_of(entry))(error);
         match sys::rename_new(self.half(entry.half), name, to.half(entry.half), name) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.has_left(entry);
+                Ok(true)
+            }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::NOENT) => Ok(false),
                 Some(Errno::XDEV) => self.copy_and_remove(entry, to),
@@ -196,6 +199,23 @@ mod tests {
                 test.clear();
                 prepare(&test);
             });
+        }
+    }
+
+    #[test]
+    fn what_leaves_new_is_seen_by_the_time_of_cur() {
+        let moved: Move = |folder, entry, to| folder.move_to(entry, to);
+        let removed: Move = |folder, entry, _| folder.remove(entry);
+        for leave in [moved, removed] {
+            let test = TestMailbox::new();
+            let (inbox, junk) = (test.folder("INBOX"), test.folder("Junk"));
+            let entry = test.put("", "new/1.host", MAIL);
+            let long_ago = SystemTime::UNIX_EPOCH;
+            let cur = File::open(test.path("cur")).unwrap();
+            cur.set_modified(long_ago).unwrap();
+            assert!(leave(&inbox, &entry, &junk).unwrap());
+            let changed = cur.metadata().unwrap().modified().unwrap();
+            assert_ne!(changed, long_ago);
         }
     }
 
