@@ -179,7 +179,7 @@ fn race_out(
     );
     for (ours, peer, bound) in [
         (PLAIN, POSTFIX, Bound::AtLeast(1.0)),
-        (PLAIN, BESIDE_DEAD, Bound::AtMost(1.2)),
+        (BESIDE_DEAD, PLAIN, Bound::AtMost(1.2)),
     ] {
         goal(record, OUT, DELIVERED, ours, Some(peer), bound);
     }
