@@ -235,11 +235,13 @@ const KILLS_A_LOOK: usize = 5;
 fn what_was_answered_250_survives_kills_under_load() {
     let mut rng = Rng::with_seed(27);
     let numbers = AtomicU64::new(0);
-    let (mut n_kept, mut n_more, n_kills) = (0, 0, faults());
-    for first in (0..n_kills).step_by(KILLS_A_LOOK) {
+    let (mut n_kept, mut n_more, mut n_kills, least) = (0, 0, 0, faults());
+    // A slow machine accepts little before it is killed, and is killed more often.
+    while n_kills < least || n_kept <= least {
+        assert!(n_kills < 10 * least, "only {n_kept} were accepted");
         let host = host();
         let mut promises = Promises::default();
-        for _ in first..n_kills.min(first + KILLS_A_LOOK) {
+        for _ in 0..KILLS_A_LOOK {
             let after = Duration::from_millis(rng.u64(5..300));
             let kept = killed_under_load(host.serve(), after, &numbers);
             promises.kept.extend(kept);
@@ -248,10 +250,10 @@ fn what_was_answered_250_survives_kills_under_load() {
         let server = host.serve();
         wait_for_empty_queue(&host);
         stop(server);
-        n_more += promises.check(&host, &format!("seed 27, kills from {first} on"));
+        n_more += promises.check(&host, &format!("seed 27, kills from {n_kills} on"));
         n_kept += promises.kept.len();
+        n_kills += KILLS_A_LOOK;
     }
-    assert!(n_kept > 0, "nothing was accepted");
     println!("{n_kills} kills, {n_kept} promises kept, {n_more} copies more than one");
 }
 

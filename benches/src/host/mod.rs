@@ -106,6 +106,7 @@ pub(crate) fn measure(record: &mut Record, folder: &Path, scale: Scale) -> anyho
     memory(record, &contenders)?;
     let [plain, postfix, ..] = contenders;
     let beside = Ours::start(folder, &routes, None)?.contender(BESIDE_DEAD);
+    load.send(beside.port, STUCK, |_| "bob@dead.example".into())?;
     // OpenSMTPD, as it is shipped, sends a hundred messages and pauses.
     race_out(record, &load, scale, &sink, &[plain, postfix, beside])?;
     idle(record, folder)?;
@@ -165,9 +166,6 @@ fn race_out(
         sink.wait_for(contender.name, before + n)?;
         Ok([accepted, start.elapsed()])
     };
-    for contender in contenders.iter().filter(|one| one.name == BESIDE_DEAD) {
-        load.send(contender.port, STUCK, |_| "bob@dead.example".into())?;
-    }
     let taken = in_turns(OUT, scale, contenders, turn)?;
     add(
         record,

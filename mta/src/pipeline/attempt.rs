@@ -79,10 +79,9 @@ pub(super) async fn attempt(inner: &Arc<Inner>, id: &str) -> io::Result<Next> {
     let Some(mut work) = begun else {
         let (host, name) = (Arc::clone(inner), id.to_owned());
         let found = blocking(move || host.queue.look(&name)).await?;
-        return Ok(Next {
-            due: found.and_then(|found| found.entry.next_attempt()),
-            room: Some(Box::pin(tokio::time::sleep(LOCKED))),
-        });
+        let due = found.and_then(|found| found.entry.next_attempt());
+        let room = due.map(|_| Box::pin(tokio::time::sleep(LOCKED)) as Room);
+        return Ok(Next { due, room });
     };
     let mut room = None;
     if !work.local.is_empty() {

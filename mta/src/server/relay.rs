@@ -52,8 +52,34 @@ use talk::Talk;
 /// What was accepted, by why it was right.
 type Counts = BTreeMap<&'static str, usize>;
 
+/// A property of what never happens would hold of anything: each of these is
+/// to be met more often than `RARELY`.
+const WAYS: [&str; 13] = [
+    "ours", "refused", "network", "rule", "login", "local", "plugin", "changed", "over", "hung up",
+    "program", "sent out", "sent on",
+];
+const RARELY: usize = 5;
+/// Rounds of cases in which they may be met.
+const ROUNDS: usize = 4;
+
 #[test]
 fn nobody_relays_who_may_not() {
+    let mut counts = Counts::new();
+    let is_met = |counts: &Counts, why| counts.get(why).is_some_and(|n| *n > RARELY);
+    for _ in 0..ROUNDS {
+        for (why, n) in a_round() {
+            *counts.entry(why).or_default() += n;
+        }
+        if WAYS.iter().all(|why| is_met(&counts, *why)) {
+            break;
+        }
+    }
+    for why in WAYS {
+        assert!(is_met(&counts, why), "{why}: {counts:?}");
+    }
+}
+
+fn a_round() -> Counts {
     let counts = Mutex::new(Counts::new());
     let mut runner = TestRunner::new(Cases {
         max_shrink_iters: 300,
@@ -80,14 +106,7 @@ fn nobody_relays_who_may_not() {
     if let Err(failure) = result {
         panic!("{failure}");
     }
-    // A property of what never happens would hold of anything.
-    let counts = counts.into_inner().unwrap();
-    for why in [
-        "ours", "refused", "network", "rule", "login", "local", "plugin", "changed", "over",
-        "hung up", "program", "sent out", "sent on",
-    ] {
-        assert!(counts.contains_key(why), "{why}: {counts:?}");
-    }
+    counts.into_inner().unwrap()
 }
 
 /// One configuration takes less than a second; a host that sends mail to itself
