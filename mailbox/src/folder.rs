@@ -265,9 +265,7 @@ fn open_part(
     let Some(opened) = if_there(opened).map_err(opening(&path))? else {
         return Ok(None);
     };
-    let stat = sys::fstat(&opened).map_err(Error::io("examine", &path))?;
-    owner.must_own(&stat, &path)?;
-    Ok(Some(opened))
+    Ok(owner.has(&opened, &path)?.then_some(opened))
 }
 
 fn must_be_there(opened: Option<OwnedFd>, part: &str, folder: &Path) -> Result<OwnedFd, Error> {

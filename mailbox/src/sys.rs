@@ -12,6 +12,7 @@ use rustix::fs::{
     self, AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timestamps, Uid,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// Opens the folder at `path` below `root`, through folders only.
 pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
@@ -82,6 +83,21 @@ pub(crate) fn lstat(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Stat> {
 
 pub(crate) fn fstat(fd: impl AsFd) -> io::Result<Stat> {
     Ok(fs::fstat(fd)?)
+}
+
+/// Whether this program's user owns it, and nobody else may use it.
+pub(crate) fn is_ours_alone(stat: &Stat) -> bool {
+    stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o077 == 0
+}
+
+/// Whether nothing lies in a folder.
+pub(crate) fn is_empty(dir: impl AsFd) -> io::Result<bool> {
+    for entry in fs::Dir::read_from(dir)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Creates a file that was not there.
