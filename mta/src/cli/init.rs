@@ -1,10 +1,12 @@
 //! `postern init`: a host for a domain, from nothing to ready to serve; or
-//! nothing at all.
+//! nothing at all. What a killed run leaves, the next one removes.
+
+mod unfinished;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -19,6 +21,7 @@ use crate::accounts::{self as model, Address, UserSettings};
 use crate::authentication::keys;
 use crate::config::Config;
 use crate::smtp;
+use unfinished::Unfinished;
 
 /// What a new host is to be.
 #[derive(Args, Debug)]
@@ -86,21 +89,28 @@ pub(super) struct New<'a> {
 impl New<'_> {
     /// Makes all of it, or nothing; `text` is the configuration for a user.
     pub(super) fn make(&self, text: &dyn Fn(Option<&str>) -> String) -> anyhow::Result<()> {
-        let Self { config, data, .. } = *self;
+        let data = self.data;
+        let config = &std::path::absolute(self.config)?;
         ensure!(
             !config.exists(),
             "{} is there already; remove it to begin anew, or change it",
             config.display()
         );
-        let is_used = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
         ensure!(
-            !is_used,
-            "{} is not empty: remove it if it is what a run that was cut off left, or choose another \
-             folder with --data",
+            !unfinished::is_used(config, data) || unfinished::is_left(config, data),
+            "{} is not empty: choose another folder with --data, or empty it",
             data.display()
         );
+        // Locked until all is undone, should it come to that.
+        let mut unfinished;
         let mut made = Made::default();
+        made.folders(data)?;
+        unfinished = Unfinished::begin(config, data)?;
+        made.paths.push(unfinished.path.clone());
         let user = made.owner(self.user)?;
+        let text = text(user.as_ref().map(|user| user.name.as_str()));
+        unfinished.write(&text)?;
+        made.paths.push(unfinished::mark(config, data)?);
         made.furnish(self.domain, self.host, data)?;
         for (name, bytes) in self.secrets {
             let path = data.join(name);
@@ -112,11 +122,11 @@ impl New<'_> {
         if let Some(user) = &user {
             give(data, user)?;
         }
-        let text = text(user.as_ref().map(|user| user.name.as_str()));
         Config::parse(&text, config)
             .context("the configuration that was to be written is wrong")?;
-        made.file(config, 0o644, text.as_bytes())?;
+        unfinished.finish(config)?;
         made.is_whole = true;
+        unfinished::unmark(data);
         Ok(())
     }
 }
@@ -184,7 +194,8 @@ impl Made {
         ))
     }
 
-    fn furnish(&mut self, domain: Option<&str>, host: &str, data: &Path) -> anyhow::Result<()> {
+    /// That of everything, and those above it.
+    fn folders(&mut self, data: &Path) -> anyhow::Result<()> {
         let missing = data.ancestors().take_while(|folder| !folder.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         for folder in missing.into_iter().rev() {
@@ -192,6 +203,10 @@ impl Made {
             let mode = if folder == data { 0o700 } else { 0o755 };
             self.folder(&folder, mode)?;
         }
+        Ok(())
+    }
+
+    fn furnish(&mut self, domain: Option<&str>, host: &str, data: &Path) -> anyhow::Result<()> {
         let tls = data.join("tls");
         self.folder(&tls, 0o700)?;
         let pair = rcgen::generate_simple_self_signed(vec![host.to_owned()])
@@ -266,13 +281,13 @@ impl Drop for Made {
 fn give(folder: &Path, user: &User) -> anyhow::Result<()> {
     let cannot = || format!("cannot give {} to {}", folder.display(), user.name);
     let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-    chown(folder, Some(uid), Some(gid)).with_context(cannot)?;
+    lchown(folder, Some(uid), Some(gid)).with_context(cannot)?;
     for entry in fs::read_dir(folder).with_context(cannot)? {
         let path = entry?.path();
         if path.is_dir() {
             give(&path, user)?;
         } else {
-            chown(&path, Some(uid), Some(gid)).with_context(cannot)?;
+            lchown(&path, Some(uid), Some(gid)).with_context(cannot)?;
         }
     }
     File::open(folder)?.sync_all().with_context(cannot)
@@ -280,22 +295,26 @@ fn give(folder: &Path, user: &User) -> anyhow::Result<()> {
 
 /// The commented file for this host.
 pub(super) fn sample(domain: &str, host: &str, data: &Path, user: Option<&str>) -> String {
-    let said = |key: &str, value: &str| format!("{key} = {}", toml::Value::from(value));
     let mut text = SAMPLE
-        .replace("host = \"mail.example.org\"", &said("host", host))
-        .replace("#: domain = \"example.org\"", &said("domain", domain))
+        .replace("host = \"mail.example.org\"", &key("host", host))
+        .replace("#: domain = \"example.org\"", &key("domain", domain))
         .replace(
             "data = \"/var/lib/postern\"",
-            &said("data", &data.display().to_string()),
+            &key("data", &data.display().to_string()),
         );
     for (name, port) in [("submission", 587), ("submissions", 465)] {
         let line = format!("{name} = [\"0.0.0.0:{port}\", \"[::]:{port}\"]");
         text = text.replace(&format!("#: {line}"), &line);
     }
     if let Some(user) = user {
-        text = text.replace("#: user = \"postern\"", &said("user", user));
+        text = text.replace("#: user = \"postern\"", &key("user", user));
     }
     text
+}
+
+/// A line of the configuration.
+fn key(name: &str, value: &str) -> String {
+    format!("{name} = {}", toml::Value::from(value))
 }
 
 fn host_name(text: &str) -> Result<String, String> {
@@ -344,15 +363,79 @@ mod tests {
     #[test]
     fn what_fails_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
-        // The configuration comes last, and its folder is missing.
+        let made = |config: &str, text: &str| {
+            let new = New {
+                domain: Some("example.org"),
+                host: "mx.example.org",
+                user: Uid::effective().is_root().then_some("root"),
+                config: &dir.path().join(config),
+                data: &dir.path().join("a/b"),
+                secrets: &BTreeMap::new(),
+            };
+            let error = new.make(&|_| text.to_owned()).unwrap_err();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{error}");
+            error.to_string()
+        };
+        let error = made("missing/p.toml", "");
+        assert!(error.contains("cannot write"), "{error}");
+        // Looked at when all else is made.
+        let error = made("p.toml", "host = 1");
+        assert!(error.contains("is wrong"), "{error}");
+    }
+
+    #[test]
+    fn the_configuration_may_lie_in_the_folder_of_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
         let init = Init {
             domain: "example.org".into(),
-            host: Some("mx.example.org".into()),
+            host: None,
             user: Uid::effective().is_root().then(|| "root".to_owned()),
         };
-        let config = dir.path().join("missing/p.toml");
-        let error = run(&init, &config, &dir.path().join("a/b"), &mut Vec::new());
-        assert!(error.unwrap_err().to_string().contains("cannot write"));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        run(&init, &data.join("p.toml"), &data, &mut Vec::new()).unwrap();
+        Config::read(&data.join("p.toml")).unwrap();
+    }
+
+    #[test]
+    fn only_what_a_killed_run_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, data) = (dir.path().join("p.toml"), dir.path().join("a/data"));
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("mine"), "").unwrap();
+        let unfinished = dir.path().join("p.toml.unfinished");
+        let of_data = key("data", &data.display().to_string());
+        // A folder of somebody's; of a host whose configuration was removed,
+        // and whose mark had stayed; of a host by another configuration; and
+        // what a run left that was for another folder.
+        for (named, said) in [
+            (None, Some(&*of_data)),
+            (Some(&config), None),
+            (Some(&dir.path().join("q.toml")), Some(&*of_data)),
+            (Some(&config), Some("data = \"/elsewhere\"")),
+        ] {
+            if let Some(named) = named {
+                unfinished::mark(named, &data).unwrap();
+            }
+            if let Some(said) = said {
+                fs::write(&unfinished, said).unwrap();
+            }
+            let error = init("example.org", dir.path()).unwrap_err().to_string();
+            assert!(error.contains("is not empty"), "{error}");
+            assert!(data.join("mine").exists());
+            unfinished::unmark(&data);
+            let _ = fs::remove_file(&unfinished);
+        }
+        // One that is at work is left alone.
+        unfinished::mark(&config, &data).unwrap();
+        fs::write(&unfinished, of_data).unwrap();
+        let at_work = File::open(&unfinished).unwrap();
+        at_work.lock().unwrap();
+        let error = init("example.org", dir.path()).unwrap_err().to_string();
+        assert!(error.contains("another run"), "{error}");
+        assert!(data.join("mine").exists());
+        drop(at_work);
+        init("example.org", dir.path()).unwrap();
+        assert!(config.exists() && !unfinished.exists());
+        assert!(!data.join("mine").exists() && !data.join("unfinished").exists());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tests::steps::{self, Calls};
 
 const CALLS: Calls = Calls {
-    steps: &["chmod"],
+    steps: &["chmod", "lchown", "renameat", "symlink"],
     looks: &[
         "inotify_add_watch",
         "inotify_init1",
