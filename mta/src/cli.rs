@@ -63,6 +63,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a host for a domain
+    ///
+    /// All of it or nothing: when it fails it leaves what was there before,
+    /// and what a run leaves that was killed, the next one removes.
     Init(init::Init),
     /// Look whether everything fits
     ///

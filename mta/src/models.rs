@@ -188,7 +188,8 @@ mod tests {
             let said = [&first, &second].map(|databases| {
                 let models = HostModels::new(databases.clone());
                 [SPAM, HAM].map(|mail| {
-                    let said = judge(mail, &features(mail), &user, &models).unwrap();
+                    let said = judge(mail, &features(mail), &[&user], &models);
+                    let said = said.into_iter().next().unwrap().unwrap();
                     (said.class, said.probability, said.evidence.len())
                 })
             });

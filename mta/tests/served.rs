@@ -12,11 +12,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use classifier::Label;
-use classifier::modern::{Act, Keep, Lesson, learn};
-use classifier::store::Durability;
+use classifier::modern::Act;
 use classifier::store::lmdb::Access;
 use common::{Clamd, EICAR, Host, said};
 use trainer::database::Databases;
+use trainer::taught;
 
 /// Sends one message by Python's smtplib; returns what it was refused with.
 fn send(address: SocketAddr, from: &str, to: &[&str], message: &[u8]) -> Result<(), String> {
@@ -167,18 +167,17 @@ fn teach(host: &Host, user: &str, folder: &str, n: usize, text: &str) {
     fs::rename(path, folder.join(format!("cur/{n}.x:2,S"))).unwrap();
 }
 
+fn databases(host: &Host) -> Databases {
+    Databases::new(&host.data().join("models"), 1 << 20).unwrap()
+}
+
 /// Twenty of each, into the model that a server will find.
-fn learn_all(host: &Host, user: &str, mail: &[(&str, Label)]) {
-    let databases = Databases::new(&host.data().join("models"), 1 << 20).unwrap();
-    let mut model = databases.open(user, Access::ReadWrite).unwrap();
-    for n in 0..20 {
-        for (text, label) in mail {
-            let text = format!("{text}{n}\n");
-            let lesson = Lesson::new(text.as_bytes(), Act::Learn(*label));
-            let keep = Keep::default();
-            learn(&mut model, &[lesson], 1_000, &keep, Durability::Synced).unwrap();
-        }
-    }
+fn learn_all(databases: &Databases, user: &str, mail: &[(&str, Label)]) {
+    let all = (0..20).flat_map(|n| mail.iter().map(move |(text, label)| (n, text, label)));
+    let lessons =
+        all.map(|(n, text, label)| (format!("{text}{n}\n").into_bytes(), Act::Learn(*label)));
+    let mut taught = databases.taught(user, Access::ReadWrite).unwrap();
+    taught.learn(&lessons.collect::<Vec<_>>(), 1_000).unwrap();
 }
 
 const LEARNS_AT_ONCE: &str = "[learning]\nkeep_before_ham_hours = 0\nmove_after_seconds = 0\n";
@@ -196,7 +195,7 @@ fn spam_goes_to_junk_and_a_virus_nowhere() {
     let spam = "Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
     let ham = "Subject: Lunch\n\nShall we meet tomorrow, Anna asks\n";
     learn_all(
-        &host,
+        &databases(&host),
         "anna@example.org",
         &[(spam, Label::Spam), (ham, Label::Ham)],
     );
@@ -248,10 +247,16 @@ fn a_message_is_tokenised_once_however_many_recipients_have_models() {
         ("Subject: a\n\nwatches\n", Label::Spam),
         ("Subject: b\n\nlunch\n", Label::Ham),
     ];
-    for user in &users {
+    let models = databases(&host);
+    for (n, user) in users.iter().enumerate() {
         host.run(&["user", "add", user]);
-        learn_all(&host, user, &learned);
+        // Every other one has counts of bmf.
+        if n % 2 == 1 {
+            taught::make_classic(&models.host().unwrap(), user).unwrap();
+        }
+        learn_all(&models, user, &learned);
     }
+    drop(models);
     host.run(&["user", "set", &users[0], "--spam", "refuse"]);
     let mut command = host.command();
     command.arg("--verbose");
@@ -266,13 +271,15 @@ fn a_message_is_tokenised_once_however_many_recipients_have_models() {
         let text = b"Subject: a\r\n\r\nlunch\r\n";
         let to: Vec<&str> = users.iter().map(String::as_str).collect();
         send(server.smtp[0], "x@example.net", &to, text).unwrap();
-        let (mut tokenised, mut delivered) = (0, 0);
+        let (mut tokenised, mut read, mut delivered) = (0, 0, 0);
         while delivered < users.len() {
-            let line = server.wait_for_line(" queue_id=");
+            let line = server.wait_for_line("");
             tokenised += usize::from(line.contains("tokenised"));
-            delivered += usize::from(line.contains("delivered"));
+            read += usize::from(line.contains("read for counts of bmf"));
+            delivered += usize::from(line.contains(" queue_id=") && line.contains("delivered"));
         }
-        assert_eq!(tokenised, n_tokenised, "for {} recipients", users.len());
+        let times = (tokenised, read);
+        assert_eq!(times, (n_tokenised, n_tokenised), "{} users", users.len());
     }
     let story = host.run(&["why", "-n", "1", "u11@example.org"]);
     let n_judged = story.matches("@example.org: probability 0.").count();

@@ -22,7 +22,7 @@ mod score;
 pub use lexer::Lexer;
 pub use passthrough::passthrough;
 pub use reader::{Layout, MAX_IN_MEMORY, Message, MessageReader};
-pub use score::{Evidence, Params, Score, Scorer, score, token_spamicity};
+pub use score::{Evidence, Params, Score, Scorer, score, score_each, token_spamicity};
 
 use crate::{MessageTokens, Token};
 

@@ -1,6 +1,10 @@
 //! bmf's score: the product of the most telling tokens.
 
+mod several;
+
 use std::mem;
+
+pub use several::score_each;
 
 use super::known::Known;
 use super::words_as_tokens;
@@ -140,20 +144,32 @@ impl Scorer {
         let mut extrema = Extrema::new(params.n_extrema);
         let mut words = words_as_tokens(message);
         while self.fill(&mut words) {
-            loop {
-                extrema.find_in(&mut self.known);
-                if self.known.look_up(store, params)? {
-                    break;
-                }
-                self.begin_anew();
-            }
-            extrema.mark(&mut self.known, true);
-            for &number in &self.occurrences {
-                extrema.offer(number, &mut self.known);
-            }
-            extrema.mark(&mut self.known, false);
+            self.offer_to(&mut extrema, store, params)?;
         }
         Ok(extrema.score())
+    }
+
+    /// Looks the words at work up and offers them.
+    #[inline]
+    fn offer_to(
+        &mut self,
+        extrema: &mut Extrema,
+        store: &(impl TokenLookup + ?Sized),
+        params: &Params,
+    ) -> Result<(), Error> {
+        loop {
+            extrema.find_in(&mut self.known);
+            if self.known.look_up(store, params)? {
+                break;
+            }
+            self.begin_anew();
+        }
+        extrema.mark(&mut self.known, true);
+        for &number in &self.occurrences {
+            extrema.offer(number, &mut self.known);
+        }
+        extrema.mark(&mut self.known, false);
+        Ok(())
     }
 
     /// Takes the next words of the message. Whether there are any.
@@ -379,7 +395,7 @@ mod tests {
         assert!(combine([0.01; 2_000].into_iter()) < 0.001);
     }
 
-    fn trained_on(words: &str, label: Label, store: &mut Memory) {
+    pub(super) fn trained_on(words: &str, label: Label, store: &mut Memory) {
         let mut changes = Changes::default();
         let message = message_tokens(format!("first {words} ").as_bytes());
         for _ in 0..5 {
@@ -388,7 +404,7 @@ mod tests {
         store.apply(&changes, Durability::Synced).unwrap();
     }
 
-    fn decisive(score: &Score) -> Vec<String> {
+    pub(super) fn decisive(score: &Score) -> Vec<String> {
         let word = |e: &Evidence| String::from_utf8_lossy(e.token.as_bytes()).into();
         score.evidence.iter().map(word).collect()
     }

@@ -103,6 +103,14 @@ impl Delivery {
             Self::Local { address, .. } | Self::Remote(address) => address,
         }
     }
+
+    /// Whose mailbox it is, if it is one of ours.
+    pub fn user(&self) -> Option<&User> {
+        match self {
+            Self::Local { user, .. } => Some(user),
+            Self::Remote(_) => None,
+        }
+    }
 }
 
 /// How many places an alias may lead to.

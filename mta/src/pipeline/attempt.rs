@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use classifier::modern::Features;
 use tokio::sync::Semaphore;
 use tracing::{error, info};
 
 use super::judging::judged;
+use super::verdict::Opinion;
 use super::{Inner, no_way_out, seconds, trouble};
-use crate::accounts::{self, Delivery};
+use crate::accounts::{self, Delivery, Extension, User};
 use crate::delivery::content::Content;
 use crate::delivery::local::{Delivered, Job};
 use crate::journal;
@@ -212,52 +212,65 @@ impl Inner {
     fn deliver_local(&self, mut work: Work) -> io::Result<Work> {
         let bytes = work.taken.start(u64::MAX)?;
         let content = Content::new(&bytes);
-        let mut once = None;
-        for n in std::mem::take(&mut work.local) {
+        let local = std::mem::take(&mut work.local).into_iter().map(|n| {
             let address = work.taken.entry.recipients[n].address.clone();
-            let result = self.deliver_to(&work, &address, &bytes, &content, &mut once);
+            let delivery = self.local(&work, &address);
+            (n, address, delivery)
+        });
+        let local: Vec<_> = local.collect();
+        let found = local.iter().filter_map(|(_, _, found)| found.as_ref().ok());
+        let users: Vec<&User> = found.flatten().filter_map(Delivery::user).collect();
+        let mut opinions = self.judge(&work.taken.id, &users, &content).into_iter();
+        for (n, address, delivery) in local {
+            let result = match delivery {
+                Err(reply) => Err(reply),
+                Ok(Some(Delivery::Local {
+                    user, extension, ..
+                })) => {
+                    let opinion = opinions.next().flatten();
+                    let extension = extension.as_ref();
+                    self.deliver_to(&work, &user, extension, &address, opinion, &content)
+                }
+                Ok(_) => self.pass_on(&work, &address, &bytes),
+            };
             self.conclude(&mut work, n, Channel::Local, result)?;
         }
         Ok(work)
     }
 
+    /// Whose mailbox it is.
+    fn local(&self, work: &Work, address: &Mailbox) -> Result<Option<Delivery>, Reply> {
+        accounts::local(address, self.accounts()).map_err(|error| {
+            error!(queue_id = work.taken.id, %error, "the accounts cannot be asked");
+            trouble()
+        })
+    }
+
     fn deliver_to(
         &self,
         work: &Work,
+        user: &User,
+        extension: Option<&Extension>,
         address: &Mailbox,
-        bytes: &[u8],
+        opinion: Option<Opinion>,
         content: &Content,
-        once: &mut Option<Features>,
     ) -> Result<String, Reply> {
-        let local = accounts::local(address, self.accounts());
-        let local = local.map_err(|error| {
-            error!(queue_id = work.taken.id, %error, "the accounts cannot be asked");
-            trouble()
-        })?;
-        let Some(Delivery::Local {
-            user, extension, ..
-        }) = local
-        else {
-            return self.pass_on(work, address, bytes);
-        };
-        let id = &work.taken.id;
-        let opinion = self.judge(id, &user, content, once);
         if let Some(opinion) = &opinion {
-            self.note(id, work.now, judged(&user, opinion));
+            self.note(&work.taken.id, work.now, judged(user, opinion));
         }
         let to_junk = work.taken.entry.to_junk;
-        let (fields, is_junk) = self.file_by(&user, opinion.as_ref(), to_junk, content);
+        let (fields, is_junk) = self.file_by(user, opinion.as_ref(), to_junk, content);
         let Delivered { places, forwards } = self.deliverer.deliver(&Job {
             reverse_path: &work.taken.entry.reverse_path,
-            user: &user,
-            extension: extension.as_ref(),
+            user,
+            extension,
             address,
             content,
             fields: &fields,
             is_junk,
             now: work.now,
         })?;
-        self.rotate(&user, is_junk, work.now);
+        self.rotate(user, is_junk, work.now);
         let mut places = places;
         for forward in forwards {
             let to = forward.recipients.iter().map(ToString::to_string);
@@ -265,7 +278,7 @@ impl Inner {
                 "forwarded to {}",
                 to.collect::<Vec<_>>().join(", ")
             ));
-            self.forward(work, address, bytes, forward)?;
+            self.forward(work, address, content.bytes(), forward)?;
         }
         Ok(places.join(", "))
     }

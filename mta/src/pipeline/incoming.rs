@@ -37,10 +37,8 @@ pub(super) struct Target {
 impl Target {
     /// Whether its user wants spam refused.
     pub(super) fn may_be_refused(&self) -> bool {
-        match &self.delivery {
-            Delivery::Local { user, .. } => user.settings.spam == SpamPolicy::Refuse,
-            Delivery::Remote(_) => false,
-        }
+        let user = self.delivery.user();
+        user.is_some_and(|user| user.settings.spam == SpamPolicy::Refuse)
     }
 
     fn is_refused(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use classifier::modern::{Features, features};
+use classifier::modern::features;
 use tracing::{debug, warn};
 
 use super::Inner;
@@ -14,39 +14,41 @@ use crate::journal::Event;
 
 impl Inner {
     pub(super) fn judge_all(&self, incoming: &mut Incoming<'_>, content: &Content) {
-        let mut once: Option<Features> = None;
-        let id = incoming.id;
-        for target in &mut incoming.targets {
-            if let Delivery::Local { user, .. } = &target.delivery {
-                target.opinion = self.judge(id, user, content, &mut once);
-            }
+        let deliveries = incoming.targets.iter().map(|target| &target.delivery);
+        let users: Vec<&User> = deliveries.filter_map(Delivery::user).collect();
+        let opinions = self.judge(incoming.id, &users, content);
+        let local = |target: &&mut Target| target.delivery.user().is_some();
+        let targets = incoming.targets.iter_mut().filter(local);
+        for (target, opinion) in targets.zip(opinions) {
+            target.opinion = opinion;
         }
     }
 
-    /// What the filter says to `user`; nothing when it is off or cannot tell,
-    /// which must not hold mail up.
+    /// What the filter says to each of `users`; nothing when it is off or
+    /// cannot tell, which must not hold mail up.
     pub(super) fn judge(
         &self,
         id: &str,
-        user: &User,
+        users: &[&User],
         content: &Content,
-        once: &mut Option<Features>,
-    ) -> Option<Opinion> {
-        if !user.settings.filter {
-            return None;
+    ) -> Vec<Option<Opinion>> {
+        let asking = users.iter().copied().filter(|user| user.settings.filter);
+        let asking: Vec<&User> = asking.collect();
+        if asking.is_empty() {
+            return vec![None; users.len()];
         }
+        debug!(queue_id = id, "tokenised");
         let message = content.bytes();
-        let features = once.get_or_insert_with(|| {
-            debug!(queue_id = id, "tokenised");
-            features(message)
-        });
-        match verdict::judge(message, features, user, &*self.models) {
-            Err(reason) => {
+        let opinions = verdict::judge(message, &features(message), &asking, &*self.models);
+        let mut opinions = opinions.into_iter();
+        let to_user = |user: &&User| {
+            let opinion = user.settings.filter.then(|| opinions.next()).flatten()?;
+            let told = |reason: &String| {
                 warn!(queue_id = id, user = %user.address, reason, "not judged");
-                None
-            }
-            Ok(opinion) => Some(opinion),
-        }
+            };
+            opinion.inspect_err(told).ok()
+        };
+        users.iter().map(to_user).collect()
     }
 
     /// The header fields that tell `user` of `opinion`, and whether it is filed
@@ -78,7 +80,7 @@ impl Inner {
     }
 
     pub(super) fn note_opinion(&self, id: &str, target: &Target, now: SystemTime) {
-        if let (Delivery::Local { user, .. }, Some(opinion)) = (&target.delivery, &target.opinion) {
+        if let (Some(user), Some(opinion)) = (target.delivery.user(), &target.opinion) {
             self.note(id, now, judged(user, opinion));
         }
     }

@@ -50,9 +50,9 @@ impl Inner {
 /// Whether mail to `mailbox` goes to `account`: its own address, also when its
 /// mail is sent on, an extension, or an alias that leads there.
 fn owns(account: &str, mailbox: &Mailbox, directory: &impl Directory) -> Result<bool, Error> {
-    let is_account = |delivery: &Delivery| match delivery {
-        Delivery::Local { user, .. } => Address::parse(account).is_ok_and(|a| a == user.address),
-        Delivery::Remote(_) => false,
+    let is_account = |delivery: &Delivery| {
+        let user = delivery.user();
+        user.is_some_and(|user| Address::parse(account).is_ok_and(|a| a == user.address))
     };
     if local(mailbox, directory)?.is_some_and(|delivery| is_account(&delivery)) {
         return Ok(true);

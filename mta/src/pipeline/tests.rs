@@ -65,14 +65,14 @@ impl OneModel {
 impl Models for OneModel {
     fn explain(
         &self,
-        _: &str,
+        users: &[String],
         message: &[u8],
         features: &Features,
         n: usize,
-    ) -> Result<(Verdict, Explanation), String> {
-        self.n_asked.fetch_add(1, Ordering::Relaxed);
+    ) -> Vec<Result<(Verdict, Explanation), String>> {
+        self.n_asked.fetch_add(users.len(), Ordering::Relaxed);
         let explained = self.model.explain(message, features, &Params::default(), n);
-        explained.map_err(|error| error.to_string())
+        vec![explained.map_err(|error| error.to_string()); users.len()]
     }
 
     fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, String> {

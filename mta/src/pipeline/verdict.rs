@@ -1,16 +1,18 @@
 //! What the filter says of a message, for each user by the user's own model.
 //!
-//! The message is turned into features once, however many users it has. For
-//! those who have counts of bmf it is also read as bmf reads it, each time anew,
-//! since all its words may be more than fits into memory.
+//! The message is turned into features once, however many users it has, and
+//! where some of them have counts of bmf, read once more as bmf reads it. Of
+//! what users taught, only those counts are open side by side; they are read
+//! from the disk as the words come.
 
-use classifier::classic;
+use classifier::classic::{self, Score};
 use classifier::mark::MarkKey;
 use classifier::modern::{
     Class, Cutoffs, Evidence, Explanation, Features, Params, Verdict, header_fields, probability,
 };
 use classifier::store::lmdb::Access;
 use classifier::store::{ModelStore, TokenLookup};
+use tracing::debug;
 use trainer::database::Databases;
 use trainer::taught::Taught;
 
@@ -18,18 +20,16 @@ use crate::accounts::User;
 
 /// Where users' models are.
 pub trait Models: Send + Sync + 'static {
-    /// The verdict of a user's model of `message`, whose features are
-    /// `features`, and its reasons, at most `n` each way.
-    ///
-    /// # Errors
-    /// With the reason when the model cannot be read.
+    /// The verdict of each user's model of `message`, whose features are
+    /// `features`, and its reasons, at most `n` each way; in place of those the
+    /// reason why the model cannot be read.
     fn explain(
         &self,
-        user: &str,
+        users: &[String],
         message: &[u8],
         features: &Features,
         n: usize,
-    ) -> Result<(Verdict, Explanation), String>;
+    ) -> Vec<Result<(Verdict, Explanation), String>>;
 
     /// By which mail is marked that the filter files for a user; `None`: it is
     /// not.
@@ -70,18 +70,33 @@ impl Opinion {
     }
 }
 
-/// Judges `message`, whose features are `features`, for `user`.
-///
-/// # Errors
-/// With the reason when the user's model cannot be read.
+/// Judges `message`, whose features are `features`, for each of `users`; in
+/// place of an opinion the reason why a user's model cannot be read.
 pub fn judge(
     message: &[u8],
     features: &Features,
-    user: &User,
+    users: &[&User],
     models: &dyn Models,
-) -> Result<Opinion, String> {
-    let name = user.address.to_string();
-    let (verdict, explanation) = models.explain(&name, message, features, N_EVIDENCE)?;
+) -> Vec<Result<Opinion, String>> {
+    let names: Vec<String> = users.iter().map(|user| user.address.to_string()).collect();
+    let explained = models.explain(&names, message, features, N_EVIDENCE);
+    users
+        .iter()
+        .zip(names)
+        .zip(explained)
+        .map(|((user, name), explained)| {
+            let mut opinion = opinion(user, explained?);
+            if opinion.is_spam() {
+                let key = models.mark_key(&name)?;
+                opinion.mark = key.map_or_else(String::new, |key| key.field_of(message));
+            }
+            Ok(opinion)
+        })
+        .collect()
+}
+
+/// What the model said, as the user's settings have it, without the mark.
+fn opinion(user: &User, (verdict, explanation): (Verdict, Explanation)) -> Opinion {
     let required = user
         .settings
         .threshold
@@ -94,18 +109,13 @@ pub fn judge(
         _ => verdict.class,
     };
     let Explanation { spam, ham } = explanation;
-    let mut opinion = Opinion {
+    Opinion {
         class,
         probability: verdict.probability,
         required,
         evidence: spam.into_iter().chain(ham).collect(),
         mark: String::new(),
-    };
-    if opinion.is_spam() {
-        let key = models.mark_key(&name)?;
-        opinion.mark = key.map_or_else(String::new, |key| key.field_of(message));
     }
-    Ok(opinion)
 }
 
 /// A user's threshold moves only the line to spam.
@@ -133,18 +143,42 @@ impl HostModels {
 impl Models for HostModels {
     fn explain(
         &self,
-        user: &str,
+        users: &[String],
         message: &[u8],
         features: &Features,
         n: usize,
-    ) -> Result<(Verdict, Explanation), String> {
-        let taught = self.databases.taught(user, Access::ReadOnly);
-        let explained = match taught.map_err(|error| error.to_string())? {
-            Taught::Memory(model) => model.explain(message, features, &Params::default(), n),
-            Taught::Modern(model) => model.explain(message, features, &Params::default(), n),
-            Taught::Classic(counts) => by_counts(message, &counts, n),
+    ) -> Vec<Result<(Verdict, Explanation), String>> {
+        let params = Params::default();
+        let mut counts = Vec::new();
+        let explained: Vec<_> = users
+            .iter()
+            .map(
+                |user| match self.databases.taught(user, Access::ReadOnly)? {
+                    Taught::Memory(model) => {
+                        Ok(Some(model.explain(message, features, &params, n)?))
+                    }
+                    Taught::Modern(model) => {
+                        Ok(Some(model.explain(message, features, &params, n)?))
+                    }
+                    Taught::Classic(store) => {
+                        counts.push(store);
+                        Ok(None)
+                    }
+                },
+            )
+            .collect();
+        let mut scores = by_counts(message, &counts).into_iter();
+        let complete = |explained: Result<_, trainer::Error>| match explained? {
+            Some(explained) => Ok(explained),
+            None => {
+                let score = scores.next().expect("one for each store")?;
+                Ok(of_score(&score, n))
+            }
         };
-        explained.map_err(|error| error.to_string())
+        let complete = explained.into_iter().map(complete);
+        complete
+            .map(|explained| explained.map_err(|error: trainer::Error| error.to_string()))
+            .collect()
     }
 
     fn mark_key(&self, user: &str) -> Result<Option<MarkKey>, String> {
@@ -153,14 +187,18 @@ impl Models for HostModels {
     }
 }
 
-/// The verdict of bmf's own score, which knows ham and spam only.
-fn by_counts(
-    message: &[u8],
-    counts: &impl TokenLookup,
-    n: usize,
-) -> Result<(Verdict, Explanation), classifier::Error> {
+/// bmf's own score by each of `stores`.
+fn by_counts(message: &[u8], stores: &[impl TokenLookup]) -> Vec<Result<Score, classifier::Error>> {
+    if stores.is_empty() {
+        return Vec::new();
+    }
+    debug!(n_users = stores.len(), "read for counts of bmf");
+    classic::score_each(message, stores, &classic::Params::bmf())
+}
+
+/// The verdict of bmf's score, which knows ham and spam only.
+fn of_score(score: &Score, n: usize) -> (Verdict, Explanation) {
     let params = classic::Params::bmf();
-    let score = classic::score(message, counts, &params)?;
     let log_odds = |probability: f64| (probability / (1.0 - probability)).ln();
     let is_spam = score.hits > params.spam_cutoff;
     // The log-odds that the modern engine would call so probable.
@@ -193,7 +231,7 @@ fn by_counts(
     };
     explanation.spam.truncate(n);
     explanation.ham.truncate(n);
-    Ok((verdict, explanation))
+    (verdict, explanation)
 }
 
 #[cfg(test)]
@@ -243,8 +281,10 @@ mod tests {
     fn each_user_has_an_opinion_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let models = models(dir.path());
-        let judged =
-            |mail: &[u8], user: User| judge(mail, &modern::features(mail), &user, &models).unwrap();
+        let judged = |mail: &[u8], user: User| {
+            let opinions = judge(mail, &modern::features(mail), &[&user], &models);
+            opinions.into_iter().next().unwrap().unwrap()
+        };
         let spam = judged(SPAM, user("anna", None));
         assert!(spam.is_spam() && !spam.evidence.is_empty(), "{spam:?}");
         assert!(spam.fields().starts_with("X-Spam-Status: Yes, hits="));

@@ -154,7 +154,10 @@ impl<'a> Host<'a> {
                 return Ok(would);
             }
         }
-        let features = features(message);
+        let users = plan.deliveries.iter().filter_map(Delivery::user);
+        let asking: Vec<_> = users.filter(|user| user.settings.filter).collect();
+        let opinions = judge(message, &features(message), &asking, &self.models);
+        let mut opinions = opinions.into_iter();
         would.outcome = "relayed";
         for delivery in plan.deliveries {
             let (user, extension) = match delivery {
@@ -171,12 +174,8 @@ impl<'a> Host<'a> {
                     continue;
                 }
             };
-            let opinion = match user.settings.filter {
-                false => None,
-                true => Some(
-                    judge(message, &features, &user, &self.models).map_err(anyhow::Error::msg)?,
-                ),
-            };
+            let opinion = user.settings.filter.then(|| opinions.next()).flatten();
+            let opinion = opinion.transpose().map_err(anyhow::Error::msg)?;
             let class = opinion.as_ref().map(|opinion| opinion.class);
             let verdict = class.map(Class::name);
             let wanted = extension.as_ref().map(|extension| extension.text.as_str());

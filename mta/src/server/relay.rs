@@ -301,12 +301,12 @@ struct NoModels;
 impl Models for NoModels {
     fn explain(
         &self,
-        _: &str,
+        users: &[String],
         _: &[u8],
         _: &Features,
         _: usize,
-    ) -> Result<(Verdict, Explanation), String> {
-        Err("there is none".into())
+    ) -> Vec<Result<(Verdict, Explanation), String>> {
+        vec![Err("there is none".into()); users.len()]
     }
 
     fn mark_key(&self, _: &str) -> Result<Option<MarkKey>, String> {
