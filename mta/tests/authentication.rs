@@ -243,8 +243,7 @@ fn senders_and_clients_by_spf() {
         (GOOD, "anna@macro.example.net", "pass"),
         (GOOD, "bob@macro.example.net", "fail"),
         (BAD, "x@wrong.example.net", "permerror"),
-        // RFC 7208 §4.6 asks for permerror; mail-auth passes over it.
-        (BAD, "x@unknown.example.net", "neutral"),
+        (BAD, "x@unknown.example.net", "permerror"),
         (BAD, "x@loop.example.net", "permerror"),
         (BAD, "x@gone.example.net", "permerror"),
         // The name server does not speak about it.

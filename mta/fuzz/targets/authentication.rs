@@ -1,6 +1,7 @@
 //! What is read of strangers' addresses and header fields: senders that are
 //! rewritten come back, no other address is taken for one, and of a message
-//! only the fields go that bear our name.
+//! only the fields go that bear our name. A record of SPF that is read once is
+//! read to the same when it is read again.
 #![no_main]
 #![allow(dead_code, missing_docs)]
 
@@ -10,6 +11,8 @@ mod foreign;
 mod handover;
 #[path = "../../src/message.rs"]
 mod message;
+#[path = "../../src/authentication/spf/record.rs"]
+mod record;
 #[path = "../../src/smtp/mod.rs"]
 mod smtp;
 #[path = "../../src/authentication/srs.rs"]
@@ -25,6 +28,11 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(*foreign::without(&once, HOST), once);
     let mut left = bytes.iter();
     assert!(once.iter().all(|byte| left.any(|one| one == byte)));
+
+    if let Some(read) = record::read(bytes, true) {
+        assert_eq!(record::read(read.as_bytes(), true).as_ref(), Some(&read));
+        assert!(record::read(bytes, false).is_some());
+    }
 
     let text = String::from_utf8_lossy(bytes);
     let first = text.lines().next().unwrap_or_default();

@@ -21,6 +21,7 @@ use mail_auth::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use super::spf;
 use crate::remote::dns::Dns;
 use crate::smtp::{Domain, Envelope, Protocol, ReversePath};
 
@@ -28,6 +29,7 @@ use crate::smtp::{Domain, Envelope, Protocol, ReversePath};
 #[derive(Clone)]
 pub struct Verifier {
     dns: MessageAuthenticator,
+    asking: Dns,
     host: String,
     patience: Duration,
 }
@@ -96,6 +98,7 @@ impl Verifier {
     pub(crate) fn new(dns: &Dns, host: &str, patience: Duration) -> Self {
         Self {
             dns: MessageAuthenticator(dns.resolver().clone()),
+            asking: dns.clone(),
             host: host.to_owned(),
             patience,
         }
@@ -201,8 +204,10 @@ impl Verifier {
         if !is_name(helo) {
             return SpfOutput::new(helo.to_owned());
         }
-        let asked = SpfParameters::verify_ehlo(origin.address, helo, &self.host);
-        in_time(end, self.dns.verify_spf(asked), || late_spf(helo)).await
+        let address = origin.address;
+        let asked = || SpfParameters::verify_ehlo(address, helo, &self.host);
+        let found = spf::verify(&self.dns, &self.asking, address, asked);
+        in_time(end, found, || late_spf(helo)).await
     }
 
     async fn spf_of_sender(&self, origin: &Origin, end: Instant) -> SpfOutput {
@@ -212,8 +217,10 @@ impl Verifier {
         let domain = sender_domain(origin);
         let sender = format!("{}@{domain}", mailbox.local_part.as_str());
         let helo = &*to_a_label(&origin.helo);
-        let asked = SpfParameters::verify_mail_from(origin.address, helo, &self.host, &sender);
-        in_time(end, self.dns.verify_spf(asked), || late_spf(&domain)).await
+        let address = origin.address;
+        let asked = || SpfParameters::verify_mail_from(address, helo, &self.host, &sender);
+        let found = spf::verify(&self.dns, &self.asking, address, asked);
+        in_time(end, found, || late_spf(&domain)).await
     }
 
     /// One result, without the host's name before it, in printable ASCII: it

@@ -7,12 +7,14 @@
 //! | [`foreign`] | which fields only pretend to be ours |
 //! | [`keys`] | which keys a domain has, and where each is in its life |
 //! | [`signing`] | the signatures of a message: RFC 6376, RFC 8463 |
+//! | [`spf`] | what a domain says of who may send for it: RFC 7208 |
 //! | [`srs`] | whose name mail carries that is sent on |
 
 pub mod foreign;
 pub mod incoming;
 pub mod keys;
 pub mod signing;
+pub mod spf;
 pub mod srs;
 
 use std::time::Duration;

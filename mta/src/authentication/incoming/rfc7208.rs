@@ -18,83 +18,55 @@ use crate::smtp::ReversePath;
 
 const SUITE: &str = include_str!("../../../tests/data/spf/rfc7208-tests.json");
 
-/// Where mail-auth 0.13 finds something else, by why; docs/authentication.md
-/// tells what comes of it.
+/// What the suite does not ask: whoever has the reverse zone of an address
+/// writes any name there, and `a=` is a modifier that nobody has defined.
+const OURS: &str = r#"{
+    "tests": {
+        "p-forged": {"helo": "x.example", "host": "1.2.3.4", "mailfrom": "x@p.example", "result": ["fail"]},
+        "p-honest": {"helo": "x.example", "host": "1.2.3.5", "mailfrom": "x@p.example", "result": ["pass"]},
+        "a-modifier": {"helo": "x.example", "host": "1.2.3.4", "mailfrom": "x@a.example", "result": ["fail"]},
+        "included-malformed": {"helo": "x.example", "host": "1.2.3.4", "mailfrom": "x@i.example", "result": ["permerror"]}
+    },
+    "zonedata": {
+        "4.3.2.1.in-addr.arpa": [{"PTR": "good.example"}],
+        "5.3.2.1.in-addr.arpa": [{"PTR": "good.example"}],
+        "good.example": [{"A": "1.2.3.5"}],
+        "good.example.ok.example": [{"A": "127.0.0.2"}],
+        "p.example": [{"TXT": "v=spf1 exists:%{p}.ok.example -all"}],
+        "a.example": [{"TXT": "v=spf1 a=all.example -all"}],
+        "all.example": [{"A": "1.2.3.4"}],
+        "i.example": [{"TXT": "v=spf1 include:b.example -all"}],
+        "b.example": [{"TXT": "v=spf1 ip4:1.2.3.4/33 -all"}]
+    }
+}"#;
+
+/// Where something else is found, by why; docs/authentication.md tells what
+/// comes of it.
 const DIFFERENT: &[(&str, &[(&str, &str)])] = &[
     (
-        "A record with a term that RFC 7208 does not know is no record (§4.6: permerror); mail-auth reads it as it can.",
+        "A name that the DNS cannot have, made by a macro, is no match (§4.8); mail-auth takes it for trouble of the DNS.",
         &[
-            ("a-bad-cidr4", "fail"),
-            ("a-bad-cidr6", "fail"),
-            ("a-dual-cidr-ip4-err", "pass"),
-            ("a-numeric", "neutral"),
-            ("a-numeric-toplabel", "neutral"),
-            ("a-only-toplabel", "neutral"),
-            ("a-only-toplabel-trailing-dot", "neutral"),
-            ("badip4", "pass"),
-            ("cidr4-032", "pass"),
-            ("cidr4-33", "pass"),
-            ("cidr6-129", "neutral"),
-            ("control-char-policy", "pass"),
-            ("empty-modifier-name", "neutral"),
-            ("exp-syntax-error", "neutral"),
-            ("invalid-domain", "fail"),
-            ("invalid-modifier", "neutral"),
-            ("mx-bad-cidr4", "fail"),
-            ("mx-bad-cidr6", "fail"),
-            ("mx-numeric-top-label", "neutral"),
-            ("non-ascii-mech", "fail"),
-            ("non-ascii-policy", "fail"),
-            ("redirect-syntax-error", "neutral"),
-        ],
-    ),
-    (
-        "Of several records the first counts (§4.5: permerror).",
-        &[("multitxt1", "fail"), ("multitxt2", "fail")],
-    ),
-    (
-        "A name that the DNS cannot have is no match, or an error of the record (§4.3, §4.8); mail-auth takes it for trouble of the DNS.",
-        &[
-            ("a-bad-domain", "temperror"),
-            ("a-bad-toplabel", "temperror"),
-            ("a-null", "temperror"),
             ("hello-domain-literal", "temperror"),
-            ("invalid-domain-empty-label", "temperror"),
-            ("invalid-domain-long", "temperror"),
             ("invalid-domain-long-via-macro", "temperror"),
             ("invalid-hello-macro", "temperror"),
             ("macro-mania-in-domain", "temperror"),
-            ("mx-bad-domain", "temperror"),
-            ("mx-bad-toplab", "temperror"),
-            ("mx-null", "temperror"),
-            ("p-macro-multiple", "temperror"),
         ],
     ),
     (
-        "A colon or slash within a name ends it.",
+        "mail-auth ends a name at a colon or slash.",
         &[
             ("a-colon-domain", "permerror"),
             ("a-colon-domain-ip4mapped", "permerror"),
-            ("modifier-charset-good", "permerror"),
             ("mx-colon-domain", "permerror"),
             ("mx-colon-domain-ip4mapped", "permerror"),
-            ("redirect-after-mechanisms2", "permerror"),
         ],
     ),
     (
-        "`ptr` passes names below the domain, and not the domain's own: the only good mail that fails. §5.5 advises against `ptr`.",
-        &[("ptr-match-implicit", "fail"), ("ptr-match-ip6", "fail")],
+        "mail-auth takes AAAA records for what `exists` (§5.7).",
+        &[("exists-ip6only", "pass")],
     ),
     (
-        "An IPv4 client is looked for in IPv6 networks, and `exists` in AAAA records (§5.6, §5.7).",
-        &[
-            ("cidr6-0-ip4", "pass"),
-            ("cidr6-ip4", "pass"),
-            ("exists-ip6only", "pass"),
-        ],
-    ),
-    (
-        "As before RFC 7208: questions without an answer are not counted (§4.6.4); all questions are.",
+        "As before RFC 7208: questions without an answer are not counted (§4.6.4: they should be); all questions are.",
         &[("void-over-limit", "neutral")],
     ),
 ];
@@ -126,7 +98,8 @@ type Zone = BTreeMap<String, Vec<Value>>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn results_are_those_of_the_suite_but_for_what_is_listed() {
-    let scenarios: Vec<Scenario> = serde_json::from_str(SUITE).unwrap();
+    let mut scenarios: Vec<Scenario> = serde_json::from_str(SUITE).unwrap();
+    scenarios.push(serde_json::from_str(OURS).unwrap());
     let mut asked = JoinSet::new();
     let (mut no_paths, mut n_tests) = (Vec::new(), 0);
     for scenario in scenarios {
@@ -171,7 +144,7 @@ async fn results_are_those_of_the_suite_but_for_what_is_listed() {
     }
     different.sort();
     no_paths.sort();
-    assert_eq!(n_tests, 203);
+    assert_eq!(n_tests, 203 + 4);
     let different: Vec<(&str, &str)> = different
         .iter()
         .map(|(name, found)| (name.as_str(), *found))
