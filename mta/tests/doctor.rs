@@ -91,6 +91,11 @@ fn what_dns_prints_is_what_doctor_wants() {
     assert_eq!((code, zone.lines().count()), (1, 2 * records.len()));
     assert!(records.iter().all(|record| record["state"] == "missing"));
 
+    // Nobody reads mail here before the accounts are published for somebody.
+    let refused = ill.command().args(["dns", "--autoconfig"]).output();
+    let said = String::from_utf8(refused.unwrap().stderr).unwrap();
+    assert!(said.contains("[publish] names no IMAP server"), "{said}");
+
     let misspelt = ill.command().args(["dns", "exmaple.org"]).output();
     let said = String::from_utf8(misspelt.unwrap().stderr).unwrap();
     assert!(
@@ -279,6 +284,64 @@ fn what_is_spoiled_is_found_with_its_mend() {
     for finding in all.iter().filter(|finding| finding["level"] != "ok") {
         assert!(finding["mend"].is_string(), "{finding}");
     }
+}
+
+#[test]
+fn disks_that_keep_nothing_are_found_and_who_takes_syncs_away() {
+    let dns = Dns::start(&AUTHORITY);
+    let host = host(&dns, 9);
+    // Built, not taken from the machine: what eatmydata does.
+    let (source, library) = (host.path("eat.c"), host.path("libeatmydata.so"));
+    fs::write(&source, "int fsync(int f) { return 0; }\n").unwrap();
+    let mut cc = std::process::Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source);
+    assert!(cc.status().unwrap().success());
+    let mut doctor = host.command();
+    doctor
+        .args(["doctor", "--json"])
+        .env("LD_PRELOAD", &library);
+    let said = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
+    let text = format!("{} takes syncs away", library.display());
+    assert_found(&objects(&said), "disk", "critical", &text, "LD_PRELOAD");
+
+    if !rustix::process::geteuid().is_root() {
+        return tests::skip("only root can mount");
+    }
+    let of = |mount: &str| {
+        let script = format!("{mount} && exec \"$@\"");
+        let mut command = std::process::Command::new("unshare");
+        command
+            .env("MAIL", host.data().join("mail"))
+            .args(["-m", "sh", "-c", &script, "sh"])
+            .arg(env!("CARGO_BIN_EXE_postern"))
+            .arg("--config")
+            .arg(host.config())
+            .args(["doctor", "--json"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            !said.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let all = objects(&said).into_iter();
+        all.filter(|finding| finding["check"] == "disk")
+            .collect::<Vec<_>>()
+    };
+    let mail = host.data().join("mail").display().to_string();
+    let all = of("mount -t tmpfs none \"$MAIL\"");
+    assert_eq!(all.len(), 2, "{all:?}");
+    let text = format!("{mail} lies in memory (tmpfs)");
+    assert_found(&all, "disk", "critical", &text, "on a disk");
+    let all = of(
+        "D=$MAIL/../over && mkdir -p $D && mount -t tmpfs none $D && \
+                  mkdir $D/a $D/b $D/c && mount -t overlay none \
+                  -o volatile,lowerdir=$D/a,upperdir=$D/b,workdir=$D/c \"$MAIL\"",
+    );
+    // Linux 6.18 writes fsync= before it.
+    assert_found(&all, "disk", "critical", "volatile: a power", "that option");
 }
 
 #[test]

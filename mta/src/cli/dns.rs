@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use crate::accounts::Accounts;
 use crate::authentication::keys::Keys;
 use crate::config::Config;
 use crate::doctor::ask::Asking;
+use crate::doctor::autoconfig::autoconfig;
 use crate::doctor::records::{Facts, Record, State, records};
 
 /// What is printed.
@@ -27,6 +28,10 @@ pub struct Question {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// In place of records, the file by which Thunderbird sets itself up: for a
+    /// web server that is called autoconfig.DOMAIN, as /mail/config-v1.1.xml
+    #[arg(long, conflicts_with_all = ["addresses", "json"])]
+    autoconfig: bool,
 }
 
 /// A line of `--json`.
@@ -98,6 +103,15 @@ pub fn run(question: &Question, config: &Config, out: &mut dyn Write) -> anyhow:
             !domains.is_empty(),
             "there is no domain {one} here; `postern domain add {one}` enters it and makes its keys"
         );
+    }
+    if question.autoconfig {
+        let text = autoconfig(&domains, &config.pipeline.host, &services(config));
+        let text = text.context(
+            "mail cannot be read here, or not be sent: [publish] names no IMAP server, or [listen] \
+             no submission",
+        )?;
+        out.write_all(text.as_bytes())?;
+        return Ok(0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -47,7 +47,7 @@ pub fn run(
     let config = Config::read(path)?;
     let mut all = gather::certificates(&config, now);
     all.push(gather::clock(&config.data, now));
-    all.push(gather::disk(&config.data));
+    all.extend(gather::disks(&config.data));
     all.extend(gather::rights(&config));
     all.push(gather::watches(&config.data.join("mail")));
     all.push(gather::backlog(&config.data.join("queue"), now));

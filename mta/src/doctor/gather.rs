@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{Advice, fadvise};
 
 use super::judge::{self, Disk, Rights};
+use super::storage::{self, Mount};
 use super::{Finding, Level};
 use crate::config::Config;
 use crate::queue::Queue;
@@ -66,21 +67,40 @@ fn is_synchronized() -> Option<bool> {
     }
 }
 
-/// Whether the disk of `data` keeps what it was given, and how fast.
-pub fn disk(data: &Path) -> Finding {
-    let tried = try_disk(data).map(|(sync, reads_back)| {
+/// Whether the disks of the host's folders keep what they were given, and how
+/// fast.
+pub fn disks(data: &Path) -> Vec<Finding> {
+    let folders = [data.to_owned(), data.join("queue"), data.join("mail")];
+    let mut seen = Vec::new();
+    // Mail may lie on another disk than the rest.
+    let folders = folders.iter().filter(|folder| {
+        let device = fs::metadata(folder).map(|found| found.dev());
+        let is_new = match device {
+            Ok(device) => !seen.contains(&device),
+            Err(_) => *folder == data,
+        };
+        seen.extend(device.ok());
+        is_new
+    });
+    folders.map(|folder| disk(folder)).collect()
+}
+
+fn disk(folder: &Path) -> Finding {
+    let tried = try_disk(folder).map(|(sync, reads_back)| {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        let at = data.canonicalize().unwrap_or_else(|_| data.to_owned());
-        let (kind, options) = mount(&mounts, &at);
+        let at = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let mount = Mount::of(&at, &mounts);
         judge::disk(&Disk {
+            folder: folder.to_owned(),
             sync,
             reads_back,
-            kind,
-            options,
+            unflushed: storage::unflushed(&at, &mount, "/sys".as_ref()),
+            preloaded: storage::preloaded("/proc".as_ref()),
+            mount,
         })
     });
     tried.unwrap_or_else(|error| {
-        let text = format!("{} cannot be written: {error}", data.display());
+        let text = format!("{} cannot be written: {error}", folder.display());
         Finding::bad(
             "disk",
             Level::Critical,
@@ -116,22 +136,6 @@ fn sync_and_read(file: &mut File) -> io::Result<(Duration, bool)> {
     file.read_to_end(&mut read)?;
     times.sort_unstable();
     Ok((times[SYNCS / 2], read == BLOCK.repeat(SYNCS)))
-}
-
-/// The kind and the options of what is mounted where `path` lies.
-fn mount(mounts: &str, path: &Path) -> (String, Vec<String>) {
-    let mounted = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (at, kind, options) = (words.next()?, words.next()?, words.next()?);
-        // A blank in a path is written so.
-        let at = PathBuf::from(at.replace("\\040", " "));
-        path.starts_with(&at).then_some((at, kind, options))
-    });
-    // Of two at the same place the later one hides the other.
-    let last = mounted.max_by_key(|(at, ..)| at.components().count());
-    let (_, kind, options) = last.unwrap_or_default();
-    let options = options.split(',').map(str::to_owned).collect();
-    (kind.to_owned(), options)
 }
 
 /// Whether what only the host may read is read by it alone.
@@ -233,22 +237,6 @@ pub fn backlog(queue: &Path, now: SystemTime) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_mounted_where() {
-        let mounts = "/dev/a / ext4 rw,relatime 0 0\n/dev/b /var/lib xfs rw,nobarrier 0 0\n\
-                      none /var/lib/my\\040mail tmpfs rw 0 0\n";
-        for (path, kind, option) in [
-            ("/home", "ext4", "relatime"),
-            ("/var/library", "ext4", "relatime"),
-            ("/var/lib/postern", "xfs", "nobarrier"),
-            ("/var/lib/my mail/x", "tmpfs", "rw"),
-        ] {
-            let (found, options) = mount(mounts, path.as_ref());
-            assert_eq!(found, kind, "{path}");
-            assert_eq!(options.last().unwrap(), option, "{path}");
-        }
-    }
 
     #[test]
     fn a_sync_is_timed_and_leaves_nothing() {

@@ -1,9 +1,10 @@
 //! What is found in facts about a machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::records::{Kind, Record, State};
+use super::storage::{Mount, Unflushed};
 use super::{Finding, Level};
 
 /// A certificate is renewed a month before its end by all who renew it
@@ -65,48 +66,84 @@ pub fn clock(
     }
 }
 
-/// What was seen of the disk that holds the mail.
+/// What was seen of the disk that holds a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
+    /// The folder.
+    pub folder: PathBuf,
     /// In the middle, what writing 4 KiB and syncing it took.
     pub sync: Duration,
     /// Whether what was synced could be read from the disk again.
     pub reads_back: bool,
-    /// The kind of its file system, as `/proc/mounts` calls it.
-    pub kind: String,
-    /// How it is mounted.
-    pub options: Vec<String>,
+    /// What is mounted there.
+    pub mount: Mount,
+    /// The cache of a disk that syncs leave full.
+    pub unflushed: Option<Unflushed>,
+    /// What takes syncs away from a process of ours.
+    pub preloaded: Option<PathBuf>,
 }
+
+/// Options by which ext4, XFS, btrfs, reiserfs, f2fs, bcachefs and overlays
+/// leave syncs, or what makes them last, out.
+const LYING: [&str; 7] = [
+    "nobarrier",
+    "barrier=0",
+    "barrier=none",
+    "fsync_mode=nobarrier",
+    "journal_flush_disabled",
+    "volatile",
+    "fsync=volatile",
+];
 
 /// Whether the disk keeps what it was given, as far as can be told from here,
 /// and how fast.
 pub fn disk(disk: &Disk) -> Finding {
     let time = disk.sync.as_secs_f64() * 1e3;
+    let folder = disk.folder.display();
     let critical = |text: String, mend: &str| Finding::bad("disk", Level::Critical, text, mend);
     if !disk.reads_back {
-        let text = "what was synced was not there again".into();
+        let text = format!("what was synced in {folder} was not there again");
         return critical(text, "replace the disk, after copying what can be read");
     }
-    if ["tmpfs", "ramfs"].contains(&disk.kind.as_str()) {
-        let text = format!("the mail lies in memory ({}) and ends with it", disk.kind);
-        return critical(text, "name a folder of a disk as data");
+    let kind = disk.mount.kind.as_str();
+    if ["tmpfs", "ramfs", "rootfs"].contains(&kind) {
+        let text = format!("{folder} lies in memory ({kind}) and ends with it");
+        return critical(text, "let it lie on a disk");
     }
-    let lies = |option: &&String| ["nobarrier", "barrier=0"].contains(&option.as_str());
-    if let Some(option) = disk.options.iter().find(lies) {
-        let text = format!("it is mounted with {option}: a power cut takes synced mail");
+    let lies = |option: &&String| LYING.contains(&option.as_str());
+    if let Some(option) = disk.mount.options.iter().find(lies) {
+        let text = format!("{folder} is mounted with {option}: a power cut takes synced mail");
         return critical(text, "mount it without that option");
     }
+    if let Some(library) = &disk.preloaded {
+        let library = library.display();
+        let text = format!("{library} takes syncs away from postern: a power cut takes mail");
+        let mend = "see LD_PRELOAD where postern is started, and /etc/ld.so.preload";
+        return critical(text, mend);
+    }
+    if let Some(Unflushed { disk, at }) = &disk.unflushed {
+        let text = format!(
+            "{folder}: the cache of {disk} is not emptied by a sync, since the kernel takes {at} \
+             for one without (write through): a power cut takes synced mail"
+        );
+        let mend = format!("echo 'write back' >/sys/class/block/{at}/queue/write_cache");
+        return critical(text, &mend);
+    }
     if disk.sync < IMPOSSIBLE {
-        let text = format!("a sync takes {time:.3} ms, which no disk can do: it is not done");
-        let mend = "look for a layer that takes syncs away: eatmydata, or the machine's host";
+        let text =
+            format!("{folder}: a sync takes {time:.3} ms, which no disk can do: it is not done");
+        let mend = "look for a layer that takes syncs away, such as the machine's host";
         return Finding::bad("disk", Level::Warning, text, mend);
     }
     if disk.sync > SLOW {
-        let text = format!("a sync takes {time:.0} ms");
+        let text = format!("{folder}: a sync takes {time:.0} ms");
         let mend = "each message waits for two; a faster disk takes more mail";
         return Finding::bad("disk", Level::Warning, text, mend);
     }
-    Finding::ok("disk", format!("{}: a sync takes {time:.2} ms", disk.kind))
+    Finding::ok(
+        "disk",
+        format!("{folder} ({kind}): a sync takes {time:.2} ms"),
+    )
 }
 
 /// Who may do what with a file or folder, and whose it is.
@@ -251,25 +288,42 @@ mod tests {
     #[test]
     fn disks() {
         let good = Disk {
+            folder: "/mail".into(),
             sync: Duration::from_micros(800),
             reads_back: true,
-            kind: "ext4".into(),
-            options: vec!["rw".into(), "relatime".into()],
+            mount: Mount {
+                source: "/dev/sda1".into(),
+                kind: "ext4".into(),
+                options: vec!["rw".into(), "relatime".into()],
+            },
+            unflushed: None,
+            preloaded: None,
         };
         let with = |change: &dyn Fn(&mut Disk)| {
             let mut changed = good.clone();
             change(&mut changed);
             said(&disk(&changed))
         };
-        assert_eq!(with(&|_| {}), "Ok ext4: a sync takes 0.80 ms");
+        assert_eq!(with(&|_| {}), "Ok /mail (ext4): a sync takes 0.80 ms");
         assert!(with(&|d| d.reads_back = false).starts_with("Critical what was synced"));
-        assert!(with(&|d| d.kind = "tmpfs".into()).starts_with("Critical the mail lies in"));
-        let nobarrier = with(&|d| d.options.push("barrier=0".into()));
-        assert!(nobarrier.starts_with("Critical it is mounted with barrier=0"));
+        let memory = with(&|d| d.mount.kind = "tmpfs".into());
+        assert!(memory.starts_with("Critical /mail lies in memory (tmpfs)"));
+        for option in LYING {
+            let lying = with(&|d| d.mount.options.push(option.into()));
+            let start = format!("Critical /mail is mounted with {option}: ");
+            assert!(lying.starts_with(&start), "{lying}");
+        }
+        let preloaded = with(&|d| d.preloaded = Some("/lib/libeatmydata.so".into()));
+        assert!(preloaded.starts_with("Critical /lib/libeatmydata.so takes syncs away"));
+        let unflushed = with(&|d| {
+            let (disk, at) = ("sda".into(), "dm-0".into());
+            d.unflushed = Some(Unflushed { disk, at });
+        });
+        assert!(unflushed.starts_with("Critical /mail: the cache of sda is not emptied"));
         let slow = with(&|d| d.sync = Duration::from_millis(80));
-        assert_eq!(slow, "Warning a sync takes 80 ms");
+        assert_eq!(slow, "Warning /mail: a sync takes 80 ms");
         let none = with(&|d| d.sync = Duration::from_nanos(900));
-        assert!(none.starts_with("Warning a sync takes 0.001 ms, which no disk"));
+        assert!(none.starts_with("Warning /mail: a sync takes 0.001 ms, which no disk"));
     }
 
     #[test]

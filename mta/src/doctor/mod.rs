@@ -5,15 +5,19 @@
 //! | --- | --- |
 //! | [`judge`] | what is found in facts; pure functions |
 //! | [`gather`] | the facts of this machine |
+//! | [`storage`] | whether what is synced is kept, as this machine says |
 //! | [`records`] | what the DNS should say of a domain |
 //! | [`ask`] | what it says |
+//! | [`autoconfig`] | what mail programs of users should be told |
 
 use serde::Serialize;
 
 pub mod ask;
+pub mod autoconfig;
 pub mod gather;
 pub mod judge;
 pub mod records;
+pub mod storage;
 
 /// How bad something is; as a number, the exit code that Nagios expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
