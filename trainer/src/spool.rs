@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use classifier::cli::wire::{HEADER_LEN, Header, Refusal, Reply, Request};
+use classifier::cli::wire::{HEADER_LEN, Header, Malformed, Refusal, Reply, Request};
 use nix::unistd::User;
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::fs::{flock, fstat, openat, renameat, unlinkat};
@@ -82,6 +82,7 @@ fn take_up_one(service: &Service, uid: u32, home: &Path, now: u64) -> io::Result
                 let aside = [b".refused.", name.as_bytes()].concat();
                 renameat(&folder, &name, &folder, aside)?;
             }
+            Outcome::OfAnotherVersion => {}
             Outcome::Later => break,
         }
     }
@@ -91,6 +92,8 @@ fn take_up_one(service: &Service, uid: u32, home: &Path, now: u64) -> io::Result
 enum Outcome {
     Done,
     Refused,
+    /// It waits for that.
+    OfAnotherVersion,
     Later,
 }
 
@@ -99,8 +102,13 @@ fn learn(service: &Service, uid: u32, request: &[u8], now: u64) -> Outcome {
         return Outcome::Refused;
     };
     let request = Header::parse(head).and_then(|header| Request::parse(header, content));
-    let Ok(Request::Message { ask, message, .. }) = request else {
-        return Outcome::Refused;
+    let (ask, message) = match request {
+        Ok(Request::Message { ask, message, .. }) => (ask, message),
+        Err(error @ Malformed::Version(_)) => {
+            warn!(uid, %error, "a lesson of another version waits");
+            return Outcome::OfAnotherVersion;
+        }
+        _ => return Outcome::Refused,
     };
     let own = Request::Message {
         ask,
@@ -186,6 +194,9 @@ mod tests {
         fs::create_dir_all(&spool).unwrap();
         assert_eq!(take_up().unwrap(), 0);
 
+        let mut later = request("", 0);
+        later[3] += 1;
+        fs::write(spool.join("0"), later).unwrap();
         fs::write(spool.join("1"), request("", 1)).unwrap();
         fs::write(spool.join("2"), request("somebody", 2)).unwrap();
         fs::write(spool.join("3"), b"bmf nothing").unwrap();
@@ -202,7 +213,7 @@ mod tests {
             .map(|file| file.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        assert_eq!(left, [".6", ".refused.3", "4", "5"]);
+        assert_eq!(left, [".6", ".refused.3", "0", "4", "5"]);
         assert_eq!(take_up().unwrap(), 0);
 
         // Swapped for a link to somebody else's.

@@ -24,7 +24,7 @@ use super::database::Database;
 use super::output::Answer;
 use super::run::{Batch, told};
 use super::spool::{HandedOver, Spool};
-use super::wire::{Ask, HEADER_LEN, Header, Refusal, Reply, Request};
+use super::wire::{Ask, HEADER_LEN, Header, Malformed, Refusal, Reply, Request};
 use super::{Config, Engine, Mode, modern};
 use crate::import::Lists;
 use crate::mark::MarkKey;
@@ -317,10 +317,20 @@ impl Daemon {
         note: &mut dyn FnMut(&str),
     ) -> Result<(), Failure> {
         let spool = Spool::of(&config.dir);
-        let n_done = spool.drain(config.lock_wait, |request| match self.ask(&[request]) {
-            Ok(_) => Ok(HandedOver::Done),
-            Err(Failure::Refused(_)) => Ok(HandedOver::Refused),
-            Err(failure) => Err(failure),
+        let n_done = spool.drain(config.lock_wait, |request| {
+            let head = request.first_chunk().map(Header::parse);
+            if let Some(Err(error @ Malformed::Version(_))) = head {
+                note(&format!(
+                    "{}: a lesson waits: {error}",
+                    config.dir.display()
+                ));
+                return Ok(HandedOver::Waits);
+            }
+            match self.ask(&[request]) {
+                Ok(_) => Ok(HandedOver::Done),
+                Err(Failure::Refused(_)) => Ok(HandedOver::Refused),
+                Err(failure) => Err(failure),
+            }
         })?;
         if n_done > 0 && config.verbose {
             note(&format!(

@@ -31,6 +31,8 @@ pub(super) enum HandedOver {
     Done,
     /// The daemon will never do it.
     Refused,
+    /// It is of another version, and waits for that.
+    Waits,
 }
 
 impl Spool {
@@ -100,6 +102,7 @@ impl Spool {
                     fs::remove_file(&path).map_err(Error::io("remove", &path))?;
                     n_done += 1;
                 }
+                HandedOver::Waits => {}
                 // It stays for its owner to look at, and is asked no more.
                 HandedOver::Refused => {
                     let aside = self.0.join(format!(".refused.{name}"));
@@ -174,6 +177,23 @@ mod tests {
         assert_eq!(drain().unwrap(), 0);
         assert_eq!(drained(&spool, 9), Ok(vec![]));
         assert_eq!(fs::read_dir(&spool.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_waits_holds_nothing_up() {
+        let (_dir, spool) = spool();
+        spool.put(&[b"later"]).unwrap();
+        spool.put(&[b"now"]).unwrap();
+        let drain = || {
+            spool.drain(Duration::ZERO, |request| {
+                Ok::<_, Error>(match request {
+                    b"later" => HandedOver::Waits,
+                    _ => HandedOver::Done,
+                })
+            })
+        };
+        assert_eq!(drain().unwrap(), 1);
+        assert_eq!(drained(&spool, 9), Ok(vec![b"later".to_vec()]));
     }
 
     #[test]

@@ -81,7 +81,10 @@ pub enum Malformed {
     #[error("this is no frame")]
     NoFrame,
     /// The other side is older or newer.
-    #[error("the other side speaks version {0}, and this one speaks version 1")]
+    #[error(
+        "the other side speaks version {0}, and this one speaks version 1: install bmf and bmfd of the same version, \
+             or go back to it (docs/upgrades.md)"
+    )]
     Version(u8),
     /// There is no such kind from that side.
     #[error("there is no kind {0}")]
