@@ -8,6 +8,7 @@
 //! - [`bmfd`] is one with a configuration, and its daemon
 //! - [`steps`] finds the calls of a run that change files
 //! - [`overlaid`] runs servers of others, [`postfix`] is one of them
+//! - [`imap`] asks an IMAP server
 //! - [`messages`] makes awkward mail, deterministic by seed
 //! - [`differential`] runs the same steps with bmf and with ours and compares
 //!
@@ -17,6 +18,7 @@
 
 pub mod bmfd;
 pub mod differential;
+pub mod imap;
 pub mod messages;
 pub mod overlaid;
 pub mod postfix;

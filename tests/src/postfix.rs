@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -31,7 +32,6 @@ maillog_file_prefixes = /
 ";
 
 const MASTER: &str = "\
-127.0.0.1:PORT inet n - n - - smtpd
 pickup unix n - n 1 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -50,6 +50,9 @@ scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 ";
 
+/// What takes mail, at a port.
+const SMTPD: &str = "127.0.0.1:PORT inet n - n - - smtpd\n";
+
 const SCRIPT: &str = "\
 [ ! -e $DIR/resolv.conf ] || { rm -f /etc/resolv.conf && cp $DIR/resolv.conf /etc/resolv.conf || exit; }
 mkdir $DIR/data $DIR/queue && chown games $DIR/data && \
@@ -65,14 +68,22 @@ pub fn start(dir: TempDir, port: u16, more: &str) -> Overlaid {
 
 /// The same with `services` in master.cf.
 pub fn start_with(dir: TempDir, port: u16, more: &str, services: &str) -> Overlaid {
-    let mail = dir.path().join("mail");
+    let services = SMTPD.to_owned() + services;
+    let script = script(dir.path(), port, more, &services);
+    Overlaid::start(dir, script, port)
+}
+
+/// What starts it over the system: files in `dir`, and a script. `services`
+/// has to take mail.
+pub fn script(dir: &Path, port: u16, more: &str, services: &str) -> &'static str {
+    let mail = dir.join("mail");
     fs::create_dir_all(&mail).unwrap();
     chown(&mail, Some(UID), Some(UID)).unwrap();
-    let here = dir.path().display().to_string();
+    let here = dir.display().to_string();
     let main = (MAIN.to_owned() + more).replace("DIR", &here);
-    let master = MASTER.replace("PORT", &port.to_string()) + services;
+    let master = MASTER.to_owned() + &services.replace("PORT", &port.to_string());
     for (name, text) in [("main.cf", main), ("master.cf", master)] {
-        fs::write(dir.path().join(name), text).unwrap();
+        fs::write(dir.join(name), text).unwrap();
     }
-    Overlaid::start(dir, SCRIPT, port)
+    SCRIPT
 }

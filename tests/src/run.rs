@@ -99,3 +99,10 @@ pub fn scratch() -> TempDir {
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
+
+/// Makes a Maildir, and the folders above it.
+pub fn make_maildir(path: &Path) {
+    for half in ["tmp", "new", "cur"] {
+        fs::create_dir_all(path.join(half)).unwrap();
+    }
+}

@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::env;
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,7 +20,7 @@ use fastrand::Rng;
 use tempfile::TempDir;
 
 use tests::bmfd::Bmfd;
-use tests::run::{Input, Outcome, run, scratch};
+use tests::run::{Input, Outcome, make_maildir, run, scratch};
 use tests::steps::{self, Calls};
 
 /// What bmfd calls beside what all do.
@@ -46,17 +48,21 @@ impl Host {
     /// Two messages to learn and to move, one that has left the spam folder,
     /// and a learned folder with more than it may hold.
     fn new() -> Self {
-        let dir = scratch();
+        Self::with(scratch(), 2)
+    }
+
+    fn with(dir: TempDir, quota: u32) -> Self {
         let live = dir.path().join("live");
         fs::create_dir(&live).unwrap();
-        let config = "learning.move_after_seconds = 0\n\
-                      rotation.'Junk.Learned' = { max_messages = 2 }\n";
-        let bmfd = Bmfd::new(&live, "home/*/Maildir", config);
+        let config = format!(
+            "learning.move_after_seconds = 0\n\
+             rotation.'Junk.Learned' = {{ max_messages = {quota} }}\n\
+             watching.rescan_seconds = 1\n"
+        );
+        let bmfd = Bmfd::new(&live, "home/*/Maildir", &config);
         let host = Self { bmfd, dir };
         for folder in ["", ".Junk"] {
-            for half in ["tmp", "new", "cur"] {
-                fs::create_dir_all(host.mailbox().join(folder).join(half)).unwrap();
-            }
+            make_maildir(&host.mailbox().join(folder));
         }
         fs::write(host.mailbox().join("maildirsize"), "100000S\n300 3\n").unwrap();
         for n in 1..=3 {
@@ -105,6 +111,12 @@ impl Host {
         let mut strace = steps::strace(log, options);
         strace.arg(bmfd.get_program()).args(bmfd.get_args());
         run(&mut strace, Input::Empty)
+    }
+
+    fn n_in(&self, folder: &str) -> usize {
+        let lies = self.messages();
+        let is_there = |folders: &&Vec<String>| folders.iter().any(|one| one == folder);
+        lies.values().filter(is_there).count()
     }
 
     /// The folders in which each message lies.
@@ -294,4 +306,122 @@ fn whatever_the_system_refuses_nothing_is_lost() {
             assert_eq!(host.bmfd.learned("anna"), model, "{moment}");
         }
     }
+}
+
+/// Where a disk that is really full lies, for the test that needs it.
+const SMALL_DISK: &str = "POSTERN_SMALL_DISK";
+
+/// Runs the test `name` anew, in mounts of its own with a small disk. `None`:
+/// this is that run, on this disk.
+fn on_a_small_disk(name: &str) -> Option<TempDir> {
+    if let Some(disk) = env::var_os(SMALL_DISK) {
+        return Some(tempfile::tempdir_in(disk).unwrap());
+    }
+    if !tests::overlaid::is_possible() {
+        tests::skip("only root can mount a small disk");
+        return None;
+    }
+    let disk = scratch();
+    let mount = format!("mount -t tmpfs -o size=80m none \"${SMALL_DISK}\" && exec \"$@\"");
+    let mut again = Command::new("unshare");
+    again
+        .args(["-m", "sh", "-c", &mount, "sh"])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(SMALL_DISK, disk.path());
+    let status = again.status().unwrap();
+    assert!(status.success(), "{status}");
+    None
+}
+
+/// Takes up all room on the disk of `host` but `left` bytes; gives it back when
+/// the file is removed.
+fn fill(host: &Host, left: usize) -> PathBuf {
+    let filler = host.dir.path().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    let block = [b'x'; 4096];
+    while file.write_all(&block).is_ok() {}
+    let len = file.metadata().unwrap().len();
+    file.set_len(len.saturating_sub(left as u64)).unwrap();
+    filler
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_lost_and_with_room_all_is_done() {
+    let name = "on_a_full_disk_nothing_is_lost_and_with_room_all_is_done";
+    let Some(disk) = on_a_small_disk(name) else {
+        return;
+    };
+    let host = Host::with(disk, 2);
+    host.keep("before");
+    host.done("once");
+    host.done("rotate");
+    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
+    let mut n_refused = 0;
+    for left in [0, 1, 2, 4, 8, 16, 32, 64, 256].map(|pages| pages * 4096) {
+        host.restore("before");
+        let filler = fill(&host, left);
+        for command in ["once", "rotate"] {
+            let outcome = host.bmfd.run(command);
+            let moment = format!("bmfd {command}, {left} bytes left: {}", outcome.stderr);
+            if outcome.code() != 0 {
+                n_refused += 1;
+                assert!(
+                    outcome.stderr.contains("No space left on device"),
+                    "{moment}"
+                );
+            }
+            let lies = host.messages();
+            let lies_once = lies.values().all(|folders| folders.len() == 1);
+            assert!(lies_once, "{moment} {lies:?}");
+            // Nothing goes that has not been learned.
+            let expected = if command == "once" { 5..=5 } else { 3..=5 };
+            assert!(expected.contains(&lies.len()), "{moment} {lies:?}");
+        }
+        fs::remove_file(filler).unwrap();
+        host.done("once");
+        host.done("rotate");
+        assert_eq!(host.messages(), messages, "{left} bytes left");
+        assert_eq!(host.bmfd.learned("anna"), model, "{left} bytes left");
+    }
+    assert!(n_refused > 2, "{n_refused}");
+}
+
+#[test]
+fn a_daemon_goes_on_when_a_full_disk_has_room_again() {
+    let Some(disk) = on_a_small_disk("a_daemon_goes_on_when_a_full_disk_has_room_again") else {
+        return;
+    };
+    let mut host = Host::with(disk, 10_000);
+    // Where there is room for what it says.
+    let log = scratch();
+    symlink(log.path().join("log"), host.live().join("bmfd.log")).unwrap();
+    host.bmfd.start();
+    let learned = |spam| host.bmfd.learned("anna") == (1, spam);
+    host.bmfd.wait("learned", || learned(4));
+    // More than the log of the database has taken room for beforehand.
+    let mut rng = Rng::with_seed(8);
+    let numbers = 6..806;
+    let message = |n: u32| host.mailbox().join(format!("tmp/{n}.h"));
+    for n in numbers.clone() {
+        let words: String = (0..2_000).map(|_| format!("w{} ", rng.u32(..))).collect();
+        fs::write(message(n), format!("Subject: mail {n}\n\n{words}\n")).unwrap();
+    }
+    let filler = fill(&host, 0);
+    for n in numbers.clone() {
+        let spam = host.mailbox().join(format!(".Junk/cur/{n}.h:2,S"));
+        fs::rename(message(n), spam).unwrap();
+    }
+    host.bmfd.wait("refused", || {
+        host.bmfd.log().contains("No space left on device")
+    });
+    let lies = host.messages();
+    assert!(lies.values().all(|folders| folders.len() == 1), "{lies:?}");
+    assert_eq!(lies.len(), 5 + numbers.len());
+    assert!(host.n_in(".Junk") > 0);
+    fs::remove_file(filler).unwrap();
+    host.bmfd
+        .wait("learned", || learned(4 + numbers.len() as u64));
+    host.bmfd.wait("moved", || host.n_in(".Junk") == 0);
+    assert_eq!(host.messages().len(), 5 + numbers.len());
 }

@@ -18,11 +18,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tests::bmfd::Bmfd;
 use tests::overlaid::Overlaid;
+use tests::postfix::UID;
 use tests::programs::{built, peer, python};
-use tests::run::{Input, Outcome, run, scratch};
-
-/// Whose mail it is.
-const UID: u32 = 12_345;
+use tests::run::{Input, Outcome, make_maildir, run, scratch};
 
 /// A host with `bmfd serve`, of which anna has taught something.
 struct Host {
@@ -46,9 +44,7 @@ impl Host {
         );
         let mut bmfd = Bmfd::new(dir.path(), "mail/*", &config);
         for folder in ["anna", "anna/.Junk"] {
-            for half in ["tmp", "new", "cur"] {
-                fs::create_dir_all(dir.path().join("mail").join(folder).join(half)).unwrap();
-            }
+            make_maildir(&dir.path().join("mail").join(folder));
         }
         bmfd.start_with(|command| {
             command.arg("--verbose");
@@ -299,9 +295,7 @@ fn the_accounts_of_the_system_have_mailboxes() {
     let dir = tests::run::scratch();
     let path = |below: &str| dir.path().join(below);
     for folder in ["far/away/zoe/Maildir", "far/away/zoe/Maildir/.Junk"] {
-        for half in ["tmp", "new", "cur"] {
-            fs::create_dir_all(path(folder).join(half)).unwrap();
-        }
+        make_maildir(&path(folder));
     }
     fs::write(path("far/away/zoe/Maildir/.Junk/cur/1.h:2,S"), mail(1, "x")).unwrap();
     let config = format!(
@@ -393,71 +387,34 @@ fn check_mail(host: &Host, port: u16, junk: &str) {
 
 #[test]
 fn postfix_has_mail_judged() {
+    if !tests::overlaid::is_possible() {
+        tests::skip("only root can lay mail servers over the system");
+        return;
+    }
     let host = Host::new();
     let port = free_port();
     // Of this machine: the user that bmfd is configured with.
     let filter = documented(&host, "postfix-master", &[("user=vmail", "user=mail")]);
-    let (smtpd, filter) = filter.split_once("\n\n").unwrap();
-    let smtpd = smtpd.replacen("smtp ", &format!("127.0.0.1:{port} "), 1);
-    let master = MASTER.replace("SMTPD", &smtpd) + filter;
-    let main = MAIN.replace("DIR", &host.path("").display().to_string());
-    let main = main + &documented(&host, "postfix-main", &[]);
-    for (name, text) in [
-        ("master.cf", master),
-        ("main.cf", main),
-        ("bmfd-filter", documented(&host, "postfix-filter", &[])),
-    ] {
-        fs::write(host.path(name), text).unwrap();
-    }
-    let script = "mkdir $DIR/data $DIR/queue && chown games $DIR/data && \
-        chgrp news /usr/sbin/postdrop && chmod 2755 /usr/sbin/postdrop && \
-        cp $DIR/main.cf $DIR/master.cf /etc/postfix && \
-        mount -t tmpfs none /usr/local/lib && cp $DIR/bmfd-filter /usr/local/lib && \
-        postfix start && trap 'postfix stop; exit' TERM && while :; do sleep 0.1; done";
-    let Some(_server) = over_system(&host, script, port) else {
+    let services = filter.replacen("smtp ", "127.0.0.1:PORT ", 1);
+    let main = MAIN.to_owned() + &documented(&host, "postfix-main", &[]);
+    let own = documented(&host, "postfix-filter", &[]);
+    fs::write(host.path("bmfd-filter"), own).unwrap();
+    let script =
+        "mount -t tmpfs none /usr/local/lib && cp $DIR/bmfd-filter /usr/local/lib || exit\n"
+            .to_owned()
+            + tests::postfix::script(host.dir.path(), port, &main, &services);
+    let Some(_server) = over_system(&host, &script, port) else {
         return;
     };
     // What delivers on such a host files it by the header field.
     check_mail(&host, port, "anna");
 }
 
-/// Of a small host, apart from what is documented.
+/// Apart from what is documented.
 const MAIN: &str = "\
-compatibility_level = 3.6
-queue_directory = DIR/queue
-data_directory = DIR/data
-mail_owner = games
-setgid_group = news
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 myhostname = host.example.org
-mydestination =
 virtual_mailbox_domains = example.org
-virtual_mailbox_base = DIR/mail
 virtual_mailbox_maps = static:anna/
-virtual_uid_maps = static:12345
-virtual_gid_maps = static:12345
-alias_maps =
-alias_database =
-maillog_file = DIR/log
-maillog_file_prefixes = /
-";
-
-const MASTER: &str = "\
-SMTPD
-pickup unix n - n 1 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-virtual unix - n n - - virtual
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
 ";
 
 #[test]

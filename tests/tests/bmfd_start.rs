@@ -4,16 +4,14 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
 use tests::bmfd::Bmfd;
-use tests::run::{Input, run, scratch};
+use tests::run::{Input, make_maildir, run, scratch};
 use tests::steps::strace;
 
 #[test]
 fn who_asks_a_daemon_that_begins_is_answered_by_it() {
     let dir = scratch();
     let mut bmfd = Bmfd::new(dir.path(), "home/*/Maildir", "");
-    for half in ["tmp", "new", "cur"] {
-        fs::create_dir_all(dir.path().join("home/anna/Maildir").join(half)).unwrap();
-    }
+    make_maildir(&dir.path().join("home/anna/Maildir"));
     let calls = dir.path().join("calls");
     // It stops with its socket bound; the program stays strace's parent.
     let stops = "inject=bind:signal=SIGSTOP";

@@ -6,15 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use tests::bmfd::Bmfd;
+use tests::imap::Imap;
 use tests::programs::peer;
-use tests::run::scratch;
+use tests::run::{make_maildir, scratch};
 
 struct Host {
     bmfd: Bmfd,
@@ -26,9 +25,7 @@ impl Host {
         let dir = scratch();
         let config = "learning.move_after_seconds = 1\nwatching.rescan_seconds = 1\n";
         let mut bmfd = Bmfd::new(dir.path(), "home/*/Maildir", config);
-        for half in ["tmp", "new", "cur"] {
-            fs::create_dir_all(dir.path().join("home/anna/Maildir").join(half)).unwrap();
-        }
+        make_maildir(&dir.path().join("home/anna/Maildir"));
         bmfd.start();
         Self { bmfd, dir }
     }
@@ -55,18 +52,8 @@ impl Host {
             .env("AUTHENTICATED", "anna")
             .env("IMAP_CAPABILITY", "IMAP4rev1 UIDPLUS")
             // Locks are told to a daemon that watches files.
-            .env("IMAP_USELOCKS", "0")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut imap = Imap {
-            input: child.stdin.take().unwrap(),
-            output: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        };
-        while !imap.line().starts_with("* PREAUTH") {}
-        imap
+            .env("IMAP_USELOCKS", "0");
+        Imap::start(&mut command)
     }
 
     /// UIDVALIDITY and the next UID of a folder, as Courier wrote them.
@@ -90,67 +77,10 @@ impl Host {
     }
 }
 
-/// A session, which ends with the value.
-struct Imap {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Imap {
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert!(self.output.read_line(&mut line).unwrap() > 0, "closed");
-        line
-    }
-
-    /// Does what must succeed, and gives what was said.
-    fn done(&mut self, command: &str) -> String {
-        write!(self.input, "a {command}\r\n").unwrap();
-        let mut said = String::new();
-        loop {
-            let line = self.line();
-            if let Some(result) = line.strip_prefix("a ") {
-                assert!(result.starts_with("OK"), "{command}: {result} {said}");
-                return said;
-            }
-            said += &line;
-        }
-    }
-
-    /// As mail readers do that know no MOVE.
-    fn move_to(&mut self, uids: &str, folder: &str) {
-        self.done(&format!("UID COPY {uids} {folder}"));
-        self.done(&format!("UID STORE {uids} +FLAGS (\\Deleted)"));
-        self.done("EXPUNGE");
-    }
-
-    /// The messages of a folder, which is then selected: number, UID and what
-    /// else is asked for.
-    fn select(&mut self, folder: &str, more: &str) -> BTreeMap<u32, (u32, String)> {
-        self.done(&format!("SELECT {folder}"));
-        let fetch = format!("UID FETCH 1:* ({more} BODY.PEEK[HEADER.FIELDS (SUBJECT)])");
-        let said = self.done(&fetch);
-        let messages = said.split("* ").skip(1).map(|message| {
-            let after = |mark: &str| {
-                let (_, rest) = message.split_once(mark).unwrap();
-                let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap();
-                rest[..end].parse().unwrap()
-            };
-            let (head, _) = message.split_once(" BODY[").unwrap();
-            let (_, head) = head.split_once("(UID ").unwrap();
-            let (_, head) = head.split_once(' ').unwrap_or(("", ""));
-            (after("Subject: number "), (after("UID "), head.to_owned()))
-        });
-        messages.collect()
-    }
-}
-
-impl Drop for Imap {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// As mail readers do that know no MOVE.
+fn move_to(imap: &mut Imap, uids: &str, folder: &str) {
+    imap.done(&format!("UID COPY {uids} {folder}"));
+    imap.delete(uids);
 }
 
 #[test]
@@ -164,25 +94,30 @@ fn courier_sees_a_whole_mailbox_while_bmfd_moves_mail() {
         imap.done(&format!("CREATE {folder}"));
     }
     let what = "FLAGS INTERNALDATE RFC822.SIZE";
-    imap.select("INBOX", "FLAGS");
+    imap.select("INBOX");
     imap.done("STORE 1:* +FLAGS (\\Seen)");
     imap.done("STORE 2 +FLAGS (\\Answered)");
-    let before = imap.select("INBOX", what);
+    let before = imap.fetch(what);
     assert_eq!(before.len(), 6, "{before:?}");
-    let uid = |n: u32| before[&n].0.to_string();
+    let uid = |n: u32| before[&n].0.clone();
 
     // To the spam folder, while another session has that open.
     let mut watching = host.imap();
     watching.done("SELECT INBOX.Junk");
     let uids = [uid(1), uid(2), uid(3)].join(",");
-    imap.move_to(&uids, "INBOX.Junk");
+    move_to(&mut imap, &uids, "INBOX.Junk");
     host.wait_until_learned(0, 3);
     host.bmfd
         .wait("moved on", || host.n_files(".Junk.Learned") == 3);
     watching.done("NOOP");
-    assert_eq!(watching.select("INBOX.Junk", ""), BTreeMap::new());
-    assert!(imap.done("LIST \"\" *").contains("INBOX.Junk.Learned"));
-    let learned = imap.select("INBOX.Junk.Learned", what);
+    assert_eq!(watching.select("INBOX.Junk"), BTreeMap::new());
+    let folders = imap.done("LIST \"\" *");
+    assert!(
+        folders.concat().contains("INBOX.Junk.Learned"),
+        "{folders:?}"
+    );
+    imap.select("INBOX.Junk.Learned");
+    let learned = imap.fetch(what);
     for n in 1..=3 {
         let (was, is) = (&before[&n].1, &learned[&n].1);
         let plain = |text: &str| text.replace(" \\Recent", "").replace("\\Recent", "");
@@ -191,8 +126,8 @@ fn courier_sees_a_whole_mailbox_while_bmfd_moves_mail() {
     let (junk, others) = (host.uids(".Junk"), host.uids(".Junk.Learned"));
 
     // Two come back, and one is copied away and stays.
-    let uid = |n: u32| learned[&n].0.to_string();
-    imap.move_to(&uid(1), "INBOX.Fine");
+    let uid = |n: u32| learned[&n].0.clone();
+    move_to(&mut imap, &uid(1), "INBOX.Fine");
     imap.done(&format!("UID COPY {} INBOX", uid(2)));
     host.wait_until_learned(1, 2);
     let copied = uid(2);
@@ -201,14 +136,14 @@ fn courier_sees_a_whole_mailbox_while_bmfd_moves_mail() {
     imap.done("EXPUNGE");
 
     // What is put into the spam folder again has a new UID.
-    imap.select("INBOX.Fine", "");
-    imap.move_to("1:*", "INBOX.Junk");
+    imap.select("INBOX.Fine");
+    move_to(&mut imap, "1:*", "INBOX.Junk");
     host.wait_until_learned(1, 2);
     host.bmfd
         .wait("moved on", || host.n_files(".Junk.Learned") == 2);
     let mut all: Vec<u32> = Vec::new();
     for folder in ["INBOX", "INBOX.Junk", "INBOX.Junk.Learned", "INBOX.Fine"] {
-        all.extend(imap.select(folder, "").keys());
+        all.extend(imap.select(folder).keys());
     }
     all.sort_unstable();
     assert_eq!(all, [1, 2, 3, 4, 5, 6]);

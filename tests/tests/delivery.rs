@@ -9,7 +9,7 @@ use std::thread;
 
 use tests::differential::{Format, Pair, lists};
 use tests::programs::{built, peer};
-use tests::run::{Input, run, scratch};
+use tests::run::{Input, make_maildir, run, scratch};
 
 /// Deliveries in all, and how many at a time.
 const N_DELIVERIES: usize = 160;
@@ -78,9 +78,7 @@ fn deliver(agent: &dyn Fn() -> Command, recipe: &str, format: Format) {
     let home = scratch();
     let home = home.path();
     for maildir in ["in", "spam"] {
-        for folder in ["tmp", "new", "cur"] {
-            fs::create_dir_all(home.join(maildir).join(folder)).unwrap();
-        }
+        make_maildir(&home.join(maildir));
     }
     let database = home.join("db");
     let bmf = format!(

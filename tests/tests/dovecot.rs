@@ -12,10 +12,9 @@ use std::collections::HashMap;
 use std::env;
 use std::fmt::Debug;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use fastrand::Rng;
 use tempfile::TempDir;
 
 use tests::bmfd::Bmfd;
+use tests::imap::Imap;
 use tests::programs::peer;
 use tests::run::{Input, run, scratch};
 
@@ -83,22 +83,7 @@ impl Host {
     fn imap(&self, user: &str) -> Imap {
         let mut command = Command::new("sh");
         command.arg("-c").arg(self.tunnel(user));
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut imap = Imap {
-            input: child.stdin.take().unwrap(),
-            output: BufReader::new(child.stdout.take().unwrap()),
-            child,
-            n_commands: 0,
-        };
-        let mut greeting = String::new();
-        imap.output.read_line(&mut greeting).unwrap();
-        assert!(greeting.starts_with("* PREAUTH"), "{greeting}");
-        imap
+        Imap::start(&mut command)
     }
 
     /// Waits until `is_so`, for longer than anything takes.
@@ -173,84 +158,13 @@ namespace inbox {
 }
 ";
 
-/// A session with Dovecot.
-struct Imap {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    n_commands: u32,
-}
-
-impl Imap {
-    /// Does what must succeed, and gives the lines that came.
-    fn done(&mut self, command: &str) -> Vec<String> {
-        let (result, lines) = self.command(command);
-        assert!(result.starts_with("OK"), "{command}: {result} {lines:?}");
-        lines
-    }
-
-    fn command(&mut self, command: &str) -> (String, Vec<String>) {
-        self.n_commands += 1;
-        let tag = format!("a{} ", self.n_commands);
-        write!(self.input, "{tag}{command}\r\n").unwrap();
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            assert!(
-                self.output.read_line(&mut line).unwrap() > 0,
-                "{command}: closed"
-            );
-            match line.strip_prefix(&tag) {
-                Some(result) => return (result.trim_end().to_owned(), lines),
-                None => lines.push(line.trim_end().to_owned()),
-            }
-        }
-    }
-
-    fn append(&mut self, n: u32) {
-        let mail = mail(n);
-        self.done(&format!("APPEND INBOX {{{}+}}\r\n{mail}", mail.len()));
-    }
-
-    /// Deletes from the folder that is selected.
-    fn delete(&mut self, uid: &str) {
-        self.done(&format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)"));
-        self.done("EXPUNGE");
-    }
-
-    /// The UIDs in a folder by message number, of those not deleted.
-    fn select(&mut self, folder: &str) -> HashMap<u32, String> {
-        if !self
-            .command(&format!("SELECT {folder}"))
-            .0
-            .starts_with("OK")
-        {
-            return HashMap::new();
-        }
-        let mut uids = HashMap::new();
-        let fetch = "UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (X-N)])";
-        let (_, lines) = self.command(fetch);
-        let mut uid = String::new();
-        for line in lines {
-            if let Some((_, rest)) = line.split_once("(UID ") {
-                uid = rest.split(' ').next().unwrap().to_owned();
-            } else if let Some(n) = line.strip_prefix("X-N: ") {
-                uids.insert(n.parse().unwrap(), uid.clone());
-            }
-        }
-        uids
-    }
-}
-
-impl Drop for Imap {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn append(imap: &mut Imap, n: u32) {
+    let mail = mail(n);
+    imap.done(&format!("APPEND INBOX {{{}+}}\r\n{mail}", mail.len()));
 }
 
 fn mail(n: u32) -> String {
-    format!("X-N: {n}\r\nSubject: number {n}\r\n\r\nwords{n} of mail{n} and some{n}\r\n")
+    format!("Subject: number {n}\r\n\r\nwords{n} of mail{n} and some{n}\r\n")
 }
 
 #[test]
@@ -261,7 +175,7 @@ fn moves_and_copies_by_imap_teach_and_the_mailbox_stays_whole() {
     let mut imap = host.imap("anna");
     imap.done("CREATE Junk");
     for n in 1..=2 {
-        imap.append(n);
+        append(&mut imap, n);
     }
     let uids = imap.select("INBOX");
     let dated = |lines: Vec<String>| {
@@ -300,7 +214,7 @@ fn moves_and_copies_by_imap_teach_and_the_mailbox_stays_whole() {
     imap.done("CREATE Trash");
     imap.done(&format!("UID MOVE {} Trash", learned[&2]));
     // What is learned next shows that this one taught nothing.
-    imap.append(3);
+    append(&mut imap, 3);
     let uids = imap.select("INBOX");
     imap.done(&format!("UID MOVE {} Junk", uids[&3]));
     host.wait_for("message learned user=\"anna\" folder=Junk", 3);
@@ -325,7 +239,7 @@ fn a_special_use_says_what_a_folder_is_for() {
     };
     assert!(uses("Werbung") && !uses("Wunsch"), "{listed:?}");
     for n in 1..=3 {
-        imap.append(n);
+        append(&mut imap, n);
     }
     let uids = imap.select("INBOX");
     imap.done(&format!("UID MOVE {} Werbung", uids[&1]));
@@ -440,7 +354,7 @@ impl User {
     fn act(&mut self, host: &Host, rng: &mut Rng) {
         if self.n_mails < 20 || rng.u8(..10) == 0 {
             self.n_mails += 1;
-            self.imap.append(self.n_mails);
+            append(&mut self.imap, self.n_mails);
             self.taught.insert(self.n_mails, Taught::Nothing);
             return;
         }
@@ -500,7 +414,7 @@ impl User {
             .find_map(|entry| {
                 let text = fs::read_to_string(entry.path()).ok()?;
                 let n: u32 = text
-                    .split("X-N: ")
+                    .split("Subject: number ")
                     .nth(1)?
                     .lines()
                     .next()?
