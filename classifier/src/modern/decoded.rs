@@ -29,8 +29,14 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
 }
 
 impl Weights for Decoded {
+    #[inline]
     fn bucket(&self, index: u32) -> Bucket {
         with_base(self.own.bucket(index), self.base.as_deref(), index)
+    }
+
+    #[inline]
+    fn expect(&self, index: u32) {
+        self.own.expect(index);
     }
 
     fn trained(&self) -> TrainedMessages {

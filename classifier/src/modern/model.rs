@@ -40,6 +40,18 @@ impl Weights for Model {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    #[inline]
+    fn expect(&self, index: u32) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+        if let Some(bucket) = self.buckets.get(index as usize) {
+            // SAFETY: every x86-64 processor has this, and it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(bucket).cast()) }
+        }
+    }
+
     fn trained(&self) -> TrainedMessages {
         self.trained
     }

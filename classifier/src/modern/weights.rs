@@ -20,6 +20,8 @@
 //!
 //! [`View`]: super::View
 
+use std::ops::Range;
+
 use super::Features;
 use super::calibration::Calibration;
 use crate::TrainedMessages;
@@ -93,6 +95,9 @@ impl Bucket {
 pub trait Weights {
     /// The sums of one bucket; `index` is below [`N_BUCKETS`].
     fn bucket(&self, index: u32) -> Bucket;
+    /// Says that this bucket will soon be asked for, so that it can be on its
+    /// way to the processor. What does not lie in memory takes no notice.
+    fn expect(&self, _index: u32) {}
     /// How many messages made these sums.
     fn trained(&self) -> TrainedMessages;
     /// How scores and labels went together.
@@ -183,12 +188,18 @@ pub(super) fn sum(
 ) -> f64 {
     /// So many are looked up before they are reckoned with, side by side.
     const AT_ONCE: usize = 16;
+    /// So far ahead of that they are sent for: most of a table lies where a
+    /// processor waits for it longer than all else here takes.
+    const AHEAD: usize = 64;
+    let expect = |slots: Range<usize>| slots.for_each(|at| weights.expect(slot(at).bucket()));
     let common = common(view, weights);
     let (mut z, mut q) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
     // Several sums, so that no addition waits for the one before.
     let mut sums = [-0.0; 4];
     let mut at = 0;
+    expect(0..n.min(AHEAD));
     while at + AT_ONCE <= n {
+        expect(at + AHEAD..n.min(at + AHEAD + AT_ONCE));
         for (n, (z, q)) in z.iter_mut().zip(&mut q).enumerate() {
             (*z, *q) = slot(at + n).sums(weights);
         }
