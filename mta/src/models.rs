@@ -150,7 +150,7 @@ mod tests {
     use crate::accounts::{Address, User, UserSettings};
     use crate::pipeline::verdict::{HostModels, judge};
     use classifier::Label;
-    use classifier::modern::{Act, features};
+    use classifier::modern::Act;
 
     const SPAM: &[u8] = b"Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
     const HAM: &[u8] = b"Subject: Lunch\n\nShall we meet tomorrow, Anna asks\n";
@@ -188,7 +188,7 @@ mod tests {
             let said = [&first, &second].map(|databases| {
                 let models = HostModels::new(databases.clone());
                 [SPAM, HAM].map(|mail| {
-                    let said = judge(mail, &features(mail), &[&user], &models);
+                    let said = judge(mail, &[&user], &models);
                     let said = said.into_iter().next().unwrap().unwrap();
                     (said.class, said.probability, said.evidence.len())
                 })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use classifier::mark::MarkKey;
-use classifier::modern::{Base, Explanation, Features, Params, Verdict};
+use classifier::modern::{Base, Explanation, Features, Params, Reading, Verdict};
 use classifier::store::lmdb::Access;
 use classifier::store::model::{ModelChanges, ModelView};
 use classifier::store::{Durability, MemoryModel, ModelStore};
@@ -190,12 +190,11 @@ impl ModelStore for Model {
 
     fn explain(
         &self,
-        raw: &[u8],
-        features: &Features,
+        reading: &Reading<'_>,
         params: &Params,
         n: usize,
     ) -> Result<(Verdict, Explanation), classifier::Error> {
-        self.store().explain(raw, features, params, n)
+        self.store().explain(reading, params, n)
     }
 }
 

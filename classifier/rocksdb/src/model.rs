@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use classifier::Error;
-use classifier::modern::{Base, Digest, Explanation, Features, Params, Stored, Verdict};
+use classifier::modern::{Base, Digest, Explanation, Features, Params, Reading, Stored, Verdict};
 use classifier::store::Durability;
 use classifier::store::model::{Bytes, ModelChanges, ModelStore, ModelView, explain_by, judge_by};
 use rocksdb::{ReadOptions, Snapshot, WriteBatch};
@@ -119,12 +119,11 @@ impl ModelStore for UserModel {
 
     fn explain(
         &self,
-        raw: &[u8],
-        features: &Features,
+        reading: &Reading<'_>,
         params: &Params,
         n: usize,
     ) -> Result<(Verdict, Explanation), Error> {
-        Ok(explain_by(&*self.model()?, raw, features, params, n))
+        Ok(explain_by(&*self.model()?, reading, params, n))
     }
 }
 

@@ -13,8 +13,8 @@ use super::wire::Ask;
 use super::{Config, Mode, Output};
 use crate::classic::Message;
 use crate::modern::{
-    Decoded, Explanation, Features, Judge, Keep, Lesson, Near, Params, Stored, Verdict, Weights,
-    explain, features, learn,
+    Decoded, Explanation, Features, Judge, Keep, Lesson, Near, Params, Reading, Stored, Verdict,
+    Weights, explain, features, learn,
 };
 use crate::store::lmdb::Lmdb;
 use crate::store::{Durability, ModelStore};
@@ -174,8 +174,7 @@ pub(super) fn answer(
         judged = verdict.map(|verdict| Answer::Modern(Judged::new(verdict, None)));
     } else if judges {
         let params = Params::default();
-        let (verdict, explanation) =
-            store.explain(message, &features(message), &params, N_EVIDENCE)?;
+        let (verdict, explanation) = store.explain(&Reading::new(message), &params, N_EVIDENCE)?;
         judged = Some(Answer::Modern(Judged::new(verdict, Some(explanation))));
     }
     let Some(act) = ask.mode.act() else {

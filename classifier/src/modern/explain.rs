@@ -1,5 +1,6 @@
 //! The evidence behind a verdict, in words.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::mem;
 use std::ops::Range;
@@ -7,7 +8,7 @@ use std::rc::Rc;
 
 use super::features::{Origin, visit};
 use super::weights::{Slot, Weights, common, worth};
-use super::{Features, View};
+use super::{Features, View, features};
 
 /// Something that stood in the message and spoke for one class.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,45 +40,157 @@ pub struct Explanation {
 /// `features` are those of `raw`. Cost: about a millisecond, only paid when
 /// somebody asks.
 pub fn explain(raw: &[u8], features: &Features, weights: &impl Weights, n: usize) -> Explanation {
-    let worth = worth(features, weights);
-    let common = View::ALL.map(|view| common(view as usize, weights));
-    let mut seen = Seen::new(features);
-    let mut sums = Sums::new();
-    let all_mail = worth.each_ref().map(|worth| worth.intercept);
-    sums.insert(("all mail".into(), "so far".into()), all_mail.iter().sum());
-    let mut pieces = Pieces::default();
-    visit(raw, &mut |view, hash, origin: Origin<'_>| {
-        if let Origin::Gram { text, at: 0 } = origin {
-            mem::replace(&mut pieces, Pieces::of(view, text)).add_to(&mut sums);
+    Named::new(raw, features).explain(features, weights, n)
+}
+
+/// A message that was read, for any number of models to judge it and say why.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    raw: &'a [u8],
+    features: Features,
+    /// Read when the first is asked why.
+    named: OnceCell<Named>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads a message.
+    pub fn new(raw: &'a [u8]) -> Self {
+        Self {
+            raw,
+            features: features(raw),
+            named: OnceCell::new(),
         }
-        if !seen.is_first(view, hash) {
-            return;
+    }
+
+    /// What it is judged by.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// As [`explain`].
+    pub fn explain(&self, weights: &impl Weights, n: usize) -> Explanation {
+        let named = || Named::new(self.raw, &self.features);
+        let named = self.named.get_or_init(named);
+        named.explain(&self.features, weights, n)
+    }
+}
+
+/// A message's features by what a reader calls them, each where it first stood.
+#[derive(Debug, Default)]
+struct Named {
+    all: Vec<Name>,
+    pieces: Vec<Piece>,
+    /// Places and words, one behind the other.
+    words: String,
+}
+
+#[derive(Debug)]
+enum Name {
+    /// A text begins that grams are taken from, with the piece of this number.
+    Text(usize),
+    Feature(View, u32, What),
+}
+
+#[derive(Debug)]
+enum What {
+    /// Part of the piece of this number.
+    Gram(usize),
+    /// A place and a word behind it.
+    Word(Range<usize>, Range<usize>),
+}
+
+impl Named {
+    fn new(raw: &[u8], features: &Features) -> Self {
+        let mut named = Self::default();
+        let mut seen = Seen::new(features);
+        // The piece that the last gram began in.
+        let mut current = 0;
+        visit(raw, &mut |view, hash, origin: Origin<'_>| {
+            if let Origin::Gram { text, at: 0 } = origin {
+                current = named.pieces.len();
+                named.all.push(Name::Text(current));
+                cut(view, text, &mut named.pieces);
+            }
+            if !seen.is_first(view, hash) {
+                return;
+            }
+            let what = match origin {
+                Origin::Gram { at, .. } => {
+                    let is_behind = |piece: &Piece| piece.end <= at;
+                    while named.pieces.get(current).is_some_and(is_behind) {
+                        current += 1;
+                    }
+                    if current == named.pieces.len() {
+                        return;
+                    }
+                    What::Gram(current)
+                }
+                Origin::Word { place, word } => named.word(place, &[word]),
+                Origin::Pair { first, second } => named.word("text", &[first, " ", second]),
+            };
+            named.all.push(Name::Feature(view, hash, what));
+        });
+        named.all.push(Name::Text(named.pieces.len()));
+        named
+    }
+
+    fn word(&mut self, place: &str, parts: &[&str]) -> What {
+        let begin = self.words.len();
+        self.words.push_str(place);
+        let middle = self.words.len();
+        self.words.extend(parts.iter().copied());
+        What::Word(begin..middle, middle..self.words.len())
+    }
+
+    fn explain(&self, features: &Features, weights: &impl Weights, n: usize) -> Explanation {
+        let worth = worth(features, weights);
+        let common = View::ALL.map(|view| common(view as usize, weights));
+        let mut sums = Sums::new();
+        let all_mail = worth.each_ref().map(|worth| worth.intercept);
+        sums.insert(("all mail", "so far"), all_mail.iter().sum());
+        let mut of_pieces = vec![0.0; self.pieces.len()];
+        let mut begin = 0;
+        for name in &self.all {
+            let (view, hash, what) = match name {
+                Name::Feature(view, hash, what) => (*view, *hash, what),
+                // The text before has come to its end.
+                Name::Text(next) => {
+                    let ended = mem::replace(&mut begin, *next)..*next;
+                    let sums_of = of_pieces[ended.clone()].iter().copied();
+                    for (piece, sum) in self.pieces[ended].iter().zip(sums_of) {
+                        if sum != 0.0 {
+                            *sums.entry((&piece.place, &piece.what)).or_default() += sum;
+                        }
+                    }
+                    continue;
+                }
+            };
+            let weight = Slot::new(hash).weight(weights, common[view as usize]);
+            let weight = f64::from(weight * worth[view as usize].weight);
+            if weight == 0.0 {
+                continue;
+            }
+            match what {
+                What::Gram(at) => of_pieces[*at] += weight,
+                What::Word(place, word) => {
+                    let (place, word) = (&self.words[place.clone()], &self.words[word.clone()]);
+                    *sums.entry((place, word)).or_default() += weight;
+                }
+            }
         }
-        let weight = Slot::new(hash).weight(weights, common[view as usize]);
-        let weight = f64::from(weight * worth[view as usize].weight);
-        if weight == 0.0 {
-            return;
-        }
-        let (place, what) = match origin {
-            Origin::Gram { at, .. } => return pieces.add(at, weight),
-            Origin::Word { place, word } => (place, word.to_owned()),
-            Origin::Pair { first, second } => ("text", format!("{first} {second}")),
-        };
-        *sums.entry((place.into(), what)).or_default() += weight;
-    });
-    pieces.add_to(&mut sums);
-    strongest(sums, n)
+        strongest(sums, n)
+    }
 }
 
 /// Log-odds by place and by what stood there.
-type Sums = HashMap<(Rc<str>, String), f64>;
+type Sums<'a> = HashMap<(&'a str, &'a str), f64>;
 
-fn strongest(sums: Sums, n: usize) -> Explanation {
+fn strongest(sums: Sums<'_>, n: usize) -> Explanation {
     let mut all: Vec<_> = sums.into_iter().collect();
     all.sort_by(|(a, a_sum), (b, b_sum)| b_sum.total_cmp(a_sum).then_with(|| a.cmp(b)));
-    let evidence = |((place, what), log_odds): &((Rc<str>, String), f64)| Evidence {
-        place: place.to_string(),
-        what: what.clone(),
+    let evidence = |((place, what), log_odds): &((&str, &str), f64)| Evidence {
+        place: (*place).to_owned(),
+        what: (*what).to_owned(),
         log_odds: *log_odds,
     };
     let spam = all.iter().take_while(|(_, sum)| *sum > 0.0).take(n);
@@ -112,98 +225,73 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// The pieces of a text that grams are taken from, and what these add up to.
-#[derive(Default)]
-struct Pieces {
-    all: Vec<Piece>,
-    /// The one that the last gram began in.
-    current: usize,
-}
-
+/// A piece of a text that grams are taken from.
+#[derive(Debug)]
 struct Piece {
     place: Rc<str>,
     what: String,
     /// Where the next piece begins.
     end: usize,
-    log_odds: f64,
 }
 
 /// Longer runs without a blank, as Chinese has them, are cut.
 const MAX_PIECE_BYTES: usize = 40;
 
-impl Pieces {
-    fn of(view: View, text: &[u8]) -> Self {
-        let is_header = view == View::HeaderGrams;
-        let mut pieces = Self::default();
-        let mut place: Rc<str> = if is_header { "header" } else { "subject" }.into();
-        let mut at = 0;
-        for line in text.split_inclusive(|b| *b == b'\n') {
-            let mut begin = at;
-            at += line.len();
-            if let (true, Some(name)) = (is_header, field_name(line)) {
-                let end = begin + name.len() + ":".len();
-                pieces.push(&"header".into(), text, begin..end);
-                place = String::from_utf8_lossy(name).to_ascii_lowercase().into();
-                begin = end;
-            }
-            pieces.cut(&place, text, begin..at);
-            if !is_header {
-                place = "text".into();
-            }
+/// Cuts a text.
+fn cut(view: View, text: &[u8], pieces: &mut Vec<Piece>) {
+    let is_header = view == View::HeaderGrams;
+    let n_before = pieces.len();
+    let mut place: Rc<str> = if is_header { "header" } else { "subject" }.into();
+    let mut at = 0;
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        let mut begin = at;
+        at += line.len();
+        if let (true, Some(name)) = (is_header, field_name(line)) {
+            let end = begin + name.len() + ":".len();
+            pieces.push(Piece::new(&"header".into(), text, begin..end));
+            place = String::from_utf8_lossy(name).to_ascii_lowercase().into();
+            begin = end;
         }
-        // Blanks at the end.
-        if let Some(last) = pieces.all.last_mut() {
-            last.end = text.len();
-        }
-        pieces
-    }
-
-    /// Cuts `range` of `text` behind its words. Blanks belong to the next one.
-    fn cut(&mut self, place: &Rc<str>, text: &[u8], range: Range<usize>) {
-        let mut begin = range.start;
-        loop {
-            let rest = &text[begin..range.end];
-            let blanks = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
-            let word = rest[blanks..].iter();
-            let mut len = word.take_while(|b| !b.is_ascii_whitespace()).count();
-            if len == 0 {
-                break;
-            }
-            if len > MAX_PIECE_BYTES {
-                let is_within_character = |n: &usize| rest[blanks + n] & 0xc0 == 0x80;
-                let mut ends = (MAX_PIECE_BYTES - 3..=MAX_PIECE_BYTES).rev();
-                len = ends.find(|n| !is_within_character(n)).unwrap_or(len);
-            }
-            self.push(place, text, begin..begin + blanks + len);
-            begin += blanks + len;
+        cut_words(&place, text, begin..at, pieces);
+        if !is_header {
+            place = "text".into();
         }
     }
+    // Blanks at the end.
+    if let Some(last) = pieces[n_before..].last_mut() {
+        last.end = text.len();
+    }
+}
 
-    fn push(&mut self, place: &Rc<str>, text: &[u8], range: Range<usize>) {
+/// Cuts `range` of `text` behind its words. Blanks belong to the next one.
+fn cut_words(place: &Rc<str>, text: &[u8], range: Range<usize>, pieces: &mut Vec<Piece>) {
+    let mut begin = range.start;
+    loop {
+        let rest = &text[begin..range.end];
+        let blanks = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        let word = rest[blanks..].iter();
+        let mut len = word.take_while(|b| !b.is_ascii_whitespace()).count();
+        if len == 0 {
+            break;
+        }
+        if len > MAX_PIECE_BYTES {
+            let is_within_character = |n: &usize| rest[blanks + n] & 0xc0 == 0x80;
+            let mut ends = (MAX_PIECE_BYTES - 3..=MAX_PIECE_BYTES).rev();
+            len = ends.find(|n| !is_within_character(n)).unwrap_or(len);
+        }
+        pieces.push(Piece::new(place, text, begin..begin + blanks + len));
+        begin += blanks + len;
+    }
+}
+
+impl Piece {
+    fn new(place: &Rc<str>, text: &[u8], range: Range<usize>) -> Self {
         let what = String::from_utf8_lossy(text[range.clone()].trim_ascii());
-        self.all.push(Piece {
+        Self {
             place: Rc::clone(place),
             // What stands in the place of a long random run.
             what: what.replace('\u{1}', "…"),
             end: range.end,
-            log_odds: 0.0,
-        });
-    }
-
-    /// Adds the weight of a gram that begins at `at`, which only grows.
-    fn add(&mut self, at: usize, log_odds: f64) {
-        let is_behind = |piece: &Piece| piece.end <= at;
-        while self.all.get(self.current).is_some_and(is_behind) {
-            self.current += 1;
-        }
-        if let Some(piece) = self.all.get_mut(self.current) {
-            piece.log_odds += log_odds;
-        }
-    }
-
-    fn add_to(self, sums: &mut Sums) {
-        for piece in self.all.into_iter().filter(|piece| piece.log_odds != 0.0) {
-            *sums.entry((piece.place, piece.what)).or_default() += piece.log_odds;
         }
     }
 }
@@ -250,6 +338,23 @@ mod tests {
         let verdict = score(&features(spam), &model, &Params::default());
         let said: f64 = verdict.views.iter().sum();
         assert!((sum - said).abs() < 1e-3, "{sum} {verdict:?}");
+    }
+
+    #[test]
+    fn a_message_that_was_read_once_is_explained_by_each_model_as_alone() {
+        let spam = b"From: a@shop.example\nSubject: Offer\n\nCheap watches today\n";
+        let ham = b"From: b@work.example\nSubject: Plan\n\nMeeting moved to noon\n";
+        let reading = Reading::new(spam);
+        assert_eq!(*reading.features(), features(spam));
+        for labels in [[Label::Spam, Label::Ham], [Label::Ham, Label::Spam]] {
+            let mut model = Model::default();
+            for (raw, label) in [&spam[..], ham].into_iter().zip(labels) {
+                model.add(&mut Record::new(&features(raw), label, &model));
+            }
+            let alone = explain(spam, reading.features(), &model, 9);
+            assert!(!alone.spam.is_empty() && !alone.ham.is_empty(), "{alone:?}");
+            assert_eq!(reading.explain(&model, 9), alone);
+        }
     }
 
     /// All evidence of spam that a model names which saw one message of each.

@@ -55,7 +55,7 @@ pub use base::Base;
 pub use calibration::{Calibration, Cutoffs, Params};
 pub use canonical::{Canonical, Digest};
 pub use decoded::Decoded;
-pub use explain::{Evidence, Explanation, explain};
+pub use explain::{Evidence, Explanation, Reading, explain};
 pub use export::{Exported, export};
 pub use features::{Features, View, features};
 pub use header::header_fields;

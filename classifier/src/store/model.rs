@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::Durability;
 use crate::Error;
 use crate::modern::{
-    Base, Digest, Explanation, Features, Judge, Near, Params, Stored, Verdict, Weights, explain,
+    Base, Digest, Explanation, Features, Judge, Near, Params, Reading, Stored, Verdict, Weights,
     score,
 };
 
@@ -129,21 +129,20 @@ pub trait ModelStore {
         Ok(verdicts)
     }
 
-    /// The verdict of a message, whose features are `features`, and its reasons,
-    /// at most `n` each way, as [`judge`](Self::judge).
+    /// The verdict of a message and its reasons, at most `n` each way, as
+    /// [`judge`](Self::judge).
     ///
     /// # Errors
     /// As [`judge`](Self::judge).
     fn explain(
         &self,
-        raw: &[u8],
-        features: &Features,
+        reading: &Reading<'_>,
         params: &Params,
         n: usize,
     ) -> Result<(Verdict, Explanation), Error> {
         let mut explained = None;
         self.look(&mut |view| {
-            explained = Some(explain_by(&Stored::open(view)?, raw, features, params, n));
+            explained = Some(explain_by(&Stored::open(view)?, reading, params, n));
             Ok(())
         })?;
         Ok(explained.expect("a store shows one state"))
@@ -162,16 +161,15 @@ pub fn judge_by(weights: &impl Weights, messages: &[Features], params: &Params) 
 /// The verdict of `weights` and its reasons; none where nothing was compared.
 pub fn explain_by(
     weights: &impl Weights,
-    raw: &[u8],
-    features: &Features,
+    reading: &Reading<'_>,
     params: &Params,
     n: usize,
 ) -> (Verdict, Explanation) {
-    let weights = &Near::new(features, weights);
-    let verdict = score(features, weights, params);
+    let weights = &Near::new(reading.features(), weights);
+    let verdict = score(reading.features(), weights, params);
     let explanation = match verdict.views == [0.0; 3] {
         true => Explanation::default(),
-        false => explain(raw, features, weights, n),
+        false => reading.explain(weights, n),
     };
     (verdict, explanation)
 }

@@ -2,8 +2,7 @@
 
 use std::time::SystemTime;
 
-use classifier::modern::features;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::Inner;
 use super::incoming::{Incoming, Target};
@@ -37,9 +36,7 @@ impl Inner {
         if asking.is_empty() {
             return vec![None; users.len()];
         }
-        debug!(queue_id = id, "tokenised");
-        let message = content.bytes();
-        let opinions = verdict::judge(message, &features(message), &asking, &*self.models);
+        let opinions = verdict::judge(content.bytes(), &asking, &*self.models);
         let mut opinions = opinions.into_iter();
         let to_user = |user: &&User| {
             let opinion = user.settings.filter.then(|| opinions.next()).flatten()?;

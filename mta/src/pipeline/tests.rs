@@ -21,7 +21,7 @@ use crate::remote::{Parcel, Results, WayOut};
 use crate::smtp::{Body, Notify, Protocol, Recipient};
 use classifier::Label;
 use classifier::mark::MarkKey;
-use classifier::modern::{Act, Explanation, Features, Keep, Lesson, Params, Verdict, learn};
+use classifier::modern::{Act, Explanation, Keep, Lesson, Params, Reading, Verdict, learn};
 use classifier::store::{Durability, MemoryModel, ModelStore};
 
 const MAIL: &[u8] = b"Subject: hello\nX-Spam-Status: Yes\n\nGood morning\n";
@@ -67,11 +67,11 @@ impl Models for OneModel {
         &self,
         users: &[String],
         message: &[u8],
-        features: &Features,
         n: usize,
     ) -> Vec<Result<(Verdict, Explanation), String>> {
         self.n_asked.fetch_add(users.len(), Ordering::Relaxed);
-        let explained = self.model.explain(message, features, &Params::default(), n);
+        let reading = Reading::new(message);
+        let explained = self.model.explain(&reading, &Params::default(), n);
         vec![explained.map_err(|error| error.to_string()); users.len()]
     }
 

@@ -1,14 +1,18 @@
 //! What the filter says of a message, for each user by the user's own model.
 //!
 //! The message is turned into features once, however many users it has, and
-//! where some of them have counts of bmf, read once more as bmf reads it. Of
-//! what users taught, only those counts are open side by side; they are read
-//! from the disk as the words come.
+//! read once more for what speaks for their verdicts. Where some of them have
+//! counts of bmf it is read as bmf reads it, once for all of those: their
+//! counts, which are read from the disk as the words come, are all of what
+//! users taught that is open side by side.
+
+use std::cell::OnceCell;
 
 use classifier::classic::{self, Score};
 use classifier::mark::MarkKey;
 use classifier::modern::{
-    Class, Cutoffs, Evidence, Explanation, Features, Params, Verdict, header_fields, probability,
+    Canonical, Class, Cutoffs, Evidence, Explanation, Params, Reading, Verdict, header_fields,
+    probability,
 };
 use classifier::store::lmdb::Access;
 use classifier::store::{ModelStore, TokenLookup};
@@ -20,14 +24,12 @@ use crate::accounts::User;
 
 /// Where users' models are.
 pub trait Models: Send + Sync + 'static {
-    /// The verdict of each user's model of `message`, whose features are
-    /// `features`, and its reasons, at most `n` each way; in place of those the
-    /// reason why the model cannot be read.
+    /// The verdict of each user's model of `message` and its reasons, at most
+    /// `n` each way; in place of those the reason why the model cannot be read.
     fn explain(
         &self,
         users: &[String],
         message: &[u8],
-        features: &Features,
         n: usize,
     ) -> Vec<Result<(Verdict, Explanation), String>>;
 
@@ -70,16 +72,12 @@ impl Opinion {
     }
 }
 
-/// Judges `message`, whose features are `features`, for each of `users`; in
-/// place of an opinion the reason why a user's model cannot be read.
-pub fn judge(
-    message: &[u8],
-    features: &Features,
-    users: &[&User],
-    models: &dyn Models,
-) -> Vec<Result<Opinion, String>> {
+/// Judges `message` for each of `users`; in place of an opinion the reason why
+/// a user's model cannot be read.
+pub fn judge(message: &[u8], users: &[&User], models: &dyn Models) -> Vec<Result<Opinion, String>> {
     let names: Vec<String> = users.iter().map(|user| user.address.to_string()).collect();
-    let explained = models.explain(&names, message, features, N_EVIDENCE);
+    let explained = models.explain(&names, message, N_EVIDENCE);
+    let digest = OnceCell::new();
     users
         .iter()
         .zip(names)
@@ -88,7 +86,8 @@ pub fn judge(
             let mut opinion = opinion(user, explained?);
             if opinion.is_spam() {
                 let key = models.mark_key(&name)?;
-                opinion.mark = key.map_or_else(String::new, |key| key.field_of(message));
+                let digest = digest.get_or_init(|| Canonical::new(message).digest());
+                opinion.mark = key.map_or_else(String::new, |key| key.field(digest));
             }
             Ok(opinion)
         })
@@ -145,28 +144,28 @@ impl Models for HostModels {
         &self,
         users: &[String],
         message: &[u8],
-        features: &Features,
         n: usize,
     ) -> Vec<Result<(Verdict, Explanation), String>> {
-        let params = Params::default();
+        let reading = OnceCell::new();
+        let read = || {
+            debug!("tokenised");
+            Reading::new(message)
+        };
+        let by_model = |model: &dyn ModelStore| {
+            model.explain(reading.get_or_init(read), &Params::default(), n)
+        };
         let mut counts = Vec::new();
-        let explained: Vec<_> = users
-            .iter()
-            .map(
-                |user| match self.databases.taught(user, Access::ReadOnly)? {
-                    Taught::Memory(model) => {
-                        Ok(Some(model.explain(message, features, &params, n)?))
-                    }
-                    Taught::Modern(model) => {
-                        Ok(Some(model.explain(message, features, &params, n)?))
-                    }
-                    Taught::Classic(store) => {
-                        counts.push(store);
-                        Ok(None)
-                    }
-                },
-            )
-            .collect();
+        let ask = |user: &String| -> Result<_, trainer::Error> {
+            Ok(match self.databases.taught(user, Access::ReadOnly)? {
+                Taught::Memory(model) => Some(by_model(&model)?),
+                Taught::Modern(model) => Some(by_model(&model)?),
+                Taught::Classic(store) => {
+                    counts.push(store);
+                    None
+                }
+            })
+        };
+        let explained: Vec<_> = users.iter().map(ask).collect();
         let mut scores = by_counts(message, &counts).into_iter();
         let complete = |explained: Result<_, trainer::Error>| match explained? {
             Some(explained) => Ok(explained),
@@ -239,7 +238,7 @@ mod tests {
     use super::*;
     use crate::accounts::{Address, UserSettings};
     use classifier::Label;
-    use classifier::modern::{self, Act, Keep, Lesson, learn};
+    use classifier::modern::{Act, Keep, Lesson, learn};
     use classifier::store::Durability;
 
     const SPAM: &[u8] = b"Subject: Cheap watches\n\nBuy cheap watches now, click here\n";
@@ -282,7 +281,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let models = models(dir.path());
         let judged = |mail: &[u8], user: User| {
-            let opinions = judge(mail, &modern::features(mail), &[&user], &models);
+            let opinions = judge(mail, &[&user], &models);
             opinions.into_iter().next().unwrap().unwrap()
         };
         let spam = judged(SPAM, user("anna", None));

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use classifier::modern::{Class, features};
+use classifier::modern::Class;
 use serde::Serialize;
 use trainer::admin;
 use trainer::database::Databases;
@@ -156,7 +156,7 @@ impl<'a> Host<'a> {
         }
         let users = plan.deliveries.iter().filter_map(Delivery::user);
         let asking: Vec<_> = users.filter(|user| user.settings.filter).collect();
-        let opinions = judge(message, &features(message), &asking, &self.models);
+        let opinions = judge(message, &asking, &self.models);
         let mut opinions = opinions.into_iter();
         would.outcome = "relayed";
         for delivery in plan.deliveries {

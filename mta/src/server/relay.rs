@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use classifier::mark::MarkKey;
-use classifier::modern::{Explanation, Features, Verdict};
+use classifier::modern::{Explanation, Verdict};
 use proptest::test_runner::{Config as Cases, TestCaseError, TestRunner};
 use tokio::net::UnixStream;
 use tokio::runtime::Builder;
@@ -303,7 +303,6 @@ impl Models for NoModels {
         &self,
         users: &[String],
         _: &[u8],
-        _: &Features,
         _: usize,
     ) -> Vec<Result<(Verdict, Explanation), String>> {
         vec![Err("there is none".into()); users.len()]
