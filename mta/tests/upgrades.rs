@@ -85,6 +85,7 @@ fn bmf(arguments: &[&str], folder: &Path, message: &[u8]) -> Output {
         .arg(folder)
         .stdin(fs::File::open(&input).unwrap())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .output()
         .unwrap()
 }
@@ -289,6 +290,16 @@ fn one_step_back_is_refused_with_a_word_on_how_to_return() {
         b"imported-models 1",
         b"imported-models 2",
     );
+    raise(&at("base"), b"base\n\x03", b"base\n\x04");
+    let base = at("base").display().to_string();
+    let said = bmf(&["--base", &base], &at("empty"), SPAM);
+    refused.push(String::from_utf8(said.stderr).unwrap());
+    raise(&at("anna.user"), b"user\n\0\0\0\x03", b"user\n\0\0\0\x04");
+    let databases = Databases::new(&at("other"), 1 << 20).unwrap();
+    let host = databases.host().unwrap();
+    let mut stream = fs::File::open(at("anna.user")).unwrap();
+    let read = host.import("anna@example.org", &mut stream);
+    refused.push(read.unwrap_err().to_string());
     let said = plan_import(&at("moved-in"), &at("old"));
     refused.push(String::from_utf8(said.stderr).unwrap());
     for reason in refused {

@@ -35,7 +35,8 @@ struct Given<K, V> {
 /// Whether `address` may send, as `asked` has it.
 ///
 /// Whoever asks must bound the time. There is an end: each round follows the
-/// standard for at least one record more, and 10 is all that is asked for.
+/// standard for at least one record more, and 10 is all that is asked for. What
+/// has an answer is asked once, however short that lasts.
 pub(super) async fn verify<'a>(
     spf: &MessageAuthenticator,
     dns: &Dns,
@@ -44,9 +45,11 @@ pub(super) async fn verify<'a>(
 ) -> SpfOutput {
     let mut records = Given::default();
     let mut names = Given::default();
+    let (mut hosts, mut four, mut six) = (Given::default(), Given::default(), Given::default());
     loop {
-        let asked = Parameters::new(asked());
-        let asked = asked.with_txt_cache(&records).with_ptr_cache(&names);
+        let asked = Parameters::new(asked()).with_txt_cache(&records);
+        let asked = asked.with_ptr_cache(&names).with_mx_cache(&hosts);
+        let asked = asked.with_ipv4_cache(&four).with_ipv6_cache(&six);
         let output = spf.verify_spf(asked).await;
         let mut is_other = false;
         for (name, found) in records.take() {
@@ -62,6 +65,9 @@ pub(super) async fn verify<'a>(
         if !is_other {
             return output;
         }
+        hosts.keep();
+        four.keep();
+        six.keep();
     }
 }
 
@@ -113,7 +119,13 @@ async fn leading_back(
     }
 }
 
-impl<K, V> Given<K, V> {
+impl<K: Hash + Eq, V> Given<K, V> {
+    /// Gives what was found again.
+    fn keep(&mut self) {
+        let found = self.take();
+        self.given.extend(found);
+    }
+
     fn take(&mut self) -> Vec<(K, V)> {
         let found = self.found.get_mut();
         std::mem::take(found.unwrap_or_else(std::sync::PoisonError::into_inner))
