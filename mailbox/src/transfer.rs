@@ -49,16 +49,22 @@ impl Folder {
             return Ok(false);
         };
         let path = to.path_of(entry);
-        match to.copy_in(entry, &mut from) {
+        let is_new = match to.copy_in(entry, &mut from) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !self.is_same_message(entry, to)? {
                     return Err(Error::io("move here", path)(error));
                 }
+                false
             }
-            copied => copied.map_err(Error::io("copy to", path))?,
+            copied => copied.map_err(Error::io("copy to", path)).map(|()| true)?,
+        };
+        let synced = to.sync_half(entry.half);
+        let removed = synced.and_then(|()| self.remove(entry));
+        // What cannot leave is not twice there, if it can be helped.
+        if removed.is_err() && is_new && self.stat(entry)?.is_some() {
+            to.remove(entry)?;
         }
-        to.sync_half(entry.half)?;
-        self.remove(entry)
+        removed
     }
 
     fn copy_in(&self, entry: &Entry, from: &mut File) -> io::Result<()> {

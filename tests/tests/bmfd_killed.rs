@@ -387,6 +387,48 @@ fn on_a_full_disk_nothing_is_lost_and_with_room_all_is_done() {
     assert!(n_refused > 2, "{n_refused}");
 }
 
+/// With mounts: what lies on one that can only be read is another file system
+/// to the rest of the mailbox.
+#[test]
+fn folders_that_can_only_be_read_are_said_and_nothing_is_twice_there() {
+    let name = "folders_that_can_only_be_read_are_said_and_nothing_is_twice_there";
+    let Some(disk) = on_a_small_disk(name) else {
+        return;
+    };
+    let host = Host::with(disk, 2);
+    host.keep("before");
+    host.done("once");
+    host.done("rotate");
+    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
+    let mount = |options: &[&str], path: &Path| {
+        let outcome = run(Command::new("mount").args(options).arg(path), Input::Empty);
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+    };
+    for folder in ["", ".Junk", ".Junk/cur", ".Junk.Learned", "cur"] {
+        host.restore("before");
+        let path = host.mailbox().join(folder);
+        mount(&["--bind", &path.display().to_string()], &path);
+        mount(&["-o", "remount,bind,ro"], &path);
+        for command in ["once", "rotate"] {
+            let outcome = host.bmfd.run(command);
+            let moment = format!("bmfd {command}, {folder:?} read-only: {}", outcome.stderr);
+            let is_said = outcome.stderr.contains("Read-only file system");
+            assert_eq!(outcome.code() != 0, is_said, "{moment}");
+            let lies = host.messages();
+            let lies_once = lies.values().all(|folders| folders.len() == 1);
+            assert!(lies_once, "{moment} {lies:?}");
+            let expected = if command == "once" { 5..=5 } else { 3..=5 };
+            assert!(expected.contains(&lies.len()), "{moment} {lies:?}");
+        }
+        let outcome = run(Command::new("umount").arg(&path), Input::Empty);
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+        host.done("once");
+        host.done("rotate");
+        assert_eq!(host.messages(), messages, "{folder:?}");
+        assert_eq!(host.bmfd.learned("anna"), model, "{folder:?}");
+    }
+}
+
 #[test]
 fn a_daemon_goes_on_when_a_full_disk_has_room_again() {
     let Some(disk) = on_a_small_disk("a_daemon_goes_on_when_a_full_disk_has_room_again") else {
