@@ -178,6 +178,13 @@ fn what_would_happen_stands_beside_what_did() {
     let expected = format!("ham -> unsure  {path}:1\n    anna@example.org: INBOX, unsure ");
     assert!(said.starts_with(&expected), "{said}");
     assert!(said.ends_with("\n       2  ham -> unsure\n"), "{said}");
+    // A spool, such as qmail's queue/mess.
+    let spool = dir.path().join("mess");
+    fs::create_dir_all(spool.join("7")).unwrap();
+    fs::write(spool.join("7/1009"), &text).unwrap();
+    let said = host.run(&["replay", &spool.display().to_string()]);
+    let expected = format!("ham -> spam  {}\n", spool.join("7/1009").display());
+    assert!(said.starts_with(&expected), "{said}");
     assert!(
         before == [snapshot(&host.data()), snapshot(&old)],
         "something was changed"
