@@ -283,29 +283,37 @@ mod tests {
     #[test]
     fn limits_hold() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = Limits {
+        let late = Limits {
             time: Duration::from_millis(300),
-            file_bytes: 1024,
-            memory_bytes: 64 << 20,
             ..Limits::default()
         };
-        let late = run_in(dir.path(), "exec sleep 60", &limits);
+        let late = run_in(dir.path(), "exec sleep 600", &late);
         assert!(late.is_late && late.code.is_none());
-        let child = run_in(dir.path(), "sleep 60 & echo done", &limits);
+        // What it leaves behind is not waited for.
+        let child = run_in(dir.path(), "sleep 600 & echo done", &Limits::default());
         assert_eq!((child.code, child.output.as_str()), (Some(0), "done"));
-        run_in(dir.path(), "yes >large", &limits);
-        assert!(fs::metadata(dir.path().join("large")).unwrap().len() <= 1024);
+        let small = Limits {
+            file_bytes: 1024,
+            ..Limits::default()
+        };
+        let large = run_in(dir.path(), "yes >large; echo $?", &small);
+        assert!(!large.is_late, "{large:?}");
+        assert_eq!(fs::metadata(dir.path().join("large")).unwrap().len(), 1024);
         let much = run_in(
             dir.path(),
             "head -c 500000 /dev/zero | tr '\\0' x",
             &Limits::default(),
         );
         assert_eq!((much.code, much.output.len()), (Some(0), 3_000));
-        let memory = run_in(
-            dir.path(),
-            "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}",
-            &limits,
-        );
-        assert!(!memory.output.contains("200000000"), "{memory:?}");
+        let narrow = Limits {
+            memory_bytes: 64 << 20,
+            ..Limits::default()
+        };
+        for (limits, has_room) in [(Limits::default(), true), (narrow, false)] {
+            let large = "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#x}";
+            let ended = run_in(dir.path(), large, &limits);
+            let is_there = ended.output.contains("100000000");
+            assert_eq!((is_there, ended.is_late), (has_room, false), "{ended:?}");
+        }
     }
 }
