@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::print_stdout, clippy::unwrap_used)]
 
+pub mod certificate;
 pub mod imported;
 pub mod journey;
 pub mod power;
