@@ -260,6 +260,12 @@ fn what_is_spoiled_is_found_with_its_mend() {
     fs::write(host.config(), &config).unwrap();
 
     let keys = data.join("dkim/example.org/keys.toml");
+    let mode = |mode| fs::set_permissions(&keys, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let all = findings(&host, &[]);
+    let mend = format!("chmod go= {}", keys.display());
+    assert_found(&all, "rights", "critical", "others may use", &mend);
+    mode(0o600);
     let good = fs::read(&keys).unwrap();
     fs::write(&keys, "version = 9\n").unwrap();
     let all = findings(&host, &[]);

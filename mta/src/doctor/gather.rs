@@ -152,8 +152,22 @@ pub fn rights(config: &Config) -> Vec<Finding> {
         }
     };
     let mut found = Vec::new();
-    let files = ["accounts.db", "greylist.db", "journal", "queue", "models"];
-    for path in files.map(|name| data.join(name)).iter().chain([data]) {
+    let files = [
+        "accounts.db",
+        "greylist.db",
+        "journal",
+        "queue",
+        "quarantine",
+        "models",
+    ];
+    // A key that the server cannot read leaves mail unsigned.
+    let keys = ["dkim", "secrets"].map(|name| with_all_below(data.join(name)));
+    let files = files.map(|name| data.join(name)).into_iter();
+    for path in files
+        .chain(keys.into_iter().flatten())
+        .chain([data.clone()])
+    {
+        let path = &path;
         found.extend(of(path).and_then(|(mode, uid)| {
             let rights = Rights { mode, uid, owner };
             judge::rights(path, rights)
@@ -172,6 +186,18 @@ pub fn rights(config: &Config) -> Vec<Finding> {
         found.push(Finding::ok("rights", "what the host keeps is its own"));
     }
     found
+}
+
+/// Links are not followed.
+fn with_all_below(path: PathBuf) -> Vec<PathBuf> {
+    let is_folder = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+    let inside = is_folder.then(|| fs::read_dir(&path));
+    let inside = inside.into_iter().flatten().flatten().flatten();
+    let mut all: Vec<_> = inside
+        .flat_map(|entry| with_all_below(entry.path()))
+        .collect();
+    all.push(path);
+    all
 }
 
 fn of(path: &Path) -> Option<(u32, u32)> {
