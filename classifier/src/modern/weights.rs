@@ -33,7 +33,7 @@ pub const N_BUCKETS: u32 = 960_000;
 /// Learning rate of each view, in the order of [`super::View::ALL`].
 /// Measured from a quarter to four times of this; what people write asks for
 /// less than what programs write, or the first messages are learned by heart.
-const RATES: [f32; 3] = [0.5, 0.28, 0.56];
+const RATES: [f32; 3] = [0.5, 0.25, 0.6];
 
 /// Keeps a weight finite that was trained by a tiny gradient.
 pub(super) const EPSILON: f32 = 0.001;
