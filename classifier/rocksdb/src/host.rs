@@ -5,6 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use classifier::Error;
 use classifier::modern::Base;
@@ -40,7 +42,8 @@ impl HostStore {
     /// folder with mode 0700, since the words in it are from people's mail.
     ///
     /// # Errors
-    /// `Locked`, at once, when somebody has it open; `NewerFormat`; `Damaged`
+    /// `Locked`, at once, when somebody has it open (within a second when it
+    /// cannot be told who); `NewerFormat`; `Damaged`
     /// when files are missing or not as written. Blocks of tables are checked
     /// when they are read: damage in one user's blocks shows in that user's
     /// calls. A log or manifest that is merely cut short looks as after a
@@ -242,11 +245,22 @@ impl HostStore {
 /// refused by it has put away the log of who has the database open, and two
 /// that do so at the same moment take it for damaged.
 fn alone(path: &Path) -> Result<File, Error> {
+    /// A program that the last owner began, a child that was just forked, has
+    /// what was open there until it is executed. RocksDB's lock it has not.
+    const INSTANT: Duration = Duration::from_secs(1);
     let folder = File::open(path).map_err(Error::io("open", path))?;
-    match folder.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(locked(path)),
-        // Some file systems lock no folders; RocksDB's lock stands alone then.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(folder),
+    let begun = Instant::now();
+    loop {
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => match locked(path) {
+                Error::Locked { owner: None, .. } if begun.elapsed() < INSTANT => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                error => return Err(error),
+            },
+            // Some file systems lock no folders; RocksDB's lock stands alone then.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(folder),
+        }
     }
 }
 

@@ -102,6 +102,27 @@ fn one_process_opens_it_once() {
     open(dir.path());
 }
 
+/// A child of the last owner has its open files until it is executed.
+#[test]
+fn what_is_held_for_an_instant_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = fs::File::open(dir.path()).unwrap();
+    held.lock().unwrap();
+    let Err(error) = HostStore::open(dir.path(), &options()) else {
+        panic!("opened what somebody holds");
+    };
+    assert!(
+        matches!(error, Error::Locked { owner: None, .. }),
+        "{error}"
+    );
+    thread::scope(|scope| {
+        let opened = scope.spawn(|| open(dir.path()));
+        thread::sleep(std::time::Duration::from_millis(50));
+        drop(held);
+        drop(opened.join().unwrap());
+    });
+}
+
 const HOLD: &str = "POSTERN_TEST_HOLD";
 
 /// The other process of the test above.
