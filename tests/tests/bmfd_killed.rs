@@ -113,6 +113,29 @@ impl Host {
         run(&mut strace, Input::Empty)
     }
 
+    /// The folders of each message, of which each must lie in one.
+    fn messages_once(&self, moment: &str) -> HashMap<String, Vec<String>> {
+        let lies = self.messages();
+        let lies_once = lies.values().all(|folders| folders.len() == 1);
+        assert!(lies_once, "{moment}: {lies:?}");
+        lies
+    }
+
+    /// After `command`, which may have been refused: nothing is twice there,
+    /// and nothing has gone that has not been learned.
+    fn must_have_kept_all(&self, command: &str, moment: &str) {
+        let lies = self.messages_once(moment);
+        let expected = if command == "once" { 5..=5 } else { 3..=5 };
+        assert!(expected.contains(&lies.len()), "{moment}: {lies:?}");
+    }
+
+    /// Where everything lies, and what is learned, once all is done.
+    fn finished(&self) -> (HashMap<String, Vec<String>>, (u64, u64)) {
+        self.done("once");
+        self.done("rotate");
+        (self.messages(), self.bmfd.learned("anna"))
+    }
+
     fn n_in(&self, folder: &str) -> usize {
         let lies = self.messages();
         let is_there = |folders: &&Vec<String>| folders.iter().any(|one| one == folder);
@@ -199,10 +222,8 @@ fn kill(command: &str, seed: u64, check: impl Fn(&Host, &str)) {
 #[test]
 fn learning_and_moving_survive_a_kill_at_any_moment() {
     kill("once", 4, |host, moment| {
-        let messages = host.messages();
+        let messages = host.messages_once(moment);
         assert_eq!(messages.len(), 5, "{moment}: {messages:?}");
-        let lies_once = messages.values().all(|folders| folders.len() == 1);
-        assert!(lies_once, "{moment}: {messages:?}");
     });
 }
 
@@ -220,9 +241,7 @@ fn rotation_survives_a_kill_at_any_moment() {
 fn the_daemon_survives_a_kill_at_any_time() {
     let host = Host::new();
     host.keep("before");
-    host.done("once");
-    host.done("rotate");
-    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
+    let finished = host.finished();
     let serve = |host: &Host| {
         let mut bmfd = host.bmfd.command(["serve"]);
         bmfd.stderr(Stdio::null()).spawn().unwrap()
@@ -230,7 +249,7 @@ fn the_daemon_survives_a_kill_at_any_time() {
     host.restore("before");
     let begun = Instant::now();
     let mut daemon = serve(&host);
-    while host.messages() != messages {
+    while host.messages() != finished.0 {
         assert!(begun.elapsed() < Duration::from_secs(60), "not done");
     }
     let took = begun.elapsed();
@@ -243,13 +262,8 @@ fn the_daemon_survives_a_kill_at_any_time() {
         thread::sleep(took.mul_f64(rng.f64()));
         daemon.kill().unwrap();
         daemon.wait().unwrap();
-        let lies = host.messages();
-        let lies_once = lies.values().all(|folders| folders.len() == 1);
-        assert!(lies_once, "kill {n}: {lies:?}");
-        host.done("once");
-        host.done("rotate");
-        assert_eq!(host.messages(), messages, "kill {n}");
-        assert_eq!(host.bmfd.learned("anna"), model, "kill {n}");
+        host.messages_once(&format!("kill {n}"));
+        assert_eq!(host.finished(), finished, "kill {n}");
     }
 }
 
@@ -292,10 +306,8 @@ fn whatever_the_system_refuses_nothing_is_lost() {
                 outcome.status,
                 outcome.stderr
             );
-            let lies = host.messages();
+            let lies = host.messages_once(&moment);
             assert_eq!(lies.len(), 5, "{moment}: {lies:?}");
-            let lies_once = lies.values().all(|folders| folders.len() == 1);
-            assert!(lies_once, "{moment}: {lies:?}");
             if (&lies, &host.bmfd.learned("anna")) != (&messages, &model) {
                 assert_ne!(code, Some(0), "{moment}");
                 let could_say = !calls.contains("write");
@@ -354,9 +366,7 @@ fn on_a_full_disk_nothing_is_lost_and_with_room_all_is_done() {
     };
     let host = Host::with(disk, 2);
     host.keep("before");
-    host.done("once");
-    host.done("rotate");
-    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
+    let finished = host.finished();
     let mut n_refused = 0;
     for left in [0, 1, 2, 4, 8, 16, 32, 64, 256].map(|pages| pages * 4096) {
         host.restore("before");
@@ -371,18 +381,10 @@ fn on_a_full_disk_nothing_is_lost_and_with_room_all_is_done() {
                     "{moment}"
                 );
             }
-            let lies = host.messages();
-            let lies_once = lies.values().all(|folders| folders.len() == 1);
-            assert!(lies_once, "{moment} {lies:?}");
-            // Nothing goes that has not been learned.
-            let expected = if command == "once" { 5..=5 } else { 3..=5 };
-            assert!(expected.contains(&lies.len()), "{moment} {lies:?}");
+            host.must_have_kept_all(command, &moment);
         }
         fs::remove_file(filler).unwrap();
-        host.done("once");
-        host.done("rotate");
-        assert_eq!(host.messages(), messages, "{left} bytes left");
-        assert_eq!(host.bmfd.learned("anna"), model, "{left} bytes left");
+        assert_eq!(host.finished(), finished, "{left} bytes left");
     }
     assert!(n_refused > 2, "{n_refused}");
 }
@@ -397,9 +399,7 @@ fn folders_that_can_only_be_read_are_said_and_nothing_is_twice_there() {
     };
     let host = Host::with(disk, 2);
     host.keep("before");
-    host.done("once");
-    host.done("rotate");
-    let (messages, model) = (host.messages(), host.bmfd.learned("anna"));
+    let finished = host.finished();
     let mount = |options: &[&str], path: &Path| {
         let outcome = run(Command::new("mount").args(options).arg(path), Input::Empty);
         assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
@@ -414,18 +414,11 @@ fn folders_that_can_only_be_read_are_said_and_nothing_is_twice_there() {
             let moment = format!("bmfd {command}, {folder:?} read-only: {}", outcome.stderr);
             let is_said = outcome.stderr.contains("Read-only file system");
             assert_eq!(outcome.code() != 0, is_said, "{moment}");
-            let lies = host.messages();
-            let lies_once = lies.values().all(|folders| folders.len() == 1);
-            assert!(lies_once, "{moment} {lies:?}");
-            let expected = if command == "once" { 5..=5 } else { 3..=5 };
-            assert!(expected.contains(&lies.len()), "{moment} {lies:?}");
+            host.must_have_kept_all(command, &moment);
         }
         let outcome = run(Command::new("umount").arg(&path), Input::Empty);
         assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
-        host.done("once");
-        host.done("rotate");
-        assert_eq!(host.messages(), messages, "{folder:?}");
-        assert_eq!(host.bmfd.learned("anna"), model, "{folder:?}");
+        assert_eq!(host.finished(), finished, "{folder:?}");
     }
 }
 
@@ -457,8 +450,7 @@ fn a_daemon_goes_on_when_a_full_disk_has_room_again() {
     host.bmfd.wait("refused", || {
         host.bmfd.log().contains("No space left on device")
     });
-    let lies = host.messages();
-    assert!(lies.values().all(|folders| folders.len() == 1), "{lies:?}");
+    let lies = host.messages_once("on a full disk");
     assert_eq!(lies.len(), 5 + numbers.len());
     assert!(host.n_in(".Junk") > 0);
     fs::remove_file(filler).unwrap();
