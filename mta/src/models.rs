@@ -189,7 +189,7 @@ mod tests {
                 let models = HostModels::new(databases.clone());
                 [SPAM, HAM].map(|mail| {
                     let said = judge(mail, &[&user], &models);
-                    let said = said.into_iter().next().unwrap().unwrap();
+                    let said = said.into_iter().next().unwrap().unwrap().unwrap();
                     (said.class, said.probability, said.evidence.len())
                 })
             });

@@ -31,21 +31,14 @@ impl Inner {
         users: &[&User],
         content: &Content,
     ) -> Vec<Option<Opinion>> {
-        let asking = users.iter().copied().filter(|user| user.settings.filter);
-        let asking: Vec<&User> = asking.collect();
-        if asking.is_empty() {
-            return vec![None; users.len()];
-        }
-        let opinions = verdict::judge(content.bytes(), &asking, &*self.models);
-        let mut opinions = opinions.into_iter();
-        let to_user = |user: &&User| {
-            let opinion = user.settings.filter.then(|| opinions.next()).flatten()?;
+        let opinions = verdict::judge(content.bytes(), users, &*self.models);
+        let to_user = |(user, opinion): (&&User, Result<Option<Opinion>, String>)| {
             let told = |reason: &String| {
                 warn!(queue_id = id, user = %user.address, reason, "not judged");
             };
-            opinion.inspect_err(told).ok()
+            opinion.inspect_err(told).ok().flatten()
         };
-        users.iter().map(to_user).collect()
+        users.iter().zip(opinions).map(to_user).collect()
     }
 
     /// The header fields that tell `user` of `opinion`, and whether it is filed

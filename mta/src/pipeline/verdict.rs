@@ -72,26 +72,32 @@ impl Opinion {
     }
 }
 
-/// Judges `message` for each of `users`; in place of an opinion the reason why
-/// a user's model cannot be read.
-pub fn judge(message: &[u8], users: &[&User], models: &dyn Models) -> Vec<Result<Opinion, String>> {
-    let names: Vec<String> = users.iter().map(|user| user.address.to_string()).collect();
+/// Judges `message` for each of `users`, `None` for one whose filter is off; in
+/// place of that the reason why a user's model cannot be read.
+pub fn judge(
+    message: &[u8],
+    users: &[&User],
+    models: &dyn Models,
+) -> Vec<Result<Option<Opinion>, String>> {
+    let asking = users.iter().filter(|user| user.settings.filter);
+    let names: Vec<String> = asking.map(|user| user.address.to_string()).collect();
     let explained = models.explain(&names, message, N_EVIDENCE);
+    let mut explained = names.iter().zip(explained);
     let digest = OnceCell::new();
-    users
-        .iter()
-        .zip(names)
-        .zip(explained)
-        .map(|((user, name), explained)| {
-            let mut opinion = opinion(user, explained?);
-            if opinion.is_spam() {
-                let key = models.mark_key(&name)?;
-                let digest = digest.get_or_init(|| Canonical::new(message).digest());
-                opinion.mark = key.map_or_else(String::new, |key| key.field(digest));
-            }
-            Ok(opinion)
-        })
-        .collect()
+    let to_user = |user: &&User| {
+        if !user.settings.filter {
+            return Ok(None);
+        }
+        let (name, explained) = explained.next().expect("one for each who asks");
+        let mut opinion = opinion(user, explained?);
+        if opinion.is_spam() {
+            let key = models.mark_key(name)?;
+            let digest = digest.get_or_init(|| Canonical::new(message).digest());
+            opinion.mark = key.map_or_else(String::new, |key| key.field(digest));
+        }
+        Ok(Some(opinion))
+    };
+    users.iter().map(to_user).collect()
 }
 
 /// What the model said, as the user's settings have it, without the mark.
@@ -282,7 +288,7 @@ mod tests {
         let models = models(dir.path());
         let judged = |mail: &[u8], user: User| {
             let opinions = judge(mail, &[&user], &models);
-            opinions.into_iter().next().unwrap().unwrap()
+            opinions.into_iter().next().unwrap().unwrap().unwrap()
         };
         let spam = judged(SPAM, user("anna", None));
         assert!(spam.is_spam() && !spam.evidence.is_empty(), "{spam:?}");

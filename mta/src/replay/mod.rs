@@ -155,9 +155,8 @@ impl<'a> Host<'a> {
             }
         }
         let users = plan.deliveries.iter().filter_map(Delivery::user);
-        let asking: Vec<_> = users.filter(|user| user.settings.filter).collect();
-        let opinions = judge(message, &asking, &self.models);
-        let mut opinions = opinions.into_iter();
+        let users: Vec<_> = users.collect();
+        let mut opinions = judge(message, &users, &self.models).into_iter();
         would.outcome = "relayed";
         for delivery in plan.deliveries {
             let (user, extension) = match delivery {
@@ -174,8 +173,8 @@ impl<'a> Host<'a> {
                     continue;
                 }
             };
-            let opinion = user.settings.filter.then(|| opinions.next()).flatten();
-            let opinion = opinion.transpose().map_err(anyhow::Error::msg)?;
+            let opinion = opinions.next().transpose().map_err(anyhow::Error::msg)?;
+            let opinion = opinion.flatten();
             let class = opinion.as_ref().map(|opinion| opinion.class);
             let verdict = class.map(Class::name);
             let wanted = extension.as_ref().map(|extension| extension.text.as_str());
