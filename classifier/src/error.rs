@@ -1,8 +1,8 @@
 //! Why a store could not answer.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// A failure of a token store. Scoring itself cannot fail.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +28,7 @@ pub enum Error {
         detail: String,
     },
     /// Written by a later version of this program.
-    #[error("{} has format version {found}, and this program reads versions up to {newest}; go back to the program that \
-             wrote it, or to a copy of before (docs/upgrades.md)", path.display())]
+    #[error("{}", newer_format(path.display(), (*found).into(), (*newest).into()))]
     NewerFormat {
         /// Which file or folder.
         path: PathBuf,
@@ -107,4 +106,12 @@ impl Error {
                 }
         )
     }
+}
+
+/// Says that a later version of this program wrote `what`, and how to return.
+pub fn newer_format(what: impl fmt::Display, found: u64, newest: u64) -> String {
+    format!(
+        "{what} has format version {found}, and this program reads versions up to {newest}; go back to the \
+         program that wrote it, or to a copy of before (docs/upgrades.md)"
+    )
 }

@@ -49,5 +49,5 @@ mod token;
 pub use counts::{
     Adjustment, Changes, Label, Listed, MessageTokens, TokenChange, TokenCounts, TrainedMessages,
 };
-pub use error::Error;
+pub use error::{Error, newer_format};
 pub use token::Token;

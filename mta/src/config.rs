@@ -18,8 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use toml::Spanned;
-use trainer::config::wrong;
+use trainer::config::wrong::{self, Wrong};
 
 use crate::Error;
 use crate::server::tls::Pair;
@@ -33,7 +32,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-use check::{address, check, learning};
+use check::{address, check, learning, no_host};
 use network::Network;
 
 /// Everything that can be configured.
@@ -143,11 +142,7 @@ impl Config {
     /// # Errors
     /// At the first thing that is wrong, with its line.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        wrong::parse(text, check).map_err(|(line, reason)| Error::Config {
-            path: path.to_owned(),
-            line,
-            reason,
-        })
+        wrong::parse(text, check).map_err(in_file(path))
     }
 }
 
@@ -158,24 +153,20 @@ impl ForPrograms {
     /// When it cannot be read, or is no TOML; when there is no socket.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let wrong = |reason: String| Error::Config {
-            path: path.to_owned(),
-            line: 1,
-            reason,
+        let read = |file: raw::File| {
+            let socket = match file.listen.local {
+                None => LOCAL.into(),
+                Some(path) if path.get_ref().as_os_str().is_empty() => {
+                    let reason = "listen.local is empty: programs give no mail";
+                    return Err(Wrong::at(&path)(reason.into()));
+                }
+                Some(path) => path.into_inner(),
+            };
+            let domain = file.domain.or(file.host).ok_or_else(no_host)?;
+            let domain = domain.into_inner();
+            Ok(Self { socket, domain })
         };
-        let file: raw::File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        let socket = match file.listen.local {
-            None => LOCAL.into(),
-            Some(path) if path.get_ref().as_os_str().is_empty() => {
-                return Err(wrong("listen.local is empty: programs give no mail".into()));
-            }
-            Some(path) => path.into_inner(),
-        };
-        let domain = file.domain.or(file.host).map(Spanned::into_inner);
-        Ok(Self {
-            socket,
-            domain: domain.ok_or_else(|| wrong("host is missing".into()))?,
-        })
+        wrong::parse(&text, read).map_err(in_file(path))
     }
 }
 
@@ -196,6 +187,15 @@ impl FromStr for Endpoint {
             return Ok(Self::Unix(text.into()));
         }
         address(text).map(Self::Tcp)
+    }
+}
+
+/// Names the file in which a line is wrong.
+fn in_file(path: &Path) -> impl FnOnce((usize, String)) -> Error {
+    move |(line, reason)| Error::Config {
+        path: path.to_owned(),
+        line,
+        reason,
     }
 }
 

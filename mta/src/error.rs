@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use classifier::newer_format;
+
 /// A failure of this crate. What a client or a message gets wrong is no error
 /// but a [`crate::smtp::Reply`].
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +64,7 @@ impl Error {
 
     /// What a later version of this program wrote.
     pub(crate) fn newer(path: &Path, found: u64, newest: u64) -> Self {
-        Self::io("use", path)(io::Error::other(newer("it", found, newest)))
+        Self::io("use", path)(io::Error::other(newer_format("it", found, newest)))
     }
 
     /// For `map_err` on a system call.
@@ -76,18 +78,10 @@ impl Error {
     }
 }
 
-/// As [`newer`], of TOML with a key `version`; a text without one is of the
+/// As [`newer_format`], of TOML with a key `version`; a text without one is of the
 /// first version. Asked before keys are: a later version has others.
 pub(crate) fn newer_toml(text: &str, newest: u32) -> Option<String> {
     let table: toml::Table = text.parse().ok()?;
     let found = u64::try_from(table.get("version")?.as_integer()?).ok()?;
-    (found > newest.into()).then(|| newer("it", found, newest.into()))
-}
-
-/// Says that a later version of this program wrote `what`, and how to return.
-pub(crate) fn newer(what: &str, found: u64, newest: u64) -> String {
-    format!(
-        "{what} has format version {found}, and this program reads versions up to {newest}; go back to \
-         the program that wrote it, or to a copy of before (docs/upgrades.md)"
-    )
+    (found > newest.into()).then(|| newer_format("it", found, newest.into()))
 }

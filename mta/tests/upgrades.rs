@@ -12,6 +12,7 @@ use classifier::mark::MarkKey;
 use classifier::store::lmdb::Moved;
 use mta::accounts::{Accounts, Homes};
 use mta::authentication::keys::Keys;
+use mta::config::{Config, ForPrograms};
 use mta::gate::greylist::{Greylist, Settings, Standing};
 use mta::queue::disk::Folder;
 use mta::queue::{Queue, State};
@@ -126,6 +127,13 @@ fn of_later_versions(dir: &Path) -> Vec<&'static str> {
         assert!(steps.contains("model of anna@example.org"), "{steps}");
         opened.push("imported models");
     }
+    let configuration = dir.join("configuration");
+    if configuration.exists() {
+        let config = Config::read(&configuration.join("postern.toml")).unwrap();
+        assert!(config.data.ends_with("moved-in"));
+        trainer::config::Config::read_alone(&configuration.join("bmfd.toml")).unwrap();
+        opened.push("configuration");
+    }
     opened
 }
 
@@ -211,7 +219,10 @@ fn what_each_version_left_is_opened() {
         );
         later = of_later_versions(dir.path());
     }
-    assert_eq!(later, ["keys", "mark", "stream", "imported models"]);
+    assert_eq!(
+        later,
+        ["keys", "mark", "stream", "imported models", "configuration"]
+    );
 }
 
 /// Raises the version that stands somewhere in a file.
@@ -302,6 +313,15 @@ fn one_step_back_is_refused_with_a_word_on_how_to_return() {
     refused.push(read.unwrap_err().to_string());
     let said = plan_import(&at("moved-in"), &at("old"));
     refused.push(String::from_utf8(said.stderr).unwrap());
+    let of_host = at("configuration/postern.toml");
+    raise(&of_host, b"\nversion = 1", b"\nversion = 2");
+    refused.push(Config::read(&of_host).unwrap_err().to_string());
+    let programs = ForPrograms::read(&of_host);
+    refused.push(programs.unwrap_err().to_string());
+    let of_bmfd = at("configuration/bmfd.toml");
+    raise(&of_bmfd, b"\nversion = 1", b"\nversion = 2");
+    let read = trainer::config::Config::read_alone(&of_bmfd);
+    refused.push(read.unwrap_err().to_string());
     for reason in refused {
         assert!(reason.contains(RETURN), "{reason}");
         assert!(reason.contains("has format version"), "{reason}");

@@ -25,11 +25,15 @@ use crate::smtp::{Domain, Limits};
 const SMTP: [&str; 2] = ["0.0.0.0:25", "[::]:25"];
 const RELAY: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
-pub(super) fn check(file: raw::File) -> Result<Config, Wrong> {
-    let host = file.host.as_ref().ok_or_else(|| Wrong {
+pub(super) fn no_host() -> Wrong {
+    Wrong {
         at: 0..0,
         reason: "host is missing: what this host is called in the DNS".into(),
-    })?;
+    }
+}
+
+pub(super) fn check(file: raw::File) -> Result<Config, Wrong> {
+    let host = file.host.as_ref().ok_or_else(no_host)?;
     let name = Domain::parse(host.get_ref()).ok();
     let name = name
         .as_ref()

@@ -55,6 +55,11 @@ fn every_key_stands_in_the_example_file() {
 fn what_is_wrong_is_named_with_its_line() {
     for (text, expected) in [
         ("", "x.toml:1: host is missing"),
+        (
+            "\nversion = 2\nnew = 1",
+            "x.toml:2: it has format version 2, and this program reads versions up to 1; go back",
+        ),
+        ("version = 0", "x.toml:1: a version is a number from 1 to 1"),
         ("host = 'mail'", "x.toml:1: \"mail\" is no host name"),
         ("host = 'a b.org'", "x.toml:1: \"a b.org\" is no host name"),
         ("HOST\ndata = 'var'", "x.toml:2: a path begins with /"),

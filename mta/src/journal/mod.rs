@@ -22,9 +22,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use classifier::newer_format;
 use serde::{Deserialize, Serialize};
-
-use crate::error::newer;
 
 /// Where events are written.
 #[derive(Debug)]
@@ -298,7 +297,7 @@ fn must_be_known(mut file: &File) -> io::Result<()> {
     file.rewind()?;
     match serde_json::from_str::<Head>(&first) {
         Ok(head) if head.journal > VERSION => {
-            Err(io::Error::other(newer("it", head.journal, VERSION)))
+            Err(io::Error::other(newer_format("it", head.journal, VERSION)))
         }
         _ => Ok(()),
     }

@@ -204,7 +204,7 @@ impl<F: DiskFile> Locked<F> {
         let start = head.len() as u64 + 1;
         let text = String::from_utf8(head).map_err(|_| damaged())?;
         if let Some(version) = Entry::newer(&text) {
-            let reason = crate::error::newer(id, version, format::VERSION);
+            let reason = classifier::newer_format(id, version, format::VERSION);
             return Err(io::Error::new(ErrorKind::InvalidData, reason));
         }
         let (mut entry, size) = Entry::parse(&text).ok_or_else(damaged)?;

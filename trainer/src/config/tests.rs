@@ -37,6 +37,11 @@ fn what_is_wrong_is_named_with_its_line() {
         "x.toml:2: unknown field `spma`, expected one of `spam`",
     );
     check("\n[folder]", "x.toml:2: unknown field `folder`");
+    check(
+        "\nversion = 2\n[folder]",
+        "x.toml:2: it has format version 2, and this program reads versions up to 1; go back",
+    );
+    check("version = '1'", "x.toml:1: a version is a number from 1");
     check("[folders]\nspam = 'Junk'", "x.toml:2: invalid type: string");
     check(
         "[folders]\n\nspam = ['Junk', '..']",

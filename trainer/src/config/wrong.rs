@@ -3,8 +3,14 @@
 use std::ops::Range;
 use std::path::{Component, PathBuf};
 
+use classifier::newer_format;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer, Error};
+
+/// Version of the configuration's format; a text without `version` is of the
+/// first.
+const VERSION: u32 = 1;
 
 /// Which bytes of the file are wrong, and why.
 #[derive(Debug)]
@@ -23,6 +29,18 @@ impl Wrong {
     }
 }
 
+impl From<Error> for Wrong {
+    fn from(error: Error) -> Self {
+        Self {
+            at: error.span().unwrap_or_default(),
+            // As people say it.
+            reason: error
+                .message()
+                .replace("a nonzero u64", "a whole number above 0"),
+        }
+    }
+}
+
 /// Reads `text` as TOML and checks it.
 ///
 /// # Errors
@@ -31,19 +49,28 @@ pub fn parse<F: DeserializeOwned, C>(
     text: &str,
     check: impl FnOnce(F) -> Result<C, Wrong>,
 ) -> Result<C, (usize, String)> {
-    let checked = toml::from_str(text)
-        .map_err(|error| Wrong {
-            at: error.span().unwrap_or_default(),
-            // As people say it.
-            reason: error
-                .message()
-                .replace("a nonzero u64", "a whole number above 0"),
-        })
-        .and_then(check);
-    checked.map_err(|Wrong { at, reason }| {
+    read(text).and_then(check).map_err(|Wrong { at, reason }| {
         let before = text.bytes().take(at.start);
         (1 + before.filter(|b| *b == b'\n').count(), reason)
     })
+}
+
+/// Its version is asked before other keys: a later one has others.
+fn read<F: DeserializeOwned>(text: &str) -> Result<F, Wrong> {
+    let mut table = DeTable::parse(text)?;
+    if let Some(version) = table.get_mut().remove("version") {
+        check_version(&version).map_err(Wrong::at(&version))?;
+    }
+    Ok(F::deserialize(Deserializer::from(table))?)
+}
+
+fn check_version(version: &Spanned<DeValue<'_>>) -> Result<(), String> {
+    let number = version.get_ref().as_integer();
+    match number.and_then(|number| number.as_str().parse().ok()) {
+        Some(1..=VERSION) => Ok(()),
+        Some(found @ VERSION..) => Err(newer_format("it", found.into(), VERSION.into())),
+        _ => Err(format!("a version is a number from 1 to {VERSION}")),
+    }
 }
 
 /// A path that does not depend on where the program was started.
