@@ -5,13 +5,14 @@
 //! repetition must gain nothing.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use mail_parser::{HeaderName, MessageParser, MimeHeaders, PartType};
 use memchr::memmem;
 
 use super::canonical::Canonical;
 use super::charset;
-use super::distinct::sort_distinct;
+use super::distinct::{Lately, sort_distinct};
 use super::relations;
 use super::text::Text;
 use super::words::{fold, words};
@@ -45,15 +46,23 @@ pub struct Features {
 /// The features of a message. Any bytes will do.
 /// Cost: bounded, however long the message is, but for one pass over it.
 pub fn features(raw: &[u8]) -> Features {
-    let mut features = Features {
+    let mut gathered = Gathered {
         views: MOST_AT_FIRST.map(|most| Vec::with_capacity(raw.len().min(most))),
+        lately: Lately::default(),
     };
-    visit(raw, &mut features);
+    visit(raw, &mut gathered);
+    let mut views = gathered.views;
     let mut scratch = Vec::new();
-    for view in &mut features.views {
+    for view in &mut views {
         sort_distinct(view, &mut scratch);
     }
-    features
+    Features { views }
+}
+
+/// Hashes as they are found.
+struct Gathered {
+    views: [Vec<u32>; 3],
+    lately: Lately,
 }
 
 /// Where a feature stood and what it is, for a reader.
@@ -85,13 +94,13 @@ impl<F: FnMut(View, u32, Origin<'_>)> Sink for F {
     }
 }
 
-impl Sink for Features {
+impl Sink for Gathered {
     fn add(&mut self, view: View, hash: u32, _: Origin<'_>) {
         self.views[view as usize].push(hash);
     }
 
     fn add_grams(&mut self, view: View, _: &[u8], hashes: impl ExactSizeIterator<Item = u32>) {
-        self.views[view as usize].extend(hashes);
+        self.lately.add_new(hashes, &mut self.views[view as usize]);
     }
 }
 
@@ -115,15 +124,19 @@ const MAX_FIELD_WORDS: usize = 60;
 /// learn what false senders have in common.
 const WORDS_PER_RELATION: u64 = 8;
 
-/// Gives each feature to `sink`.
-pub(super) fn visit(raw: &[u8], sink: &mut impl Sink) {
-    let canonical = Canonical::new(raw);
-    let parsed = MessageParser::new()
+/// Reads no more header fields than are asked for.
+static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
+    MessageParser::new()
         .with_mime_headers()
         .header_text(HeaderName::Subject)
         .header_text(HeaderName::From)
         .default_header_ignore()
-        .parse(canonical.as_bytes());
+});
+
+/// Gives each feature to `sink`.
+pub(super) fn visit(raw: &[u8], sink: &mut impl Sink) {
+    let canonical = Canonical::new(raw);
+    let parsed = PARSER.parse(canonical.as_bytes());
 
     let header = without_random_runs(canonical.header_section());
     grams(

@@ -150,7 +150,7 @@ impl Record {
 
     fn of_slots(slots: [Vec<Slot>; 3], label: Label, weights: &impl Weights) -> Self {
         let views = [0, 1, 2];
-        let sums = views.map(|view| sum(view, slots[view].len(), |at| slots[view][at], weights));
+        let sums = views.map(|view| sum(view, &slots[view], weights));
         let judged =
             views.map(|view| bounded(judged(view, slots[view].len(), sums[view], weights)));
         let said = views.map(|view| bounded(learned(view, sums[view], weights)));

@@ -20,8 +20,6 @@
 //!
 //! [`View`]: super::View
 
-use std::ops::Range;
-
 use super::Features;
 use super::calibration::Calibration;
 use crate::TrainedMessages;
@@ -86,7 +84,8 @@ impl Bucket {
     #[inline]
     fn sums(self) -> (f32, f32) {
         let z = self.gradient as f32 * (1.0 / GRADIENT_UNIT as f32);
-        let q = self.squares as f32 * (1.0 / SQUARE_UNIT as f32);
+        // As a signed number, of which processors convert several at once.
+        let q = self.squares as i32 as f32 * (1.0 / SQUARE_UNIT as f32);
         (z, q)
     }
 }
@@ -132,15 +131,13 @@ impl Slot {
 
     /// `common` is [`common`] of the view.
     pub(super) fn weight(self, weights: &impl Weights, common: f32) -> f32 {
-        let (z, q) = self.sums(weights);
-        weight(z, q, common)
+        self.weight_of(weights.bucket(self.bucket()), common)
     }
 
-    /// z as this feature enters it, and q.
     #[inline]
-    fn sums(self, weights: &impl Weights) -> (f32, f32) {
-        let (z, q) = weights.bucket(self.bucket()).sums();
-        (if self.0 & 1 == 0 { z } else { -z }, q)
+    fn weight_of(self, bucket: Bucket, common: f32) -> f32 {
+        let (z, q) = bucket.sums();
+        weight(if self.0 & 1 == 0 { z } else { -z }, q, common)
     }
 }
 
@@ -179,44 +176,40 @@ pub(super) fn slots(features: &Features) -> [Vec<Slot>; 3] {
     std::array::from_fn(|view| features.views[view].iter().map(|f| Slot::new(*f)).collect())
 }
 
-/// What so many slots of a view say, in log-odds.
-pub(super) fn sum(
-    view: usize,
-    n: usize,
-    slot: impl Fn(usize) -> Slot,
-    weights: &impl Weights,
-) -> f64 {
+/// What these slots of a view say, in log-odds.
+pub(super) fn sum(view: usize, slots: &[Slot], weights: &impl Weights) -> f64 {
     /// So many are looked up before they are reckoned with, side by side.
     const AT_ONCE: usize = 16;
-    /// So far ahead of that they are sent for: most of a table lies where a
+    /// So many of these ahead they are sent for: most of a table lies where a
     /// processor waits for it longer than all else here takes.
-    const AHEAD: usize = 64;
-    let expect = |slots: Range<usize>| slots.for_each(|at| weights.expect(slot(at).bucket()));
+    const AHEAD: usize = 4;
+    let expect = |slots: &[Slot]| slots.iter().for_each(|slot| weights.expect(slot.bucket()));
     let common = common(view, weights);
-    let (mut z, mut q) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
+    let mut buckets = [Bucket::default(); AT_ONCE];
     // Several sums, so that no addition waits for the one before.
     let mut sums = [-0.0; 4];
-    let mut at = 0;
-    expect(0..n.min(AHEAD));
-    while at + AT_ONCE <= n {
-        expect(at + AHEAD..n.min(at + AHEAD + AT_ONCE));
-        for (n, (z, q)) in z.iter_mut().zip(&mut q).enumerate() {
-            (*z, *q) = slot(at + n).sums(weights);
+    let mut ahead = slots.chunks(AT_ONCE);
+    ahead.by_ref().take(AHEAD).for_each(expect);
+    let (chunks, rest) = slots.as_chunks::<AT_ONCE>();
+    for slots in chunks {
+        ahead.next().into_iter().for_each(expect);
+        for (slot, bucket) in slots.iter().zip(&mut buckets) {
+            *bucket = weights.bucket(slot.bucket());
         }
-        for (z, q) in z.iter_mut().zip(&q) {
-            *z = weight(*z, *q, common);
+        let mut found = [0.0; AT_ONCE];
+        for (found, (slot, bucket)) in found.iter_mut().zip(slots.iter().zip(&buckets)) {
+            *found = slot.weight_of(*bucket, common);
         }
-        for weights in z.as_chunks::<4>().0 {
-            for (sum, weight) in sums.iter_mut().zip(weights) {
+        for found in found.as_chunks::<4>().0 {
+            for (sum, weight) in sums.iter_mut().zip(found) {
                 *sum += f64::from(*weight);
             }
         }
-        at += AT_ONCE;
     }
-    for at in at..n {
-        sums[0] += f64::from(slot(at).weight(weights, common));
+    for slot in rest {
+        sums[0] += f64::from(slot.weight(weights, common));
     }
-    sums.iter().sum::<f64>() * f64::from(scale(view, n))
+    sums.iter().sum::<f64>() * f64::from(scale(view, slots.len()))
 }
 
 /// What a view says in judging, by what so many features of it say.
@@ -242,11 +235,14 @@ pub(super) fn bounded(log_odds: f64) -> f64 {
 }
 
 fn raw_log_odds(features: &Features, weights: &impl Weights) -> [f64; 3] {
+    // Each is found once, and asked for twice.
+    let most = features.views.iter().map(Vec::len).max().unwrap_or(0);
+    let mut slots = Vec::with_capacity(most);
     std::array::from_fn(|view| {
-        let features = &features.views[view];
-        let n = features.len();
-        let sum = sum(view, n, |at| Slot::new(features[at]), weights);
-        judged(view, n, sum, weights)
+        slots.clear();
+        slots.extend(features.views[view].iter().map(|f| Slot::new(*f)));
+        let sum = sum(view, &slots, weights);
+        judged(view, slots.len(), sum, weights)
     })
 }
 

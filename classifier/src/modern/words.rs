@@ -168,6 +168,13 @@ fn ascii_word(text: &[u8], start: usize) -> Option<usize> {
     let class = |at: usize| text.get(at).map_or(0, |byte| CLASS[usize::from(*byte)]);
     let mut end = start + 1;
     loop {
+        while let Some(bytes) = text[end..].first_chunk() {
+            let n = n_alphanumeric(u64::from_le_bytes(*bytes));
+            end += n;
+            if n < 8 {
+                break;
+            }
+        }
         match class(end) {
             ALPHANUMERIC => end += 1,
             BEYOND => return None,
@@ -179,6 +186,20 @@ fn ascii_word(text: &[u8], start: usize) -> Option<usize> {
             _ => return Some(end),
         }
     }
+}
+
+/// With how many ASCII letters and digits these 8 bytes begin, all looked at
+/// at once: nobody foresees how long a word is.
+fn n_alphanumeric(bytes: u64) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * EACH;
+    let low = bytes & !HIGH;
+    let from = |bytes: u64, first: u8| bytes + u64::from(0x80 - first) * EACH;
+    let within = |bytes: u64, first: u8, last: u8| from(bytes, first) & !from(bytes, last + 1);
+    let letters = within(low | (0x20 * EACH), b'a', b'z');
+    let digits = within(low, b'0', b'9');
+    let others = !(letters | digits) | bytes;
+    (others & HIGH).trailing_zeros() as usize / 8
 }
 
 /// Reads a word, or a character that is none, at `start`, of any script.
@@ -276,6 +297,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn letters_and_digits_are_counted(bytes in proptest::array::uniform8("[a-zA-Z0-9]|[@-\\[`{/:]|\\PC")) {
+            let bytes = bytes.map(|text| text.into_bytes()[0]);
+            let expected = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            prop_assert_eq!(n_alphanumeric(u64::from_le_bytes(bytes)), expected);
+        }
+
         /// Word by word as by characters alone, which [`token`] reads.
         #[test]
         fn bytes_give_the_words_of_characters(
