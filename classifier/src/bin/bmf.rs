@@ -4,13 +4,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use classifier::cli::{self, Exit, Request};
+use classifier::cli::{self, Exit, Mode, Request};
 
 fn main() -> ExitCode {
-    cli::share_heap();
     let home: Option<PathBuf> = std::env::var_os("HOME").map(Into::into);
     match cli::parse(std::env::args_os(), home.clone()) {
         Request::Run(mut config) => {
+            if config.mode != Mode::Test {
+                cli::share_heap();
+            }
             config.ask_daemon(std::env::var_os("BMF_SOCKET"), home.as_deref());
             let base = || std::env::var_os("BMF_BASE").filter(|base| !base.is_empty());
             config.base = config.base.or_else(|| base().map(Into::into));

@@ -6,7 +6,7 @@ use super::calibration::Calibration;
 use super::encode::{Group, Logged, N_GROUPS, State, push_move};
 use super::model::Learner;
 use super::page::{PAGE_BUCKETS, Sums, encode};
-use super::recent::GROUP_PAGES;
+use super::recent::{GROUP_BUCKETS, GROUP_PAGES};
 use super::record::Move;
 use super::stored::{LOG_FIRST, Stored};
 use super::weights::{Bucket, Weights};
@@ -97,7 +97,7 @@ impl<'v> Changing<'v> {
     /// Writes the pages of a group as they are now.
     fn fold(&mut self, number: usize, changes: &mut ModelChanges) {
         let first = number as u32 * GROUP_PAGES;
-        let mut buckets = vec![Sums::default(); GROUP_PAGES as usize * PAGE_BUCKETS];
+        let mut buckets = vec![Sums::default(); GROUP_BUCKETS];
         for (page, buckets) in (first..).zip(buckets.chunks_mut(PAGE_BUCKETS)) {
             self.stored.read_page(page, buckets);
         }

@@ -16,6 +16,9 @@ use crate::Error;
 pub(super) const GROUP_PAGES: u32 = N_PAGES / N_GROUPS as u32;
 const _: () = assert!(GROUP_PAGES * N_GROUPS as u32 == N_PAGES && N_PAGES < LOG_FIRST);
 
+/// Buckets of a group.
+pub(super) const GROUP_BUCKETS: usize = GROUP_PAGES as usize * PAGE_BUCKETS;
+
 /// The group that holds a bucket.
 pub(super) fn group_of(bucket: u32) -> usize {
     (bucket / PAGE_BUCKETS as u32 / GROUP_PAGES) as usize % N_GROUPS

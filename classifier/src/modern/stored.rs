@@ -19,7 +19,8 @@ use super::decoded::{trained_with_base, with_base};
 use super::encode::{Group, LogState, N_GROUPS, State};
 use super::model::{Model, aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode, is_stored, opened};
-use super::recent::{GROUP_PAGES, Recent, group_of};
+use super::recent::{GROUP_BUCKETS, Recent, group_of};
+use super::record::Delta;
 use super::weights::{Bucket, Weights};
 use crate::store::model::{Bytes, ModelChanges, ModelView};
 use crate::{Error, TrainedMessages};
@@ -190,14 +191,26 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
             age: self.state.age,
             ..Model::default()
         };
-        let buckets = model.buckets.chunks_mut(PAGE_BUCKETS);
-        for (number, buckets) in (0..N_PAGES).zip(buckets) {
+        let pages = model.buckets.chunks_mut(PAGE_BUCKETS);
+        for (number, buckets) in (0..N_PAGES).zip(pages) {
             self.read_page(number, buckets);
         }
-        for number in 0..N_GROUPS {
-            let first = number * GROUP_PAGES as usize * PAGE_BUCKETS;
-            let last = first + GROUP_PAGES as usize * PAGE_BUCKETS;
-            self.catch_up(number, &mut model.buckets[first..last]);
+        // As `catch_up`, with one pass over the log for all groups.
+        let mut groups: Vec<_> = (model.buckets.chunks_mut(GROUP_BUCKETS))
+            .zip(&self.state.log.groups)
+            .map(|(buckets, group)| (buckets, group.age))
+            .collect();
+        for (then, deltas) in &self.recent.0 {
+            for (buckets, age) in &mut groups {
+                grow_older(buckets, age, *then);
+            }
+            for (bucket, delta) in deltas {
+                let (buckets, _) = &mut groups[group_of(*bucket)];
+                add(&mut buckets[*bucket as usize % GROUP_BUCKETS], delta);
+            }
+        }
+        for (buckets, age) in &mut groups {
+            grow_older(buckets, age, self.state.age);
         }
         model
     }
@@ -213,29 +226,34 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
 
     /// Makes of what the pages of a group hold what the log makes of it.
     pub(super) fn catch_up(&self, group: usize, buckets: &mut [Sums]) {
-        let first = (group * GROUP_PAGES as usize * PAGE_BUCKETS) as u32;
+        let first = (group * GROUP_BUCKETS) as u32;
         let mut age = self.state.log.groups[group].age;
-        let grow_older = |buckets: &mut [Sums], age: &mut u32, until: u32| {
-            let ageings = until.saturating_sub(*age);
-            *age = until.max(*age);
-            if ageings > 0 {
-                for (z, q) in buckets.iter_mut() {
-                    (*z, *q) = (aged_gradient(*z, ageings), aged_squares(*q, ageings));
-                }
-            }
-        };
         for (then, deltas) in &self.recent.0 {
             grow_older(buckets, &mut age, *then);
             for (bucket, delta) in deltas {
-                let at = bucket.wrapping_sub(first) as usize;
-                if let Some((z, q)) = buckets.get_mut(at) {
-                    *z = saturate(i32::from(*z) + delta.gradient);
-                    *q = saturate(i32::from(*q) + delta.squares);
+                if let Some(sums) = buckets.get_mut(bucket.wrapping_sub(first) as usize) {
+                    add(sums, delta);
                 }
             }
         }
         grow_older(buckets, &mut age, self.state.age);
     }
+}
+
+/// Makes sums of this age as old as that.
+fn grow_older(buckets: &mut [Sums], age: &mut u32, until: u32) {
+    let ageings = until.saturating_sub(*age);
+    *age = until.max(*age);
+    if ageings > 0 {
+        for (z, q) in buckets.iter_mut() {
+            (*z, *q) = (aged_gradient(*z, ageings), aged_squares(*q, ageings));
+        }
+    }
+}
+
+fn add((z, q): &mut Sums, delta: &Delta) {
+    *z = saturate(i32::from(*z) + delta.gradient);
+    *q = saturate(i32::from(*q) + delta.squares);
 }
 
 impl<B: Deref<Target = [u8]>> Stored<B> {

@@ -182,7 +182,7 @@ pub(super) fn sum(view: usize, slots: &[Slot], weights: &impl Weights) -> f64 {
     const AT_ONCE: usize = 16;
     /// So many of these ahead they are sent for: most of a table lies where a
     /// processor waits for it longer than all else here takes.
-    const AHEAD: usize = 4;
+    const AHEAD: usize = 8;
     let expect = |slots: &[Slot]| slots.iter().for_each(|slot| weights.expect(slot.bucket()));
     let common = common(view, weights);
     let mut buckets = [Bucket::default(); AT_ONCE];
