@@ -15,44 +15,29 @@ const DIGIT_BITS: u32 = 8;
 const N_DIGITS: usize = 1 << DIGIT_BITS;
 /// Fewer are sorted by comparing.
 const MIN_RADIX: usize = 200;
-/// Bits that [`Lately`] tells hashes apart by; with more it leaves out next to
-/// none besides.
+/// Bits that hashes which came lately are told apart by; with more, next to none
+/// are left out besides.
 const LATELY_BITS: u32 = 11;
 /// Hashes whose places are found at once.
 const AT_ONCE: usize = 8;
 
-/// What was met lately, one hash for each value of their upper bits. Two grams of
-/// five are repetitions, and most of these come soon: leaving them out costs a
-/// third of what sorting them does.
-pub(super) struct Lately([u32; 1 << LATELY_BITS]);
-
-impl Default for Lately {
-    fn default() -> Self {
-        // Each place holds what belongs to another one.
-        let mut places = [0; 1 << LATELY_BITS];
-        places[0] = u32::MAX;
-        Self(places)
+/// Adds hashes to `to`, but for most of those that come again soon: two grams of
+/// five do, and to leave them out costs a third of what sorting them does.
+pub(super) fn extend_with_new(to: &mut Vec<u32>, hashes: impl ExactSizeIterator<Item = u32>) {
+    // One hash for each value of the upper bits; at first, what belongs to
+    // another value.
+    let mut lately = [0; 1 << LATELY_BITS];
+    lately[0] = u32::MAX;
+    let start = to.len();
+    to.resize(start + hashes.len(), 0);
+    let (new, mut n) = (&mut to[start..], 0);
+    for hash in hashes {
+        let last = &mut lately[(hash >> (32 - LATELY_BITS)) as usize];
+        new[n] = hash;
+        n += usize::from(*last != hash);
+        *last = hash;
     }
-}
-
-impl Lately {
-    /// Adds `hashes` to `to`, but for some of those that were met before.
-    pub(super) fn add_new(
-        &mut self,
-        hashes: impl ExactSizeIterator<Item = u32>,
-        to: &mut Vec<u32>,
-    ) {
-        let start = to.len();
-        to.resize(start + hashes.len(), 0);
-        let (new, mut n) = (&mut to[start..], 0);
-        for hash in hashes {
-            let last = &mut self.0[(hash >> (32 - LATELY_BITS)) as usize];
-            new[n] = hash;
-            n += usize::from(*last != hash);
-            *last = hash;
-        }
-        to.truncate(start + n);
-    }
+    to.truncate(start + n);
 }
 
 /// Sorts `hashes` and leaves each once. What `scratch` holds is lost; it is
@@ -149,6 +134,8 @@ fn insert(hashes: &mut [u32], at_last: usize, hash: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -176,15 +163,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_met_lately_is_left_out_and_nothing_else() {
+    fn what_comes_again_soon_is_left_out_and_nothing_else() {
+        let mut met = vec![7];
         let hashes = [0, u32::MAX, 7, 7, 0, 1 << 31, u32::MAX, 7];
-        let (mut lately, mut met) = (Lately::default(), vec![9]);
-        lately.add_new(hashes.into_iter(), &mut met);
-        lately.add_new([7, 8].into_iter(), &mut met);
-        assert_eq!(met, [9, 0, u32::MAX, 7, 0, 1 << 31, 7, 8]);
+        extend_with_new(&mut met, hashes.into_iter());
+        assert_eq!(met, [7, 0, u32::MAX, 7, 0, 1 << 31, 7]);
     }
 
     proptest! {
+        #[test]
+        fn each_hash_is_met(
+            hashes in proptest::collection::vec(any::<u32>(), 0..500),
+            mask in any::<u32>(),
+        ) {
+            let hashes: Vec<_> = hashes.iter().map(|hash| hash & mask).collect();
+            let mut met = Vec::new();
+            extend_with_new(&mut met, hashes.iter().copied());
+            let sets = [met, hashes].map(|all| all.into_iter().collect::<BTreeSet<_>>());
+            prop_assert_eq!(&sets[0], &sets[1]);
+        }
+
         #[test]
         fn sorts_as_by_comparing(
             hashes in proptest::collection::vec(any::<u32>(), 0..1_500),

@@ -12,7 +12,7 @@ use memchr::memmem;
 
 use super::canonical::Canonical;
 use super::charset;
-use super::distinct::{Lately, sort_distinct};
+use super::distinct::{extend_with_new, sort_distinct};
 use super::relations;
 use super::text::Text;
 use super::words::{fold, words};
@@ -46,23 +46,15 @@ pub struct Features {
 /// The features of a message. Any bytes will do.
 /// Cost: bounded, however long the message is, but for one pass over it.
 pub fn features(raw: &[u8]) -> Features {
-    let mut gathered = Gathered {
+    let mut features = Features {
         views: MOST_AT_FIRST.map(|most| Vec::with_capacity(raw.len().min(most))),
-        lately: Lately::default(),
     };
-    visit(raw, &mut gathered);
-    let mut views = gathered.views;
+    visit(raw, &mut features);
     let mut scratch = Vec::new();
-    for view in &mut views {
+    for view in &mut features.views {
         sort_distinct(view, &mut scratch);
     }
-    Features { views }
-}
-
-/// Hashes as they are found.
-struct Gathered {
-    views: [Vec<u32>; 3],
-    lately: Lately,
+    features
 }
 
 /// Where a feature stood and what it is, for a reader.
@@ -94,13 +86,13 @@ impl<F: FnMut(View, u32, Origin<'_>)> Sink for F {
     }
 }
 
-impl Sink for Gathered {
+impl Sink for Features {
     fn add(&mut self, view: View, hash: u32, _: Origin<'_>) {
         self.views[view as usize].push(hash);
     }
 
     fn add_grams(&mut self, view: View, _: &[u8], hashes: impl ExactSizeIterator<Item = u32>) {
-        self.lately.add_new(hashes, &mut self.views[view as usize]);
+        extend_with_new(&mut self.views[view as usize], hashes);
     }
 }
 
