@@ -314,7 +314,8 @@ mod tests {
         assert!(clean.cutoffs(&Params::default()).spam < PRIOR_SPAM_CUTOFF);
         let lost = calibration(&[(Label::Ham, -8.0, 5_000), (Label::Ham, 6.2, 9)]);
         let raised = lost.cutoffs(&Params::default()).spam;
-        assert!((6.2..6.5).contains(&raised), "{raised}");
+        // 0.35 of the bin below 6.5, of what is lost there and at 6.
+        assert!((raised - 6.3245).abs() < 0.0005, "{raised}");
     }
 
     #[test]

@@ -7,8 +7,9 @@
 //! it slow, not wrong: some thousand of them are a million steps.
 //!
 //! Rejected: three passes, which cost half as much again; one pass by 12 or 13
-//! bits, which leaves more to insert than it saves; a hash table first, to sort
-//! only what is distinct, which costs more than it saves.
+//! bits, which leaves more to insert than it saves; a hash table first that
+//! leaves out all repetitions, which costs more than it saves: most come soon,
+//! and a small table that forgets leaves out these ([`extend_with_new`]).
 
 /// Bits of a digit. Its counters are few beside what there is to sort.
 const DIGIT_BITS: u32 = 8;
@@ -103,7 +104,7 @@ fn distribute(
 
 /// Puts the few that are not in order in their place, and leaves each once at
 /// the front; returns how many. Without a branch where nobody could foresee
-/// it: two hashes of five are repetitions. There is at least one.
+/// it: which hashes are repetitions. There is at least one.
 fn insert_distinct(hashes: &mut [u32]) -> usize {
     let (mut last, mut at_last) = (hashes[0], 0);
     for at in 1..hashes.len() {

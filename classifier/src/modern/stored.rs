@@ -195,23 +195,7 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
         for (number, buckets) in (0..N_PAGES).zip(pages) {
             self.read_page(number, buckets);
         }
-        // As `catch_up`, with one pass over the log for all groups.
-        let mut groups: Vec<_> = (model.buckets.chunks_mut(GROUP_BUCKETS))
-            .zip(&self.state.log.groups)
-            .map(|(buckets, group)| (buckets, group.age))
-            .collect();
-        for (then, deltas) in &self.recent.0 {
-            for (buckets, age) in &mut groups {
-                grow_older(buckets, age, *then);
-            }
-            for (bucket, delta) in deltas {
-                let (buckets, _) = &mut groups[group_of(*bucket)];
-                add(&mut buckets[*bucket as usize % GROUP_BUCKETS], delta);
-            }
-        }
-        for (buckets, age) in &mut groups {
-            grow_older(buckets, age, self.state.age);
-        }
+        self.catch_up(0, &mut model.buckets);
         model
     }
 
@@ -224,19 +208,27 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
         }
     }
 
-    /// Makes of what the pages of a group hold what the log makes of it.
-    pub(super) fn catch_up(&self, group: usize, buckets: &mut [Sums]) {
-        let first = (group * GROUP_BUCKETS) as u32;
-        let mut age = self.state.log.groups[group].age;
+    /// Makes of what the pages of groups hold, from this one on, what the log
+    /// makes of it.
+    pub(super) fn catch_up(&self, first: usize, buckets: &mut [Sums]) {
+        let mut groups: Vec<_> = (buckets.chunks_mut(GROUP_BUCKETS))
+            .zip(&self.state.log.groups[first..])
+            .map(|(buckets, group)| (buckets, group.age))
+            .collect();
         for (then, deltas) in &self.recent.0 {
-            grow_older(buckets, &mut age, *then);
+            for (buckets, age) in &mut groups {
+                grow_older(buckets, age, *then);
+            }
             for (bucket, delta) in deltas {
-                if let Some(sums) = buckets.get_mut(bucket.wrapping_sub(first) as usize) {
-                    add(sums, delta);
+                let group = group_of(*bucket).wrapping_sub(first);
+                if let Some((buckets, _)) = groups.get_mut(group) {
+                    add(&mut buckets[*bucket as usize % GROUP_BUCKETS], delta);
                 }
             }
         }
-        grow_older(buckets, &mut age, self.state.age);
+        for (buckets, age) in &mut groups {
+            grow_older(buckets, age, self.state.age);
+        }
     }
 }
 
