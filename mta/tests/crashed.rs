@@ -2,10 +2,8 @@
 //! answered 250 is there after the next start, whole, and a second copy only
 //! of what lay in the queue undone when the server was killed.
 //!
-//! Once at random moments under load, by seed; once at each of the calls that
-//! change files, in place of which strace delivers SIGKILL. Which calls those
-//! are is said in `common/steps.rs`; a run that makes another one fails the test. 20 of each,
-//! or as many as `POSTERN_FAULTS` says.
+//! At random moments under load, 20 by seed or as many as `POSTERN_FAULTS` says;
+//! and in place of each call that changes files.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +23,8 @@ use std::time::Duration;
 
 use common::{Host, Server, Talk, steps, wait_for};
 use fastrand::Rng;
-use tests::steps::{TRACE, strace};
+use tests::killer::{self, killed_at};
+use tests::steps::{TRACE, traced};
 
 /// Anna's mail goes straight to her mailbox; bob keeps a copy and forwards to
 /// carol, through the queue.
@@ -257,14 +256,6 @@ fn what_was_answered_250_survives_kills_under_load() {
     println!("{n_kills} kills, {n_kept} promises kept, {n_more} copies more than one");
 }
 
-/// The server as strace runs it; it stays our child.
-fn traced(host: &Host, log: &Path, options: &[&str]) -> Command {
-    let mut strace = strace(log, options);
-    strace.arg(env!("CARGO_BIN_EXE_postern"));
-    strace.arg("--config").arg(host.config());
-    strace
-}
-
 /// A few messages each way; false when the server did not live to the end.
 fn short_load(
     server: &Server,
@@ -286,8 +277,19 @@ fn short_load(
         })
 }
 
-/// So often a step is tried.
-const TRIES: usize = 4;
+/// The one that kills the server.
+#[test]
+fn killer() {
+    killer::killer();
+}
+
+/// So often a call is waited for: as threads share folder syncs, a run makes a
+/// few calls more or less.
+const TRIES: usize = 10;
+
+/// What comes after a message has left the queue, as its story for the journal,
+/// is done then.
+const REST: Duration = Duration::from_millis(500);
 
 #[test]
 fn what_was_answered_250_survives_a_kill_at_any_step_of_the_server() {
@@ -296,55 +298,62 @@ fn what_was_answered_250_survives_a_kill_at_any_step_of_the_server() {
     let host = host();
     let log = host.path("log");
 
-    // A whole run shows which steps there are.
-    let server = host
-        .try_serve(traced(&host, &log, &["-D", "-e", TRACE]))
-        .unwrap();
-    assert!(short_load(&server, &host, &numbers, &mut promises.kept));
-    stop(server);
-    let mut steps: Vec<_> = steps::of(&fs::read_to_string(&log).unwrap())
-        .into_iter()
-        .collect();
+    // Whole runs show which steps there are; one before them makes what is made
+    // but once.
+    let mut whole = |server: Command| {
+        let server = host.try_serve(server).unwrap();
+        assert!(short_load(&server, &host, &numbers, &mut promises.kept));
+        thread::sleep(REST);
+        server
+    };
+    stop(whole(host.serving()));
+    let runs = [(); 3].map(|()| {
+        let server = whole(traced(&log, &["-D", "-e", TRACE], &host.serving()));
+        let steps = steps::of(&log);
+        stop(server);
+        steps
+    });
+    let names: BTreeSet<&String> = runs.iter().flatten().collect();
     for name in ["fsync", "linkat", "unlinkat"] {
-        let is_there = steps.iter().any(|(step, _)| step == name);
-        assert!(is_there, "no {name} in {steps:?}");
+        assert!(names.contains(&name.to_owned()), "no {name} in {names:?}");
     }
 
-    // Each step once, in the order of the seed; all of them when so many are
-    // asked for.
-    Rng::with_seed(28).shuffle(&mut steps);
-    let n_all = steps.len();
-    steps.truncate(faults());
-    let (mut missed, mut n_more) = (Vec::new(), 0);
-    for (name, nth) in &steps {
-        let moment = format!("seed 28, killed at {name} number {nth}");
-        let fault = format!("inject={name}:signal=SIGKILL:when={nth}");
-        let trace = format!("trace={name}");
-        // Threads share the work anew each time: not each step comes at once.
-        let was_killed = (0..TRIES).any(|_| {
-            let command = traced(&host, &log, &["-D", "-e", &trace, "-e", &fault]);
-            let lived = host.try_serve(command).is_some_and(|server| {
-                let lived = short_load(&server, &host, &numbers, &mut promises.kept);
-                server.signal("KILL");
+    // In place of the first, of the second, and so on, until no run comes so far.
+    let (mut n_killed, mut n_more) = (0, 0);
+    loop {
+        let nth = n_killed + 1;
+        let is_met = (0..TRIES).any(|_| {
+            let server = host.try_serve(killed_at(nth, &host.serving()));
+            let lived = server.is_some_and(|server| {
+                let lived = short_load(&server, &host, &numbers, &mut promises.kept) && {
+                    thread::sleep(REST);
+                    TcpStream::connect(server.smtp[0]).is_ok()
+                };
+                if lived {
+                    killer::end(server.id());
+                }
+                // The killer, which ends after it.
+                server.wait();
                 lived
             });
             promises.look(&host);
             !lived
         });
-        if !was_killed {
-            missed.push(format!("{name} number {nth}"));
-        }
         let server = host.serve();
         wait_for_empty_queue(&host);
         stop(server);
-        n_more = promises.check(&host, &moment);
+        n_more = promises
+            .check(&host, &format!("killed at call {nth}"))
+            .max(n_more);
+        if !is_met {
+            break;
+        }
+        n_killed = nth;
     }
-    let n_killed = steps.len() - missed.len();
-    println!(
-        "{n_killed} steps of {n_all} killed, {n_more} copies more than one; not met: {missed:?}"
-    );
+    let n_steps: Vec<usize> = runs.iter().map(Vec::len).collect();
+    println!("{n_killed} steps killed, {n_steps:?} in whole runs, {n_more} copies more than one");
     assert!(
-        n_killed * 2 >= steps.len(),
-        "only {n_killed}: {missed:?} were not met"
+        n_steps.iter().any(|n| n_killed >= *n),
+        "{n_killed} of {n_steps:?}"
     );
 }

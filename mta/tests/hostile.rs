@@ -59,14 +59,14 @@ fn serve_with(host: &Host, mount: &str) -> Option<Server> {
     }
     let copy = host.path("copy");
     let script = format!("cp -a \"$DATA\" \"$COPY\" && {mount} && exec \"$@\"");
+    let serving = host.serving();
     let mut command = Command::new("unshare");
     command
         .env("DATA", host.data())
         .env("COPY", &copy)
         .args(["-m", "sh", "-c", &script, "sh"])
-        .arg(env!("CARGO_BIN_EXE_postern"))
-        .arg("--config")
-        .arg(host.config());
+        .arg(serving.get_program())
+        .args(serving.get_args());
     Some(host.try_serve(command).unwrap())
 }
 

@@ -7,9 +7,10 @@
 //! disk: with nothing of what was not synced, with all of it, and with parts of
 //! it by seed. The host is opened on that, and works off its queue.
 //!
-//! A second run, which goes on where the first was killed, is recorded and cut
+//! A second run, which goes on where a first was killed, is recorded and cut
 //! likewise: what the first made and did not sync is not synced because the
-//! second finds it.
+//! second finds it. What a kill leaves is what the calls before it made, so that
+//! a recorded run stands for a kill at each of its calls.
 //!
 //! The accounts are as they were: they are SQLite's, and nothing that is said
 //! here of mail depends on what became of them meanwhile.
@@ -21,14 +22,12 @@ mod common;
 use std::env;
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use common::journey::{self, CAROL, all_found, child_of, furnish, owners};
+use common::journey::{self, CAROL, all_found, furnish, handing_over, owners, said_by};
 use common::power::{Call, FileSystem, Rest, calls, path_of};
-use common::steps;
 use fastrand::Rng;
-use tests::programs::peer;
-use tests::steps::{TRACE, strace};
+use tests::steps::traced;
 
 /// The process that is recorded.
 #[test]
@@ -60,26 +59,25 @@ impl Recorded {
         let data = dir.path().join("data");
         furnish(&data);
         let before = FileSystem::read(&data);
-        let (calls, _) = record(&data, &[], 0..MESSAGES);
+        let calls = record(&data, 0..MESSAGES);
         assert_eq!(all_found(&data)[CAROL].len(), MESSAGES / 2);
         follow(before.clone(), &calls, &data);
         Self::of(before, Vec::new(), calls)
     }
 
-    /// A run after one that was killed at a call; `None` when the first did not
-    /// come to it.
-    fn after_kill(name: &str, nth: usize) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
-        furnish(&data);
-        let before = FileSystem::read(&data);
-        let kill = format!("inject={name}:signal=SIGKILL:when={nth}");
-        let (first, was_killed) = record(&data, &["-e", &kill], 0..FEW);
-        let before = follow(before, &first, &data);
-        let (second, _) = record(&data, &[], FEW..2 * FEW);
-        follow(before.clone(), &second, &data);
-        let promised = first.iter().filter_map(promise).collect();
-        was_killed.then(|| Self::of(before, promised, second))
+    /// A run after one of which these are the calls before it was killed.
+    fn after_kill(data: &Path, first: &FileSystem, calls: &[Call]) -> Self {
+        let mut before = first.clone();
+        for call in calls {
+            before.follow(call);
+        }
+        before.restarted();
+        fs::remove_dir_all(data).unwrap();
+        before.cut(data, Rest::Everything);
+        let second = record(data, FEW..2 * FEW);
+        follow(before.clone(), &second, data);
+        let promised = calls.iter().filter_map(promise).collect();
+        Self::of(before, promised, second)
     }
 
     fn of(before: FileSystem, promised: Vec<usize>, calls: Vec<Call>) -> Self {
@@ -152,29 +150,21 @@ impl Recorded {
     }
 }
 
-/// The calls of a run in which these messages are handed over, and whether it
-/// was killed.
-fn record(data: &Path, options: &[&str], numbers: Range<usize>) -> (Vec<Call>, bool) {
+/// The calls of a run in which these messages are handed over.
+fn record(data: &Path, numbers: Range<usize>) -> Vec<Call> {
     let log = data.with_file_name("log");
-    let mut strace = peer("strace");
-    strace
-        .args(["-f", "-y", "-qq", "-s", "1000000", "-e", CHANGING, "-o"])
-        .arg(&log)
-        .args(options)
-        .arg(env::current_exe().unwrap());
-    child_of(strace, data, numbers);
-    let log = fs::read_to_string(log).unwrap();
-    (calls(&log), log.contains("killed by SIGKILL"))
+    let options = ["-s", "1000000", "-e", CHANGING];
+    said_by(traced(&log, &options, &handing_over(data, numbers)));
+    calls(&fs::read_to_string(log).unwrap())
 }
 
-/// What the disk holds after these calls, which is what it really holds.
-fn follow(mut before: FileSystem, calls: &[Call], data: &Path) -> FileSystem {
+/// Follows calls from what the disk held on; what it holds then is what it
+/// really holds.
+fn follow(mut before: FileSystem, calls: &[Call], data: &Path) {
     for call in calls {
         before.follow(call);
     }
-    before.restarted();
     assert_eq!(before.shown(), FileSystem::read(data).shown());
-    before
 }
 
 /// Which message this call says was kept.
@@ -204,53 +194,57 @@ fn what_was_answered_250_survives_a_power_cut_at_any_step() {
     println!("{n_steps} steps, each with {} power cuts", seeds + 2);
 }
 
-/// Where files and folders have come or gone, or are to last from then on.
-const KILLED: [&str; 6] = [
-    "mkdir",
-    "mkdirat",
-    "fsync",
-    "linkat",
-    "renameat2",
-    "unlinkat",
-];
+/// A first run to be killed: its folder, what the disk held before, its calls,
+/// and the numbers of those in place of which names come or go, or are to last.
+fn first(dir: &Path) -> (PathBuf, FileSystem, Vec<Call>, Vec<usize>) {
+    const KILLED: [&str; 6] = [
+        "mkdir",
+        "mkdirat",
+        "fsync",
+        "linkat",
+        "renameat2",
+        "unlinkat",
+    ];
+    let data = dir.join("data");
+    furnish(&data);
+    let before = FileSystem::read(&data);
+    let calls = record(&data, 0..FEW);
+    let mut now = before.clone();
+    let matters = calls
+        .iter()
+        .map(|call| now.follow(call) && KILLED.contains(&&*call.name));
+    let moments = (0..)
+        .zip(matters)
+        .filter_map(|(n, matters)| matters.then_some(n));
+    let moments = moments.collect();
+    (data, before, calls, moments)
+}
 
 #[test]
 fn what_was_answered_250_survives_a_kill_and_then_a_power_cut() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, log) = (dir.path().join("data"), dir.path().join("log"));
-    furnish(&data);
-    let mut whole = strace(&log, &["-e", TRACE]);
-    whole.arg(env::current_exe().unwrap());
-    child_of(whole, &data, 0..FEW);
-    let steps = steps::of(&fs::read_to_string(log).unwrap()).into_iter();
-    let mut moments: Vec<_> = steps
-        .filter(|(name, _)| KILLED.contains(&name.as_str()))
-        .collect();
+    let (data, before, calls, mut moments) = first(dir.path());
     let n_all = moments.len();
-    Rng::with_seed(29).shuffle(&mut moments);
-    let (n_wanted, seeds) = env::var("POSTERN_FAULTS").map_or((6, 0), |_| (n_all, 1));
-    let (mut n_met, mut n_steps, mut missed) = (0, 0, Vec::new());
-    for (name, nth) in &moments {
-        if n_met == n_wanted {
-            break;
+    let seeds = match env::var_os("POSTERN_FAULTS") {
+        Some(_) => 1,
+        None => {
+            Rng::with_seed(29).shuffle(&mut moments);
+            moments.truncate(6);
+            0
         }
-        // Threads share the work anew each time, so that a call may not come.
-        let Some(recorded) = Recorded::after_kill(name, *nth) else {
-            missed.push((name, nth));
-            continue;
-        };
-        let (n, losses) = recorded.cut_everywhere(seeds, |_| true);
-        assert_eq!(
-            losses,
-            Vec::<String>::new(),
-            "after a kill at {name} number {nth}"
-        );
-        assert!(n > 50, "only {n} steps after a kill at {name} number {nth}");
-        (n_met, n_steps) = (n_met + 1, n_steps + n);
+    };
+    let mut n_steps = 0;
+    for n in &moments {
+        let recorded = Recorded::after_kill(&data, &before, &calls[..*n]);
+        let (n_here, losses) = recorded.cut_everywhere(seeds, |_| true);
+        let moment = format!("after a kill at call {n}, {}", calls[*n].name);
+        assert_eq!(losses, Vec::<String>::new(), "{moment}");
+        assert!(n_here > 50, "only {n_here} steps {moment}");
+        n_steps += n_here;
     }
-    assert!(n_met * 4 >= n_wanted * 3, "not met: {missed:?}");
     println!(
-        "{n_met} of {n_all} kills, {n_steps} steps after them, each with {} power cuts",
+        "{} of {n_all} kills, {n_steps} steps after them, each with {} power cuts",
+        moments.len(),
         seeds + 2
     );
 }
@@ -272,7 +266,11 @@ fn without_syncs_of_names_mail_is_lost() {
         let (_, losses) = recorded.cut_everywhere(0, |call| !syncs(call, folders));
         assert!(losses.len() > 10, "{folders:?}: {losses:?}");
     }
-    let recorded = Recorded::after_kill("linkat", 1).unwrap();
+    // A message has its name, which was not synced.
+    let dir = tempfile::tempdir().unwrap();
+    let (data, before, calls, _) = first(dir.path());
+    let link = calls.iter().position(|call| call.name == "linkat").unwrap();
+    let recorded = Recorded::after_kill(&data, &before, &calls[..=link]);
     for folders in [&["new", "queue"][..], &["Maildir"]] {
         let (_, losses) = recorded.cut_everywhere(0, |call| !syncs(call, folders));
         assert!(losses.len() > 5, "after a kill, {folders:?}: {losses:?}");

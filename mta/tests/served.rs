@@ -258,7 +258,7 @@ fn a_message_is_tokenised_once_however_many_recipients_have_models() {
     }
     drop(models);
     host.run(&["user", "set", &users[0], "--spam", "refuse"]);
-    let mut command = host.command();
+    let mut command = host.serving();
     command.arg("--verbose");
     let server = host.try_serve(command).unwrap();
     for (users, n_tokenised) in [

@@ -59,7 +59,7 @@ fn everything(host: &Host, server: Server) -> Vec<u8> {
 fn swaks_submits_by_each_mechanism_over_both_kinds_of_tls() {
     let host = host();
     // Also what is logged when all is.
-    let mut command = host.command();
+    let mut command = host.serving();
     command.arg("--verbose");
     let server = host.try_serve(command).unwrap();
     let [starttls, implicit] = server.submission[..] else {

@@ -6,7 +6,8 @@
 //! - [`programs`] finds the programs that were built and those to compare with
 //! - [`run`] runs one of them with an input under a time bound
 //! - [`bmfd`] is one with a configuration, and its daemon
-//! - [`steps`] finds the calls of a run that change files
+//! - [`steps`] finds the calls of a run that change files, [`killer`] kills it
+//!   at any of them
 //! - [`overlaid`] runs servers of others, [`postfix`] is one of them
 //! - [`imap`] asks an IMAP server
 //! - [`messages`] makes awkward mail, deterministic by seed
@@ -19,6 +20,7 @@
 pub mod bmfd;
 pub mod differential;
 pub mod imap;
+pub mod killer;
 pub mod messages;
 pub mod overlaid;
 pub mod postfix;

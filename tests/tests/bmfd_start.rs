@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use tests::bmfd::Bmfd;
 use tests::run::{Input, make_maildir, run, scratch};
-use tests::steps::strace;
+use tests::steps::traced;
 
 #[test]
 fn who_asks_a_daemon_that_begins_is_answered_by_it() {
@@ -16,9 +16,7 @@ fn who_asks_a_daemon_that_begins_is_answered_by_it() {
     // It stops with its socket bound; the program stays strace's parent.
     let stops = "inject=bind:signal=SIGSTOP";
     let process = bmfd.begin_with(|command| {
-        let mut strace = strace(&calls, &["-D", "-e", "trace=bind", "-e", stops]);
-        strace.arg(command.get_program()).args(command.get_args());
-        *command = strace;
+        *command = traced(&calls, &["-D", "-e", "trace=bind", "-e", stops], command);
     });
     let said = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
     bmfd.wait("stopped", || said("calls").contains("stopped by SIGSTOP"));

@@ -117,14 +117,19 @@ pub fn furnish(data: &Path) {
     fs::write(bob.join(".qmail"), "./Maildir/\n&carol@example.org\n").unwrap();
 }
 
-/// What the child says, which `command` starts to hand over these messages.
-pub fn child_of(mut command: Command, data: &Path, numbers: Range<usize>) -> String {
+/// The child that hands over these messages.
+pub fn handing_over(data: &Path, numbers: Range<usize>) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
     command
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(DATA, data)
-        .env(NUMBERS, format!("{numbers:?}"))
-        .env_remove("RUST_BACKTRACE");
-    let output = command.output().unwrap();
+        .env(NUMBERS, format!("{numbers:?}"));
+    command
+}
+
+/// What a child says.
+pub fn said_by(mut command: Command) -> String {
+    let output = command.env_remove("RUST_BACKTRACE").output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

@@ -412,14 +412,21 @@ impl Host {
 
     /// Starts the server, and waits until it is ready.
     pub fn serve(&self) -> Server {
-        let server = self.try_serve(self.command());
+        let server = self.try_serve(self.serving());
         server.expect("the server does not start")
     }
 
-    /// Starts the server by a command that ends with our program and its
-    /// configuration; `None` when it ends before it is ready.
+    /// The command that serves.
+    pub fn serving(&self) -> Command {
+        let mut command = self.command();
+        command.arg("serve");
+        command
+    }
+
+    /// Starts the server by this command; `None` when it ends before it is
+    /// ready.
     pub fn try_serve(&self, mut command: Command) -> Option<Server> {
-        let mut process = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(process.stderr.take().unwrap());
         let (send, lines) = mpsc::channel();
         // Read to its end, lest the server waits for a reader.
