@@ -300,6 +300,30 @@ pub fn comparable(outcome: &Outcome) -> (i32, Vec<u8>) {
     (code, stdout)
 }
 
+/// The model in a database as text, but for the times in its ledger and the
+/// order that comes of them.
+///
+/// # Panics
+///
+/// When `bmfconv` fails.
+pub fn model(database: &Path) -> String {
+    let folder = scratch();
+    let mut bmfconv = Pair::Ours.bmfconv();
+    bmfconv.arg("-ed").arg(database).current_dir(folder.path());
+    let outcome = run(&mut bmfconv, Input::Empty);
+    assert_eq!(outcome.code(), 0, "bmfconv -e: {}", outcome.stderr);
+    let text = fs::read_to_string(folder.path().join("model.txt")).unwrap();
+    let mut lines: Vec<&str> = text
+        .lines()
+        .map(|line| match line.rsplit_once(' ') {
+            Some((entry, _time)) if line.starts_with("entry ") => entry,
+            _ => line,
+        })
+        .collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
 /// The lists of a database, good first. Whether a list of nothing has a first
 /// line, or a file, is not worth a difference: it is empty here.
 ///

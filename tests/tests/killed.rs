@@ -14,7 +14,7 @@ use std::process::Command;
 
 use fastrand::Rng;
 
-use tests::differential::{Format, Pair, lists};
+use tests::differential::{Format, Pair, lists, model};
 use tests::programs::{built, peer};
 use tests::run::{Input, run, scratch};
 
@@ -53,22 +53,7 @@ fn held(kind: Kind, database: &Path) -> [Vec<u8>; 2] {
     if kind.engine == "classic" {
         return lists(Pair::Ours, kind.format, database);
     }
-    let folder = scratch();
-    let mut bmfconv = Command::new(built("bmfconv"));
-    bmfconv.arg("-ed").arg(database).current_dir(folder.path());
-    let outcome = run(&mut bmfconv, Input::Empty);
-    assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
-    let text = fs::read_to_string(folder.path().join("model.txt")).unwrap();
-    let mut timeless = String::new();
-    for line in text.lines() {
-        let end = match line.starts_with("entry ") {
-            true => line.rfind(' ').unwrap(),
-            false => line.len(),
-        };
-        timeless.push_str(&line[..end]);
-        timeless.push('\n');
-    }
-    [Vec::new(), timeless.into_bytes()]
+    [Vec::new(), model(database).into_bytes()]
 }
 
 /// The message whose registration is cut short: enough new tokens for many

@@ -51,13 +51,16 @@ pub(super) fn to_database(
 ) -> Result<bool, Error> {
     let exported = Exported::read(&mut &*text, source)?;
     let mut is_done = true;
-    open(dir, options)?.change(Durability::Synced, &mut |view| {
+    let mut database = open(dir, options)?;
+    database.change(Durability::Synced, &mut |view| {
         is_done = !only_if_new || view.state()?.is_none();
         match is_done {
             true => exported.replacing(view),
             false => Ok(Default::default()),
         }
     })?;
+    // One that stays large is right all the same.
+    drop(database.trim());
     Ok(is_done)
 }
 

@@ -159,7 +159,17 @@ impl Filter<'_> {
         if self.last.is_none() {
             return Err(Failure::NoWord);
         }
-        self.apply_pending()
+        self.apply_pending()?;
+        self.trim();
+        Ok(())
+    }
+
+    /// Leaves no file that is much larger than what it holds. One that stays so
+    /// is right all the same, and the next run tries again.
+    fn trim(&self) {
+        if let (Some(Database::Modern(model)), None) = (&self.database, self.exit) {
+            drop(model.change(|lmdb| lmdb.trim()));
+        }
     }
 
     /// Learns messages that a person has sorted. Stops at the first failure;
@@ -199,6 +209,7 @@ impl Filter<'_> {
         }
         n_messages += self.learn_all(batch);
         self.apply_pending()?;
+        self.trim();
         if self.exit.is_none() {
             (self.note)(&format!("read {n_messages} messages of {}", path.display()));
         }

@@ -345,14 +345,16 @@ impl<'v> Learning<'v> {
             ..
         } = self;
         let state = model.state_mut();
+        let mut too_many = view.n_bytes_too_many()?;
         view.entries_by_age(&mut |time, digest, len| {
-            if state.entry_bytes <= keep.bytes {
+            if state.entry_bytes <= keep.bytes && too_many == 0 {
                 return false;
             }
             if !touched.contains_key(digest) {
                 changes.expire.push((time, *digest));
                 let cost = cost(u64::from(len));
                 state.entry_bytes = state.entry_bytes.saturating_sub(cost);
+                too_many = too_many.saturating_sub(cost);
                 // A note is nothing that could be taken back.
                 state.n_expired += u64::from(len > Entry::EMPTY_LEN);
             }

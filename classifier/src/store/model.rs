@@ -56,6 +56,15 @@ pub trait ModelView {
         None
     }
 
+    /// By how much the store takes more than it may, in bytes, so that as many
+    /// of the ledger's have to go.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn n_bytes_too_many(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
+
     /// What the user's sums are added to; `None`: nothing.
     fn base(&self) -> Option<&Arc<Base>> {
         None

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
+use heed::{CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::transaction::Fault;
 use super::{Access, Options};
@@ -39,10 +40,16 @@ impl Environment {
         map_bytes: u64,
     ) -> Result<Option<Self>, Error> {
         let writes = options.access == Access::ReadWrite;
-        let Some(file) = open_file(path, writes)? else {
-            return Ok(None);
+        let (file, turn) = loop {
+            let Some(file) = open_file(path, writes)? else {
+                return Ok(None);
+            };
+            let turn = take_turn(&file, path, options)?;
+            // Else it was replaced by a smaller copy meanwhile.
+            if turn.is_none() || lies_at(&file, path).map_err(Error::io("open", path))? {
+                break (file, turn);
+            }
         };
-        let turn = take_turn(&file, path, options)?;
         check_not_open(path).map_err(Error::io("open", path))?;
         let header = Header::read(&file, path)?;
         if matches!(header, Header::Blank) {
@@ -121,6 +128,32 @@ impl Environment {
         })
     }
 
+    /// What is in use of the file, and what is not, in bytes.
+    pub(super) fn used_and_free(&self) -> Result<(u64, u64), heed::Error> {
+        let txn = self.env.read_txn()?;
+        let pages = self.env.info().last_page_number as u64 + 1;
+        let stat = self.table.stat(&txn)?;
+        let used = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+        let page_bytes = u64::from(stat.page_size);
+        let free = pages.saturating_sub(used as u64 + N_HEADER_PAGES);
+        Ok((used as u64 * page_bytes, free * page_bytes))
+    }
+
+    /// Writes what is in use to a new file, `copy`, which is as durable then as
+    /// `syncs` says.
+    pub(super) fn copy_to(&self, path: &Path, copy: &Path, syncs: bool) -> Result<(), Error> {
+        let like = fs::metadata(path).map_err(Error::io("read", path))?;
+        let written = create_like(&like, copy).and_then(|mut file| {
+            file.set_len(0)?;
+            file.set_permissions(like.permissions())?;
+            self.env
+                .copy_to_file(&mut file, CompactionOption::Enabled)
+                .map_err(io::Error::other)?;
+            if syncs { file.sync_all() } else { Ok(()) }
+        });
+        written.map_err(Error::io("write", copy))
+    }
+
     /// The size of the map after LMDB found it too small.
     pub(super) fn grown_map_bytes(&self) -> u64 {
         self.map_bytes + MIN_ROOM
@@ -184,6 +217,43 @@ fn take_turn(file: &File, path: &Path, options: &Options) -> Result<Option<File>
         }),
         _ => Ok(turn),
     }
+}
+
+fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        found => found.map(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+    }
+}
+
+/// Puts `copy` in the place of the database at `path`, which this process has
+/// closed and nobody else can write to; returns whether it did.
+///
+/// It does not while somebody has the database open: he would go on in the old
+/// file. LMDB's lock file tells, in which all hold a lock for as long as they
+/// do, and nobody gets one but in his turn. Who opens it next finds nobody there
+/// and begins the lock file anew, so that a kill at any step leaves either file
+/// and no word about the other. Readers that do without LMDB's locks keep the
+/// old one, in which nothing changes any more.
+pub(super) fn replace(path: &Path, copy: &Path, syncs: bool) -> Result<bool, Error> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let turn = lock::within(Duration::ZERO, file).map_err(Error::io("lock", path))?;
+    let lock_path = lock_path(path);
+    let lock_file = File::options().read(true).write(true).open(&lock_path);
+    let lock_file = lock_file.map_err(Error::io("open", &lock_path))?;
+    let is_alone = fcntl_lock(&lock_file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if turn.is_none() || !is_alone {
+        return Ok(false);
+    }
+    fs::rename(copy, path).map_err(Error::io("replace", path))?;
+    match path.parent() {
+        Some(dir) if syncs => File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(Error::io("sync", dir))?,
+        _ => {}
+    }
+    Ok(true)
 }
 
 /// For how long readers wait for another process that opens, which takes
@@ -333,6 +403,9 @@ impl Header {
         Ok(())
     }
 }
+
+/// LMDB writes two of them in turn.
+const N_HEADER_PAGES: u64 = 2;
 
 /// Two pages of the greatest size.
 const MAX_HEADER_BYTES: u64 = 2 << 16;

@@ -21,6 +21,7 @@
 //! | `bmf.mdb` | the database |
 //! | `bmf.mdb-lock` | LMDB's table of readers; may be deleted when no process runs |
 //! | `bmf.mdb-writer` | locked (`flock`) by the one process that writes; holds the number of the last one |
+//! | `bmf.mdb-new` | a smaller copy in the making, to take the place of `bmf.mdb`; what a killed process leaves is overwritten |
 //! | `bmf.mdb-moved` | the daemon has taken the database over, and nobody writes here any more: `moving` or `moved`, a blank, seconds since 1970, and after `moved` a blank and the user's [`MarkKey`](crate::mark::MarkKey) in hexadecimal digits, LF; then `version 1`, LF, which marks of before lack |
 //!
 //! # Layout, version 1
@@ -133,6 +134,9 @@ impl Options {
         }
     }
 }
+
+/// More than a message of ordinary length leaves free, which the next one uses.
+const MOST_FREE_BYTES: u64 = 3 << 20;
 
 /// Token counts of one person in a file.
 #[derive(Debug)]
@@ -298,7 +302,7 @@ impl Lmdb {
         if self.options.access == Access::ReadOnly {
             return refused(ErrorKind::PermissionDenied);
         }
-        let _writer = self.lock_writer()?;
+        let _writer = self.lock_writer(self.options.lock_wait)?;
         if let Some(moved) = Moved::of(&self.path)? {
             return Err(moved.refusal(&self.path));
         }
@@ -341,14 +345,69 @@ impl Lmdb {
         Ok(())
     }
 
+    /// Gives back to the system what the file takes beyond what is in use, where
+    /// that is much: what changes freed is used again by later ones, but a run
+    /// that makes many large ones leaves some 10 MB. Returns whether it did; not
+    /// while somebody else has the database open. For the end of a run.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or there is no room for a copy. It is
+    /// as it was then.
+    pub fn trim(&mut self) -> Result<bool, Error> {
+        let writes = self.options.access == Access::ReadWrite;
+        if !writes || !self.is_loose()? {
+            return Ok(false);
+        }
+        let _writer = match self.lock_writer(Duration::ZERO) {
+            Err(Error::Locked { .. }) => return Ok(false),
+            locked => locked?,
+        };
+        // What others wrote meanwhile may have filled it.
+        if !self.is_loose()? || Moved::of(&self.path)?.is_some() {
+            return Ok(false);
+        }
+        let copy = self.path.with_extension("mdb-new");
+        let path = &self.path;
+        let environment = self.environment.get_mut();
+        let environment = environment.unwrap_or_else(PoisonError::into_inner);
+        let outcome = match environment {
+            None => Ok(false),
+            Some(open) => open
+                .copy_to(path, &copy, self.options.syncs)
+                .and_then(|()| {
+                    *environment = None;
+                    environment::replace(path, &copy, self.options.syncs)
+                }),
+        };
+        if !matches!(outcome, Ok(true)) {
+            drop(fs::remove_file(&copy));
+        }
+        if environment.is_none() {
+            *environment = Environment::open(path, &self.options, 0)?;
+        }
+        outcome
+    }
+
+    /// Whether much of the file is not in use.
+    fn is_loose(&self) -> Result<bool, Error> {
+        let environment = self.environment.read();
+        let environment = &*environment.unwrap_or_else(PoisonError::into_inner);
+        let Some(environment) = environment else {
+            return Ok(false);
+        };
+        let counts = environment.used_and_free();
+        let (used, free) = counts.map_err(|e| Fault::from(e).into_error("read", &self.path))?;
+        Ok(free > MOST_FREE_BYTES.max(used / 6))
+    }
+
     /// Waits for the lock that writers queue for, held until it is dropped.
-    fn lock_writer(&self) -> Result<fs::File, Error> {
+    fn lock_writer(&self, wait: Duration) -> Result<fs::File, Error> {
         let path = self.path.with_extension("mdb-writer");
         let file = fs::metadata(&self.path)
             .and_then(|data| environment::create_like(&data, &path))
             .map_err(Error::io("open", &path))?;
         let ours = file.try_clone().map_err(Error::io("open", &path))?;
-        match lock::within(self.options.lock_wait, ours).map_err(Error::io("lock", &path))? {
+        match lock::within(wait, ours).map_err(Error::io("lock", &path))? {
             Some(locked) => {
                 // For the error message of those who wait in vain; without it
                 // they wait the same.

@@ -13,6 +13,10 @@ use crate::modern::{Base, Digest};
 use crate::store::Durability;
 use crate::store::model::{Bytes, ModelChanges, ModelStore, ModelView};
 
+/// What a model and its ledger may take of the file: with what changes leave free
+/// 20 MiB, 4 for the model and 16 for the ledger.
+const MOST_BYTES: u64 = 17 << 20;
+
 impl ModelStore for Lmdb {
     fn look(&self, look: &mut dyn FnMut(&dyn ModelView) -> Result<(), Error>) -> Result<(), Error> {
         let mut was_called = false;
@@ -153,6 +157,11 @@ impl ModelView for Reading<'_> {
                 record::parse_age_key(key).is_none_or(|(time, digest)| visit(time, &digest, len))
             })
         })
+    }
+
+    fn n_bytes_too_many(&self) -> Result<u64, Error> {
+        let used = self.model_record(Self::n_bytes_in_use)?;
+        Ok(used.saturating_sub(MOST_BYTES))
     }
 
     fn base(&self) -> Option<&Arc<Base>> {

@@ -135,6 +135,13 @@ impl Reading<'_> {
         self.path
     }
 
+    /// Bytes of all pages that hold records.
+    pub(super) fn n_bytes_in_use(&self) -> Result<u64, Fault> {
+        let stat = self.table.stat(self.txn)?;
+        let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+        Ok(pages as u64 * u64::from(stat.page_size))
+    }
+
     /// The value of any key.
     pub(super) fn bytes(&self, key: &[u8]) -> Result<Option<&[u8]>, Fault> {
         Ok(self.table.get(self.txn, key)?)

@@ -1,0 +1,258 @@
+//! A database's file takes no more than it may, whatever was learned: of the
+//! ledger goes what is too much, and a run that leaves much of the file free
+//! puts a smaller copy in its place.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tests::differential::model;
+use tests::killer::{self, killed_at};
+use tests::programs::built;
+use tests::run::{Input, run, scratch};
+use tests::steps::{self, TRACE, traced};
+
+/// The process that kills bmf.
+#[test]
+fn killer() {
+    killer::killer();
+}
+
+/// A folder with a database, and with mail to learn.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(scratch())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path("db/bmf.mdb")
+    }
+
+    /// Mail of this seed, in a folder for each class.
+    fn generate(&self, seed: u64, n_messages: usize) {
+        let made = self.path(&format!("made{seed}"));
+        let mut bmfeval = Command::new(built("bmfeval"));
+        bmfeval.arg("generate").arg(&made);
+        bmfeval.args(["--seed", &seed.to_string()]);
+        bmfeval.args(["--messages", &n_messages.to_string()]);
+        let outcome = run(&mut bmfeval, Input::Empty);
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+        for line in fs::read_to_string(made.join("index")).unwrap().lines() {
+            let (label, path) = line.split_once(' ').unwrap();
+            let folder = self.path(&format!("{label}{seed}"));
+            fs::create_dir_all(&folder).unwrap();
+            let name = Path::new(path).file_name().unwrap();
+            fs::rename(made.join(path), folder.join(name)).unwrap();
+        }
+    }
+
+    fn learning(&self, label: &str, seed: u64) -> Command {
+        let option = if label == "ham" { "-n" } else { "-s" };
+        let mut bmf = self.bmf(option);
+        bmf.arg("--learn-folder");
+        bmf.arg(self.path(&format!("{label}{seed}")));
+        bmf
+    }
+
+    fn learn(&self, label: &str, seed: u64) {
+        let outcome = run(&mut self.learning(label, seed), Input::Empty);
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+    }
+
+    fn bmf(&self, option: &str) -> Command {
+        let mut bmf = Command::new(built("bmf"));
+        bmf.arg("-d").arg(self.path("db")).arg(option);
+        bmf
+    }
+
+    fn n_bytes(&self) -> u64 {
+        fs::metadata(self.file()).unwrap().len()
+    }
+
+    fn inode(&self) -> u64 {
+        fs::metadata(self.file()).unwrap().ino()
+    }
+
+    /// All that the database holds.
+    fn held(&self) -> String {
+        model(&self.path("db"))
+    }
+
+    /// Learned ham and spam.
+    fn trained(&self) -> [u32; 2] {
+        let held = self.held();
+        let state = held.lines().find_map(|line| line.strip_prefix("state "));
+        let counts = state.unwrap().split(' ').skip(1).take(2);
+        let counts: Vec<u32> = counts.map(|count| count.parse().unwrap()).collect();
+        counts.try_into().unwrap()
+    }
+}
+
+/// 4 MiB for the model, 16 for the ledger.
+const MOST_BYTES: u64 = 20 << 20;
+
+#[test]
+fn a_database_takes_no_more_than_it_may_whatever_was_learned() {
+    let folder = Folder::new();
+    let mut n_learned = 0;
+    for seed in 1..=6 {
+        folder.generate(seed, 4_000);
+        for label in ["ham", "spam"] {
+            folder.learn(label, seed);
+            let n_bytes = folder.n_bytes();
+            assert!(n_bytes <= MOST_BYTES, "{n_bytes} bytes after {label}{seed}");
+        }
+        n_learned += 4_000;
+    }
+    assert_eq!(folder.trained().iter().sum::<u32>(), n_learned);
+    // Nor does it grow by message after message.
+    let files = fs::read_dir(folder.path("ham1")).unwrap();
+    for file in files.take(200) {
+        let mail = fs::read(file.unwrap().path()).unwrap();
+        let mail = [b"X-Other: copy\n", &mail[..]].concat();
+        run(&mut folder.bmf("-n"), Input::Bytes(&mail));
+        let n_bytes = folder.n_bytes();
+        assert!(n_bytes <= MOST_BYTES, "{n_bytes} bytes");
+    }
+    // The ledger still has more than half of its room.
+    assert!(folder.held().matches("\nentry ").count() > 8_000);
+}
+
+/// Learns by a run that leaves much of the file free, were it not for the copy.
+fn before_a_copy() -> (Folder, Command) {
+    let folder = Folder::new();
+    folder.generate(1, 2_500);
+    folder.learn("ham", 1);
+    let learning = folder.learning("spam", 1);
+    (folder, learning)
+}
+
+#[test]
+fn a_kill_at_any_step_of_the_copy_leaves_a_whole_database() {
+    let (folder, mut learning) = before_a_copy();
+    let keep = |from: &str, to: &str| {
+        let _ = fs::remove_dir_all(folder.path(to));
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([folder.path(from), folder.path(to)])
+            .status();
+        assert!(copied.unwrap().success());
+    };
+    keep("db", "before");
+    let log = folder.path("log");
+    let outcome = run(&mut traced(&log, &["-e", TRACE], &learning), Input::Empty);
+    assert_eq!(outcome.code(), 0, "{}", outcome.stderr);
+    let (held, n_bytes) = (folder.held(), folder.n_bytes());
+    let log = fs::read_to_string(log).unwrap();
+    // Before that all was learned.
+    let (before, _) = log.split_once("bmf.mdb-new").expect("no copy was made");
+    let looks = ["pipe2"];
+    let (n_before, n_all) = (
+        steps::of(before, &looks).len(),
+        steps::of(&log, &looks).len(),
+    );
+    assert!(n_all > n_before + 5, "{n_before} of {n_all}");
+    for nth in n_before..=n_all {
+        keep("before", "db");
+        let outcome = run(&mut killed_at(nth, &learning), Input::Empty);
+        let killed = outcome.stdout_text();
+        let call = killer::call_of(&killed);
+        let call = call.unwrap_or_else(|| panic!("no call {nth} of {n_all}: {killed}"));
+        assert!(folder.held() == held, "killed at call {nth}, {call}");
+        let learned = run(&mut learning, Input::Empty);
+        assert_eq!(
+            learned.code(),
+            0,
+            "killed at call {nth}, {call}: {}",
+            learned.stderr
+        );
+        assert!(folder.held() == held, "after a kill at call {nth}, {call}");
+        assert!(!folder.path("db/bmf.mdb-new").exists());
+        assert!(
+            folder.n_bytes() <= n_bytes + (4 << 20),
+            "{}",
+            folder.n_bytes()
+        );
+    }
+}
+
+/// Marks a message for somebody who does not read it, and so has the database
+/// open when this returns.
+fn reader(folder: &Folder) -> Child {
+    let mail = folder.path("mail");
+    fs::write(
+        &mail,
+        format!("Subject: long\n\n{}", "a line\n".repeat(100_000)),
+    )
+    .unwrap();
+    let mut bmf = folder.bmf("-tp");
+    let child = bmf.stdin(File::open(mail).unwrap()).stdout(Stdio::piped());
+    let child = child.spawn().unwrap();
+    let maps = format!("/proc/{}/maps", child.id());
+    let is_open = (0..6_000).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        fs::read_to_string(&maps).unwrap().contains("bmf.mdb")
+    });
+    assert!(is_open, "it does not open its database");
+    child
+}
+
+#[test]
+fn a_file_that_somebody_has_open_stays() {
+    let (folder, mut learning) = before_a_copy();
+    let mut reader = reader(&folder);
+    let inode = folder.inode();
+    assert_eq!(run(&mut learning, Input::Empty).code(), 0);
+    assert_eq!(folder.inode(), inode);
+    let mut marked = String::new();
+    let mut said = reader.stdout.take().unwrap();
+    said.read_to_string(&mut marked).unwrap();
+    assert!(marked.contains("\nX-Spam-Status: "));
+    assert!(reader.wait().unwrap().success());
+    // The next one does it.
+    let n_bytes = folder.n_bytes();
+    assert_eq!(run(&mut learning, Input::Empty).code(), 0);
+    assert_ne!(folder.inode(), inode);
+    assert!(folder.n_bytes() + (3 << 20) < n_bytes);
+}
+
+#[test]
+fn who_learns_while_files_are_replaced_learns_into_the_new_one() {
+    let folder = Folder::new();
+    for seed in 1..=3 {
+        folder.generate(seed, 2_500);
+    }
+    folder.learn("ham", 1);
+    let n_files = |name: &str| fs::read_dir(folder.path(name)).unwrap().count() as u32;
+    let (n_writers, n_each) = (3, 60);
+    let inode = folder.inode();
+    thread::scope(|scope| {
+        for writer in 0..n_writers {
+            let folder = &folder;
+            scope.spawn(move || {
+                for n in 0..n_each {
+                    let mail = format!("Subject: {writer} {n}\n\nmessage {n} of writer {writer}\n");
+                    let outcome = run(&mut folder.bmf("-n"), Input::Bytes(mail.as_bytes()));
+                    assert_eq!(outcome.code(), 1, "{}", outcome.stderr);
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+        }
+        (1..=3).for_each(|seed| folder.learn("spam", seed));
+    });
+    assert_ne!(folder.inode(), inode, "nobody replaced it");
+    let n_spam: u32 = (1..=3).map(|seed| n_files(&format!("spam{seed}"))).sum();
+    let n_ham = n_files("ham1") + n_writers * n_each;
+    assert_eq!(folder.trained(), [n_ham, n_spam]);
+}
