@@ -218,7 +218,9 @@ fn text_holds_all_of_a_model() {
         fs::read_to_string(folder.join("model.txt")).unwrap()
     };
     let exported = text(folder.path());
-    assert!(exported.starts_with("postern-model 3\nstate 0 20 20 0\n"));
+    let n_lines = exported.lines().count() - 1;
+    let head = format!("postern-model 3 {n_lines}\nstate 0 20 20 0\n");
+    assert!(exported.starts_with(&head));
     fs::write(copy.path().join("model.txt"), &exported).unwrap();
     assert_eq!(bmfconv(copy.path(), &["-i", "-d", "db"]).code(), 0);
     assert_eq!(text(copy.path()), exported);

@@ -213,7 +213,8 @@ fn guarded(job: Job, lock_wait: Duration) -> Result<String, Error> {
 fn make_base(dirs: &[PathBuf], path: &Path, lock_wait: Duration) -> Result<String, Error> {
     let mut models = Vec::new();
     for dir in dirs {
-        dir.metadata().map_err(Error::io("open folder", dir))?;
+        let database = Lmdb::path(dir);
+        database.metadata().map_err(Error::io("open", &database))?;
         let options = Options {
             access: Access::ReadOnly,
             lock_wait,
@@ -260,6 +261,12 @@ impl Job {
                     let options = options(Access::ReadWrite);
                     model_text::to_database(&text, &path, database, &options, false)?;
                     return Ok(String::new());
+                }
+                if model_text::path(lists).exists() && !Lmdb::path(database).exists() {
+                    return Err(Error::NotOffered {
+                        what: "a new database of two lists and a model.txt",
+                        instead: "leave in the folder what is to be imported, and move the rest away",
+                    });
                 }
                 let exported = Lists::exported(lists, lock_wait)?;
                 let mut opened = import::open(database, &options(Access::ReadWrite))?;
@@ -444,6 +451,26 @@ mod tests {
         assert_eq!(bmfconv(&format!("-i {d}"), dir.path()).code, 1);
         done(&format!("-e {d}"), dir.path());
         assert_eq!(lists(dir.path()), before);
+    }
+
+    #[test]
+    fn lists_and_a_model_side_by_side_make_no_new_database() {
+        let dir = tempfile::tempdir().unwrap();
+        write_lists(dir.path(), "1\nfoo 1\n", "0\n");
+        fs::write(model_text::path(dir.path()), "postern-model 3 0\n").unwrap();
+        let outcome = bmfconv("-i -d db", dir.path());
+        assert_eq!(outcome.code, 1);
+        assert!(outcome.stderr.contains("model.txt"), "{}", outcome.stderr);
+        assert!(!dir.path().join("db").exists());
+    }
+
+    #[test]
+    fn no_base_is_made_of_a_folder_without_a_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let outcome = bmfconv("--make-base base --of .", dir.path());
+        assert_eq!(outcome.code, 1);
+        assert!(outcome.stderr.contains("bmf.mdb"), "{}", outcome.stderr);
+        assert!(!dir.path().join("base").exists());
     }
 
     #[test]

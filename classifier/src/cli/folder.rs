@@ -1,7 +1,8 @@
 //! The files of a folder of mail that a person has sorted already.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::classic::Layout;
@@ -25,13 +26,46 @@ pub(super) fn files(path: &Path) -> io::Result<Vec<MailFile>> {
     }
     let parts = ["new", "cur"].map(|part| path.join(part));
     if !parts.iter().any(|part| part.is_dir()) {
-        return files_in(path, None);
+        let files = files_in(path, None)?;
+        if files.is_empty() && holds_folders(path)? {
+            let what = "it holds folders and no mail; name one that holds mail";
+            return Err(io::Error::new(ErrorKind::InvalidInput, what));
+        }
+        return Ok(files);
     }
     let mut all = Vec::new();
     for part in parts.iter().filter(|part| part.is_dir()) {
         all.extend(files_in(part, Some(Layout::Single))?);
     }
     Ok(all)
+}
+
+fn holds_folders(path: &Path) -> io::Result<bool> {
+    let entries = fs::read_dir(path)?;
+    let kinds = entries.map(|entry| entry?.file_type());
+    let kinds = kinds.collect::<io::Result<Vec<_>>>()?;
+    Ok(kinds.iter().any(|kind| kind.is_dir()))
+}
+
+/// Refuses a file that is compressed, of which bmf would learn as of one message.
+pub(super) fn check_unpacked(file: &File) -> io::Result<()> {
+    // gzip, xz, zstd, bzip2, zip
+    const BEGINS: [&[u8]; 5] = [
+        b"\x1f\x8b",
+        b"\xfd7zXZ\0",
+        b"\x28\xb5\x2f\xfd",
+        b"BZh",
+        b"PK\x03\x04",
+    ];
+    let mut begin = [0; 6];
+    let n = file.read_at(&mut begin, 0)?;
+    match BEGINS.iter().any(|of| begin[..n].starts_with(of)) {
+        true => Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "it is compressed; unpack it first",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn files_in(folder: &Path, layout: Option<Layout>) -> io::Result<Vec<MailFile>> {
@@ -76,5 +110,28 @@ mod tests {
         }
         assert_eq!(names(dir.path()), ["new/m", "cur/m"]);
         assert!(files(&dir.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_folder_of_folders_and_a_compressed_file_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(files(dir.path()).unwrap(), []);
+        fs::create_dir(dir.path().join("2026")).unwrap();
+        let error = files(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("holds folders"), "{error}");
+
+        let path = dir.path().join("mail");
+        for (begin, is_mail) in [
+            (&b""[..], true),
+            (b"P", true),
+            (b"From a", true),
+            (b"BZ is a subject", true),
+            (b"\x1f\x8b\x08\0", false),
+            (b"\xfd7zXZ\0\0", false),
+        ] {
+            fs::write(&path, begin).unwrap();
+            let checked = check_unpacked(&File::open(&path).unwrap());
+            assert_eq!(checked.is_ok(), is_mail, "{begin:?}");
+        }
     }
 }

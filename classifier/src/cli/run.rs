@@ -191,6 +191,7 @@ impl Filter<'_> {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 file => file.map_err(cannot_open(path))?,
             };
+            folder::check_unpacked(&file).map_err(cannot_open(path))?;
             let mut reader = MessageReader::new(file).map_err(cannot_open(path))?;
             if *layout == Some(Layout::Single) {
                 reader.read_as_single();
@@ -211,7 +212,9 @@ impl Filter<'_> {
         self.apply_pending()?;
         self.trim();
         if self.exit.is_none() {
-            (self.note)(&format!("read {n_messages} messages of {}", path.display()));
+            let plural = if n_messages == 1 { "" } else { "s" };
+            let path = path.display();
+            (self.note)(&format!("read {n_messages} message{plural} of {path}"));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Words are parted by single blanks, lines ended by LF; numbers are decimal.
 //!
 //! ```text
-//! postern-model 3
+//! postern-model 3 LINES           so many follow; not said by earlier programs
 //! state AGE HAM SPAM EXPIRED
 //! calibration COUNT...            128 counts: 64 of ham, 64 of spam
 //! bucket INDEX Z Q                ascending, those that are not 0
@@ -38,8 +38,14 @@ use crate::{Error, Label, TrainedMessages};
 /// When the model cannot be read, or `out` not be written.
 pub fn export(view: &dyn ModelView, out: &mut dyn Write, path: &Path) -> Result<(), Error> {
     let stored = Stored::open(view)?;
-    let written = write_model(&stored, out).map_err(Failure::Write);
-    let written = written.and_then(|()| write_entries(view, out));
+    let mut lines = Vec::new();
+    let written = write_model(&stored, &mut lines).map_err(Failure::Write);
+    let written = written.and_then(|()| write_entries(view, &mut lines));
+    let written = written.and_then(|()| {
+        let n_lines = lines.iter().filter(|byte| **byte == b'\n').count();
+        writeln!(out, "postern-model {VERSION} {n_lines}")?;
+        Ok(out.write_all(&lines)?)
+    });
     written.map_err(|failure| match failure {
         Failure::Write(error) => Error::io("write", path)(error),
         Failure::Store(error) => error,
@@ -72,7 +78,6 @@ fn write_model(stored: &Stored<Bytes<'_>>, out: &mut dyn Write) -> io::Result<()
         ..
     } = stored.state();
     let TrainedMessages { ham, spam } = trained;
-    writeln!(out, "postern-model {VERSION}")?;
     writeln!(out, "state {age} {ham} {spam} {n_expired}")?;
     write!(out, "calibration")?;
     for count in calibration.counts() {
@@ -126,6 +131,8 @@ pub struct Exported {
     model: Model,
     n_expired: u64,
     entries: Vec<(Digest, Entry)>,
+    /// As many lines follow the first one, where that says so.
+    n_lines: Option<usize>,
 }
 
 impl Exported {
@@ -139,14 +146,17 @@ impl Exported {
             model: Model::default(),
             n_expired: 0,
             entries: Vec::new(),
+            n_lines: None,
         };
         let mut line = String::new();
+        let mut n_lines = 0;
         for number in 1.. {
             line.clear();
             let read = lines
                 .read_line(&mut line)
                 .map_err(Error::io("read", path))?;
             if read == 0 && number > 1 {
+                n_lines = number - 2;
                 break;
             }
             let words = line.trim_end_matches('\n').split(' ');
@@ -154,6 +164,10 @@ impl Exported {
                 let detail = format!("line {number} is none of an exported model");
                 return Err(damaged(path, &detail));
             }
+        }
+        if let Some(expected) = exported.n_lines.filter(|n| *n != n_lines) {
+            let detail = format!("{n_lines} lines follow its first one, which tells of {expected}");
+            return Err(damaged(path, &detail));
         }
         match exported.is_complete() {
             true => Ok(exported),
@@ -188,7 +202,11 @@ impl Exported {
         }
         let version = words.next().and_then(|word| word.parse().ok());
         match (kind, version) {
-            (Some("postern-model"), Some(VERSION)) => Ok(Some(())),
+            (Some("postern-model"), Some(VERSION)) => {
+                let n_lines = words.next().map(str::parse).transpose();
+                self.n_lines = n_lines.unwrap_or(Some(0));
+                Ok(Some(()))
+            }
             (Some("postern-model"), Some(found)) if found > VERSION => Err(Error::NewerFormat {
                 path: path.into(),
                 found,
@@ -390,6 +408,24 @@ mod tests {
             let error = read(&[head, &rest].concat()).unwrap_err().to_string();
             assert!(error.contains("a part of an entry"), "{error}");
         }
+    }
+
+    #[test]
+    fn text_that_was_cut_off_is_refused() {
+        let mut store = MemoryModel::default();
+        let lesson = Lesson::new(b"Subject: x\n\ny z\n", Act::Learn(Label::Ham));
+        let keep = Keep::default();
+        learn(&mut store, &[lesson], 5, &keep, Durability::Relaxed).unwrap();
+        let whole = text(&store);
+        assert!(read(&whole).is_ok());
+        for (end, _) in whole.match_indices('\n') {
+            let cut = &whole[..=end];
+            assert_eq!(read(cut).is_ok(), cut == whole, "{cut}");
+        }
+        // One that an earlier program wrote does not say how long it is.
+        let (first, rest) = whole.split_once('\n').unwrap();
+        let (first, _) = first.rsplit_once(' ').unwrap();
+        assert!(read(&format!("{first}\n{rest}")).is_ok());
     }
 
     #[test]
