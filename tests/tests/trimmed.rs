@@ -2,9 +2,10 @@
 //! ledger goes what is too much, and a run that leaves much of the file free
 //! puts a smaller copy in its place.
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -225,6 +226,103 @@ fn a_file_that_somebody_has_open_stays() {
     assert_eq!(run(&mut learning, Input::Empty).code(), 0);
     assert_ne!(folder.inode(), inode);
     assert!(folder.n_bytes() + (3 << 20) < n_bytes);
+}
+
+/// LMDB's lock file counts the transactions of the old file, of which odd and even
+/// ones begin in different pages: who opened the copy beside it could see an empty
+/// database.
+#[test]
+fn who_comes_while_the_file_is_replaced_finds_the_copy() {
+    let (folder, _) = before_a_copy();
+    // There is some of each class throughout.
+    folder.generate(2, 200);
+    folder.learn("spam", 2);
+    let log = folder.path("log");
+    let mut seen = BTreeSet::new();
+    for round in 0..8 {
+        // All of it under the other label.
+        let mut learning = folder.bmf(["-s", "-n"][round % 2]);
+        learning.arg("--learn-folder").arg(folder.path("spam1"));
+        let slow = [
+            "-e",
+            "trace=rename",
+            "-e",
+            "inject=rename:delay_exit=1000000",
+        ];
+        let old = File::open(folder.file()).unwrap();
+        let inode = folder.inode();
+        let mut slow = traced(&log, &slow, &learning).spawn().unwrap();
+        while folder.inode() == inode {
+            assert!(
+                slow.try_wait().unwrap().is_none(),
+                "the file was not replaced"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Now it waits, and holds LMDB's lock.
+        let looked = run(
+            &mut folder.bmf("-t"),
+            Input::Bytes(b"Subject: b\n\nwords\n"),
+        );
+        assert!(looked.code() < 2, "{}", looked.stderr);
+        let looked = looked.stdout_text();
+        assert!(!looked.contains("0.500000"), "{looked}");
+        // Shifts the count, too.
+        for n in 0..=round / 2 {
+            let mail = format!("Subject: {round} {n}\n\nwhat came meanwhile\n");
+            let learned = run(&mut folder.bmf("-n"), Input::Bytes(mail.as_bytes()));
+            assert_eq!(learned.code(), 1, "{}", learned.stderr);
+        }
+        assert!(slow.wait().unwrap().success());
+        let n_learned: u32 = folder.trained().iter().sum();
+        assert!(n_learned > 2_500, "{n_learned}");
+        seen.insert(last_transaction(&old) % 2);
+        if seen.len() == 2 {
+            return;
+        }
+    }
+    panic!("only {seen:?}");
+}
+
+/// By LMDB's two header pages.
+fn last_transaction(file: &File) -> u64 {
+    let number = |page: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, page * 4_096 + 144).unwrap();
+        u64::from_ne_bytes(bytes)
+    };
+    number(0).max(number(1))
+}
+
+#[test]
+fn a_link_stays_a_link_and_a_file_its_owners() {
+    let (folder, mut learning) = before_a_copy();
+    let real = folder.path("real");
+    fs::rename(folder.file(), &real).unwrap();
+    symlink(&real, folder.file()).unwrap();
+    assert_eq!(run(&mut learning, Input::Empty).code(), 0);
+    assert!(folder.file().is_symlink());
+    let n_bytes = folder.n_bytes();
+
+    // Nor is anything written to where a link of the copy's name leads.
+    fs::remove_file(folder.file()).unwrap();
+    fs::rename(&real, folder.file()).unwrap();
+    let other = folder.path("other");
+    fs::write(&other, "mine").unwrap();
+    symlink(&other, folder.path("db/bmf.mdb-new")).unwrap();
+    fs::set_permissions(folder.file(), Permissions::from_mode(0o640)).unwrap();
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root {
+        chown(folder.file(), Some(12), Some(34)).unwrap();
+    }
+    let before = fs::metadata(folder.file()).unwrap();
+    assert_eq!(run(&mut learning, Input::Empty).code(), 0);
+    assert!(folder.n_bytes() < n_bytes);
+    assert_eq!(fs::read(&other).unwrap(), b"mine");
+    let after = fs::metadata(folder.file()).unwrap();
+    assert_ne!(after.ino(), before.ino());
+    let of = |file: &fs::Metadata| (file.uid(), file.gid(), file.mode());
+    assert_eq!(of(&after), of(&before));
 }
 
 #[test]

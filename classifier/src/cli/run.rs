@@ -160,6 +160,7 @@ impl Filter<'_> {
             return Err(Failure::NoWord);
         }
         self.apply_pending()?;
+        out.flush().map_err(Failure::WriteOutput)?;
         self.trim();
         Ok(())
     }

@@ -40,15 +40,19 @@ impl Environment {
         map_bytes: u64,
     ) -> Result<Option<Self>, Error> {
         let writes = options.access == Access::ReadWrite;
+        let mut waited_for = None;
         let (file, turn) = loop {
             let Some(file) = open_file(path, writes)? else {
                 return Ok(None);
             };
             let turn = take_turn(&file, path, options)?;
-            // Else it was replaced by a smaller copy meanwhile.
-            if turn.is_none() || lies_at(&file, path).map_err(Error::io("open", path))? {
+            // Else a smaller copy took its place meanwhile.
+            let ours = identity(&file.metadata().map_err(Error::io("read", path))?);
+            let is_there = fs::metadata(path).is_ok_and(|found| identity(&found) == ours);
+            if turn.is_none() || is_there || waited_for == Some(ours) {
                 break (file, turn);
             }
+            waited_for = Some(ours);
         };
         check_not_open(path).map_err(Error::io("open", path))?;
         let header = Header::read(&file, path)?;
@@ -128,30 +132,13 @@ impl Environment {
         })
     }
 
-    /// What is in use of the file, and what is not, in bytes.
-    pub(super) fn used_and_free(&self) -> Result<(u64, u64), heed::Error> {
+    /// How many pages of the file are in use, and how many are not.
+    pub(super) fn used_and_free(&self) -> Result<(usize, usize), heed::Error> {
         let txn = self.env.read_txn()?;
-        let pages = self.env.info().last_page_number as u64 + 1;
         let stat = self.table.stat(&txn)?;
         let used = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
-        let page_bytes = u64::from(stat.page_size);
-        let free = pages.saturating_sub(used as u64 + N_HEADER_PAGES);
-        Ok((used as u64 * page_bytes, free * page_bytes))
-    }
-
-    /// Writes what is in use to a new file, `copy`, which is as durable then as
-    /// `syncs` says.
-    pub(super) fn copy_to(&self, path: &Path, copy: &Path, syncs: bool) -> Result<(), Error> {
-        let like = fs::metadata(path).map_err(Error::io("read", path))?;
-        let written = create_like(&like, copy).and_then(|mut file| {
-            file.set_len(0)?;
-            file.set_permissions(like.permissions())?;
-            self.env
-                .copy_to_file(&mut file, CompactionOption::Enabled)
-                .map_err(io::Error::other)?;
-            if syncs { file.sync_all() } else { Ok(()) }
-        });
-        written.map_err(Error::io("write", copy))
+        let last = self.env.info().last_page_number;
+        Ok((used, (last + 1).saturating_sub(used + N_HEADER_PAGES)))
     }
 
     /// The size of the map after LMDB found it too small.
@@ -219,33 +206,52 @@ fn take_turn(file: &File, path: &Path, options: &Options) -> Result<Option<File>
     }
 }
 
-fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        found => found.map(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino())),
-    }
+/// What makes a file another one than that of the same name before.
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
-/// Puts `copy` in the place of the database at `path`, which this process has
-/// closed and nobody else can write to; returns whether it did.
+/// Puts a copy of what is in use, written as `copy`, in the place of the database
+/// at `path`; returns whether it did. This process must have closed it and hold
+/// the lock of writers.
 ///
 /// It does not while somebody has the database open: he would go on in the old
 /// file. LMDB's lock file tells, in which all hold a lock for as long as they
-/// do, and nobody gets one but in his turn. Who opens it next finds nobody there
-/// and begins the lock file anew, so that a kill at any step leaves either file
-/// and no word about the other. Readers that do without LMDB's locks keep the
-/// old one, in which nothing changes any more.
+/// do, and nobody gets one but in his turn. Readers that do without LMDB's locks
+/// keep the old file, in which nothing changes any more.
+///
+/// Nor may anybody open the copy before that lock is given back: LMDB's lock file
+/// counts the transactions of the old one, and only who is alone begins it anew.
+/// So the turn of the copy is held, too, and the lock file emptied, without which
+/// LMDB opens nothing. A kill at any step leaves one of the two, with a lock file
+/// that nobody holds.
 pub(super) fn replace(path: &Path, copy: &Path, syncs: bool) -> Result<bool, Error> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let turn = lock::within(Duration::ZERO, file).map_err(Error::io("lock", path))?;
-    let lock_path = lock_path(path);
-    let lock_file = File::options().read(true).write(true).open(&lock_path);
-    let lock_file = lock_file.map_err(Error::io("open", &lock_path))?;
-    let is_alone = fcntl_lock(&lock_file, FlockOperation::NonBlockingLockExclusive).is_ok();
-    if turn.is_none() || !is_alone {
+    let like = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
+    // What the name leads to, or has another name, is not there to be replaced.
+    if !like.is_file() || like.nlink() != 1 || !has_room(path, like.len()) {
         return Ok(false);
     }
+    let mut options = File::options();
+    options.read(true).write(true);
+    let turn = options.open(path).map_err(Error::io("open", path))?;
+    let lock_path = lock_path(path);
+    let lock_file = options.open(&lock_path);
+    let lock_file = lock_file.map_err(Error::io("open", &lock_path))?;
+    if turn.try_lock().is_err()
+        || fcntl_lock(&lock_file, FlockOperation::NonBlockingLockExclusive).is_err()
+    {
+        return Ok(false);
+    }
+    let Some(turn_of_copy) = begin_copy(&like, copy).map_err(Error::io("write", copy))? else {
+        return Ok(false);
+    };
+    copy_to(path, &turn_of_copy)?;
+    if syncs {
+        turn_of_copy.sync_all().map_err(Error::io("sync", copy))?;
+    }
+    lock_file
+        .set_len(0)
+        .map_err(Error::io("write", &lock_path))?;
     fs::rename(copy, path).map_err(Error::io("replace", path))?;
     match path.parent() {
         Some(dir) if syncs => File::open(dir)
@@ -253,7 +259,45 @@ pub(super) fn replace(path: &Path, copy: &Path, syncs: bool) -> Result<bool, Err
             .map_err(Error::io("sync", dir))?,
         _ => {}
     }
+    // Before the turns.
+    drop(lock_file);
     Ok(true)
+}
+
+/// Whether the disk of `path` has room for twice so many bytes.
+fn has_room(path: &Path, n_bytes: u64) -> bool {
+    let disk = rustix::fs::statvfs(path);
+    disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > 2 * n_bytes)
+}
+
+/// A new file that is `like` another one, and locked. `None`: it cannot be.
+fn begin_copy(like: &Metadata, copy: &Path) -> io::Result<Option<File>> {
+    // What was left by a process that was killed, or put there by others.
+    match fs::remove_file(copy) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = File::options();
+    let options = options.read(true).write(true).create_new(true).mode(0o600);
+    let file = options.open(copy)?;
+    // Only the superuser may.
+    drop(fchown(&file, Some(like.uid()), Some(like.gid())));
+    let found = file.metadata()?;
+    if (found.uid(), found.gid()) != (like.uid(), like.gid()) || file.try_lock().is_err() {
+        return Ok(None);
+    }
+    file.set_permissions(like.permissions())?;
+    Ok(Some(file))
+}
+
+/// Writes what is in use of the database at `path`, which nobody has open.
+fn copy_to(path: &Path, copy: &File) -> Result<(), Error> {
+    let copied = || {
+        let flags = EnvFlags::NO_SUB_DIR | EnvFlags::READ_ONLY | EnvFlags::NO_LOCK;
+        let env = open_env(&mut EnvOpenOptions::new(), flags, path)?;
+        env.copy_to_file(&mut copy.try_clone()?, CompactionOption::Enabled)
+    };
+    copied().map_err(|error: heed::Error| Fault::from(error).into_error("copy", path))
 }
 
 /// For how long readers wait for another process that opens, which takes
@@ -405,7 +449,7 @@ impl Header {
 }
 
 /// LMDB writes two of them in turn.
-const N_HEADER_PAGES: u64 = 2;
+const N_HEADER_PAGES: usize = 2;
 
 /// Two pages of the greatest size.
 const MAX_HEADER_BYTES: u64 = 2 << 16;

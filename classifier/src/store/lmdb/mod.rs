@@ -21,7 +21,7 @@
 //! | `bmf.mdb` | the database |
 //! | `bmf.mdb-lock` | LMDB's table of readers; may be deleted when no process runs |
 //! | `bmf.mdb-writer` | locked (`flock`) by the one process that writes; holds the number of the last one |
-//! | `bmf.mdb-new` | a smaller copy in the making, to take the place of `bmf.mdb`; what a killed process leaves is overwritten |
+//! | `bmf.mdb-new` | a smaller copy in the making, to take the place of `bmf.mdb`; what a killed process leaves is removed by the next one that makes it |
 //! | `bmf.mdb-moved` | the daemon has taken the database over, and nobody writes here any more: `moving` or `moved`, a blank, seconds since 1970, and after `moved` a blank and the user's [`MarkKey`](crate::mark::MarkKey) in hexadecimal digits, LF; then `version 1`, LF, which marks of before lack |
 //!
 //! # Layout, version 1
@@ -135,8 +135,9 @@ impl Options {
     }
 }
 
-/// More than a message of ordinary length leaves free, which the next one uses.
-const MOST_FREE_BYTES: u64 = 3 << 20;
+/// More than a message of ordinary length leaves free, which the next one uses:
+/// mostly 3 MiB.
+const MOST_FREE_PAGES: usize = 768;
 
 /// Token counts of one person in a file.
 #[derive(Debug)]
@@ -348,11 +349,12 @@ impl Lmdb {
     /// Gives back to the system what the file takes beyond what is in use, where
     /// that is much: what changes freed is used again by later ones, but a run
     /// that makes many large ones leaves some 10 MB. Returns whether it did; not
-    /// while somebody else has the database open. For the end of a run.
+    /// while somebody else has the database open, nor where a copy would not be
+    /// the same to its owner. For the end of a run, after its answers.
     ///
     /// # Errors
-    /// When the database cannot be read, or there is no room for a copy. It is
-    /// as it was then.
+    /// When the database cannot be read, or the copy not be written. It is as it
+    /// was then.
     pub fn trim(&mut self) -> Result<bool, Error> {
         let writes = self.options.access == Access::ReadWrite;
         if !writes || !self.is_loose()? {
@@ -367,25 +369,15 @@ impl Lmdb {
             return Ok(false);
         }
         let copy = self.path.with_extension("mdb-new");
-        let path = &self.path;
         let environment = self.environment.get_mut();
         let environment = environment.unwrap_or_else(PoisonError::into_inner);
-        let outcome = match environment {
-            None => Ok(false),
-            Some(open) => open
-                .copy_to(path, &copy, self.options.syncs)
-                .and_then(|()| {
-                    *environment = None;
-                    environment::replace(path, &copy, self.options.syncs)
-                }),
-        };
-        if !matches!(outcome, Ok(true)) {
+        *environment = None;
+        let replaced = environment::replace(&self.path, &copy, self.options.syncs);
+        if !matches!(replaced, Ok(true)) {
             drop(fs::remove_file(&copy));
         }
-        if environment.is_none() {
-            *environment = Environment::open(path, &self.options, 0)?;
-        }
-        outcome
+        *environment = Environment::open(&self.path, &self.options, 0)?;
+        replaced
     }
 
     /// Whether much of the file is not in use.
@@ -397,7 +389,7 @@ impl Lmdb {
         };
         let counts = environment.used_and_free();
         let (used, free) = counts.map_err(|e| Fault::from(e).into_error("read", &self.path))?;
-        Ok(free > MOST_FREE_BYTES.max(used / 6))
+        Ok(free > MOST_FREE_PAGES.max(used / 6))
     }
 
     /// Waits for the lock that writers queue for, held until it is dropped.
