@@ -69,7 +69,7 @@ impl Mail {
         let (source, messages) = if corpus.is_dir() {
             // A shuffled order that is part of the corpus.
             let index = corpus.join("index.shuffled-1");
-            let messages = read::labelled(&index, &Strip::default())?.messages;
+            let messages = read::labelled(&index, &mut Strip::default())?.messages;
             (
                 format!("spamassassin corpus, {} messages", messages.len()),
                 messages,

@@ -1,7 +1,7 @@
 //! Why a collection could not be read or written, or a filter not be run.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -27,11 +27,21 @@ pub enum Error {
         /// The whole line.
         found: String,
     },
-    /// An index names a file that its archive does not hold.
-    #[error("the index names {name}, which is not in the archive")]
+    /// An index names a file that is not there.
+    #[error("{}:{line}: there is no file {name}", path.display())]
     Missing {
+        /// The index, or the archive that holds it.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
         /// Which file.
         name: String,
+    },
+    /// What should be compressed or an archive is neither.
+    #[error("cannot unpack {}: it is damaged, or not what it is called", path.display())]
+    Unpack {
+        /// Which file.
+        path: PathBuf,
     },
     /// Nothing says what is ham and what spam.
     #[error("{} holds no TREC index and no folders named ham and spam; give the two with --ham and --spam", path.display())]
@@ -99,6 +109,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// What a decoder says is of no use to people; what the system says is.
+    pub(crate) fn unpack(path: &Path, cause: io::Error) -> Self {
+        match cause.raw_os_error() {
+            Some(_) => Self::io("read", path)(cause),
+            None => Self::Unpack { path: path.into() },
+        }
+    }
+
     /// For `map_err` on a system call.
     pub(crate) fn io(
         action: &'static str,

@@ -109,7 +109,7 @@ impl Arguments {
 
     fn collection(&self) -> Result<Collection, Error> {
         match &self.corpus {
-            Some(path) => read::labelled(path, &Strip::default()),
+            Some(path) => read::labelled(path, &mut Strip::default()),
             None => {
                 let options = Options {
                     seed: 1,

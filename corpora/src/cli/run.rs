@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::experiment::{Experiment, Report};
 use crate::filter::FilterSpec;
 use crate::protocol::{Feedback, OwnVerdicts, Protocol};
-use crate::read::{self, Strip};
-use crate::{Collection, report};
+use crate::read::{self, FieldPattern, Strip};
+use crate::{Collection, Message, Role, report};
 use anyhow::{Context, bail};
+use classifier::Label;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
@@ -57,9 +58,9 @@ pub(super) struct Arguments {
     /// Seed of orders, noise and resampling.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Take this header field out of each message (NAME, or PREFIX*).
-    #[arg(long, value_name = "NAME")]
-    strip_header: Vec<String>,
+    /// Take this header field out of each message; `*` stands for anything.
+    #[arg(long, value_name = "NAME", value_parser = FieldPattern::parse)]
+    strip_header: Vec<FieldPattern>,
     /// Take the From line of an mbox out of each message.
     #[arg(long)]
     strip_mbox_from: bool,
@@ -162,16 +163,25 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 impl Arguments {
     fn collections(&self) -> anyhow::Result<Vec<Collection>> {
-        let strip = Strip {
-            headers: self.strip_header.clone(),
-            mbox_from: self.strip_mbox_from,
+        let mut collections: Vec<Collection> = Vec::new();
+        let mut add = |read: &dyn Fn(&mut Strip) -> Result<Collection, crate::Error>| {
+            let mut strip = Strip {
+                headers: self.strip_header.clone(),
+                mbox_from: self.strip_mbox_from,
+            };
+            let collection = read(&mut strip)?;
+            warn_of(&collection, &strip);
+            if let Some(same) = collections.iter().find(|other| is_same(other, &collection)) {
+                bail!("{} and {} are the same", same.name, collection.name);
+            }
+            collections.push(collection);
+            Ok(())
         };
-        let mut collections = Vec::new();
         for path in &self.corpus {
-            collections.push(read::labelled(path, &strip)?);
+            add(&|strip| read::labelled(path, strip))?;
         }
         if let (Some(ham), Some(spam)) = (&self.ham, &self.spam) {
-            collections.push(read::pair(ham, spam, &strip)?);
+            add(&|strip| read::pair(ham, spam, strip))?;
         }
         if collections.is_empty() {
             bail!("no collection given: name a TREC index or a folder, or --ham and --spam");
@@ -217,6 +227,29 @@ impl Arguments {
             fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
+    }
+}
+
+/// The same messages in the same order under the same names.
+fn is_same(a: &Collection, b: &Collection) -> bool {
+    let ids = |collection: &'_ Collection| -> Vec<String> {
+        collection.messages.iter().map(|m| m.id.clone()).collect()
+    };
+    a.checksum == b.checksum && ids(a) == ids(b)
+}
+
+/// Says what is odd about a collection, and can still be measured.
+#[allow(clippy::print_stderr)] // The figures alone would hide it.
+fn warn_of(collection: &Collection, strip: &Strip) {
+    let name = &collection.name;
+    for pattern in strip.unmatched() {
+        eprintln!("bmfeval: no message of {name} has a header field {pattern}");
+    }
+    for label in [Label::Ham, Label::Spam] {
+        let is_asked = |m: &&Message| m.label == label && m.role != Role::TrainOnly;
+        if !collection.messages.iter().any(|m| is_asked(&m)) {
+            eprintln!("bmfeval: {name} holds no {} to classify", label.name());
+        }
     }
 }
 

@@ -4,15 +4,62 @@
 /// What to take out of each message.
 #[derive(Clone, Debug, Default)]
 pub struct Strip {
-    /// Names of header fields, in any case. A name that ends in `*` stands for
-    /// all that begin like it.
-    pub headers: Vec<String>,
+    /// Header fields.
+    pub headers: Vec<FieldPattern>,
     /// The `From ` line of an mbox.
     pub mbox_from: bool,
 }
 
+/// A name of header fields, in any case; each `*` in it stands for anything.
+#[derive(Clone, Debug)]
+pub struct FieldPattern {
+    text: String,
+    /// Whether a field was taken out by it.
+    has_matched: bool,
+}
+
+impl FieldPattern {
+    /// Reads what a person writes: a colon at the end is tolerated.
+    ///
+    /// # Errors
+    /// When no field can be called so (RFC 5322 §2.2), said for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let name = text.strip_suffix(':').unwrap_or(text);
+        let is_name = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+        if name.is_empty() || !name.bytes().all(is_name) {
+            return Err(format!("no name of a header field: {text:?}"));
+        }
+        Ok(Self {
+            text: name.to_owned(),
+            has_matched: false,
+        })
+    }
+
+    fn matches(&self, name: &[u8]) -> bool {
+        matches(self.text.as_bytes(), name)
+    }
+}
+
+/// Whether `pattern`, with its stars, stands for `name`.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|n| matches(rest, &name[n..])),
+        (Some((wanted, pattern)), Some((found, name))) => {
+            wanted.eq_ignore_ascii_case(found) && matches(pattern, name)
+        }
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 impl Strip {
-    pub(super) fn apply(&self, message: &mut Vec<u8>) {
+    /// The patterns by which nothing was taken out so far.
+    pub fn unmatched(&self) -> impl Iterator<Item = &str> {
+        let unmatched = self.headers.iter().filter(|pattern| !pattern.has_matched);
+        unmatched.map(|pattern| pattern.text.as_str())
+    }
+
+    pub(super) fn apply(&mut self, message: &mut Vec<u8>) {
         if self.mbox_from && message.starts_with(b"From ") {
             let end = memchr::memchr(b'\n', message).map_or(message.len(), |at| at + 1);
             message.drain(..end);
@@ -22,7 +69,7 @@ impl Strip {
         }
     }
 
-    fn without_headers(&self, message: &[u8]) -> Vec<u8> {
+    fn without_headers(&mut self, message: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(message.len());
         let mut rest = message;
         let mut dropping = false;
@@ -43,19 +90,18 @@ impl Strip {
         out
     }
 
-    fn names(&self, line: &[u8]) -> bool {
+    fn names(&mut self, line: &[u8]) -> bool {
         let Some(colon) = memchr::memchr(b':', line) else {
             return false;
         };
         let name = line[..colon].trim_ascii_end();
-        self.headers.iter().any(|header| {
-            let header = header.as_bytes();
-            match header.strip_suffix(b"*") {
-                Some(begin) => {
-                    name.len() >= begin.len() && name[..begin.len()].eq_ignore_ascii_case(begin)
-                }
-                None => name.eq_ignore_ascii_case(header),
+        let mut is_named = false;
+        for pattern in &mut self.headers {
+            if pattern.matches(name) {
+                pattern.has_matched = true;
+                is_named = true;
             }
-        })
+        }
+        is_named
     }
 }

@@ -2,40 +2,53 @@
 //!
 //! Source: TREC 2007 Spam Track overview. A line is a judgement and a path
 //! relative to the index's folder: `spam ../data/inmail.1`. Lower case means
-//! classify and train, a capital classify only, upper case train only.
+//! classify and train, a capital classify only, upper case train only. A path
+//! is bytes; the kit of 2005 adds columns for user and genre behind it.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use classifier::Label;
 
+use super::shown;
 use super::tree::{Tree, joined};
 use crate::{Error, Message, Role};
 
 /// From where the files of an index are taken.
 pub(super) trait Files {
-    fn take(&mut self, path: &str) -> Result<Vec<u8>, Error>;
+    /// `None`: there is no such file.
+    fn take(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 }
 
 pub(super) struct Folder(pub(super) PathBuf);
 
 impl Files for Folder {
-    fn take(&mut self, path: &str) -> Result<Vec<u8>, Error> {
-        let path = self.0.join(path);
-        fs::read(&path).map_err(Error::io("read", &path))
+    fn take(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.0.join(OsStr::from_bytes(path));
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
     }
 }
 
 pub(super) struct Archive<'a> {
     pub(super) tree: &'a Tree,
-    pub(super) folder: &'a str,
+    pub(super) folder: &'a [u8],
 }
 
 impl Files for Archive<'_> {
-    fn take(&mut self, path: &str) -> Result<Vec<u8>, Error> {
-        let path = joined(self.folder, path);
-        let found = self.tree.get(&path).map(<[u8]>::to_vec);
-        found.ok_or(Error::Missing { name: path })
+    fn take(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.tree.get(&joined(self.folder, path));
+        Ok(found.map(<[u8]>::to_vec))
     }
 }
 
@@ -50,25 +63,31 @@ pub(super) fn parse(
     files: &mut impl Files,
 ) -> Result<Vec<Message>, Error> {
     let mut messages = Vec::new();
-    for (n, line) in String::from_utf8_lossy(text).lines().enumerate() {
-        if line.trim().is_empty() {
+    for (n, line) in lines(text).enumerate() {
+        if line.is_empty() {
             continue;
         }
-        let (judgement, path) = line.trim().split_once([' ', '\t']).unwrap_or((line, ""));
-        let Some((label, role)) = judged(judgement).filter(|_| !path.is_empty()) else {
+        let Some((label, role, path)) = parse_line(line) else {
             return Err(Error::Index {
                 path: index.into(),
                 line: n + 1,
-                found: line.to_owned(),
+                found: shown(line),
             });
         };
-        // The kit of 2005 adds columns for user and genre.
-        let path = path.trim();
+        let first = path.split(|byte| is_blank(*byte)).next().unwrap_or(path);
+        let (path, bytes) = match files.take(path)? {
+            Some(bytes) => (path, Some(bytes)),
+            None => (first, files.take(first)?),
+        };
         messages.push(Message {
-            id: path.to_owned(),
+            id: shown(path),
             label,
             role,
-            bytes: files.take(path)?,
+            bytes: bytes.ok_or_else(|| Error::Missing {
+                path: index.into(),
+                line: n + 1,
+                name: shown(path),
+            })?,
         });
     }
     Ok(messages)
@@ -76,20 +95,35 @@ pub(super) fn parse(
 
 /// Whether `text` begins as an index does.
 pub(super) fn looks_like_index(text: &[u8]) -> bool {
-    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(&line[..line.len().min(4096)]).into_owned();
-    line.split_once([' ', '\t'])
-        .is_some_and(|(judgement, path)| judged(judgement).is_some() && !path.is_empty())
+    let first = lines(text).find(|line| !line.is_empty());
+    first.is_some_and(|line| parse_line(line).is_some())
 }
 
-fn judged(word: &str) -> Option<(Label, Role)> {
+/// Without the mark that some editors set at the beginning, and without blanks
+/// around.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii)
+}
+
+fn parse_line(line: &[u8]) -> Option<(Label, Role, &[u8])> {
+    let (judgement, path) = line.split_at(line.iter().position(|byte| is_blank(*byte))?);
+    let (label, role) = judged(judgement)?;
+    Some((label, role, path.trim_ascii_start()))
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+fn judged(word: &[u8]) -> Option<(Label, Role)> {
     Some(match word {
-        "ham" => (Label::Ham, Role::ClassifyAndTrain),
-        "spam" => (Label::Spam, Role::ClassifyAndTrain),
-        "Ham" => (Label::Ham, Role::ClassifyOnly),
-        "Spam" => (Label::Spam, Role::ClassifyOnly),
-        "HAM" => (Label::Ham, Role::TrainOnly),
-        "SPAM" => (Label::Spam, Role::TrainOnly),
+        b"ham" => (Label::Ham, Role::ClassifyAndTrain),
+        b"spam" => (Label::Spam, Role::ClassifyAndTrain),
+        b"Ham" => (Label::Ham, Role::ClassifyOnly),
+        b"Spam" => (Label::Spam, Role::ClassifyOnly),
+        b"HAM" => (Label::Ham, Role::TrainOnly),
+        b"SPAM" => (Label::Spam, Role::TrainOnly),
         _ => return None,
     })
 }

@@ -1,18 +1,32 @@
 //! Files by name: of a folder, of an archive, or one file alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::trec;
+use super::{packed, trec};
 use crate::Error;
 
-/// Names (parts joined by `/`) and contents. Names are ordered with numbers
-/// by value, so that `inmail.10` follows `inmail.9`.
+/// Names (parts joined by `/`, bytes as the system has them) and contents.
+/// Names are ordered with numbers by value, so that `inmail.10` follows
+/// `inmail.9`.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     files: BTreeMap<NaturalName, Vec<u8>>,
+    /// All that are known; the tree itself is the empty name.
+    folders: BTreeSet<Vec<u8>>,
+}
+
+/// A file that may be mail.
+pub(super) struct MailFile<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) bytes: &'a [u8],
+    /// Its name as seen from the nearest Maildir that it lies below without
+    /// being one of its messages: it is no mail of that one, nor of any folder
+    /// above.
+    pub(super) inside: Option<&'a [u8]>,
 }
 
 impl Tree {
@@ -41,86 +55,116 @@ impl Tree {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let mut tree = Self::default();
         if path.is_dir() {
-            tree.add_folder(path, "")?;
+            tree.add_folder(path, b"")?;
             return Ok(tree);
         }
         let file = File::open(path).map_err(Error::io("open", path))?;
-        let name = path.to_string_lossy().to_ascii_lowercase();
         let mut file = BufReader::new(file);
-        if let Some(mut plain) = decompressed(&name, &mut file, path)? {
-            tree.add_archive(&mut plain)
-                .map_err(Error::io("unpack", path))?;
+        if packed::is_archive(path) {
+            packed::plain(&mut file)
+                .and_then(|mut plain| tree.add_archive(&mut plain))
+                .map_err(|cause| Error::unpack(path, cause))?;
         } else {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)
                 .map_err(Error::io("read", path))?;
             let name = path.file_name().unwrap_or(path.as_os_str());
-            tree.insert(&name.to_string_lossy(), bytes);
+            tree.insert(name.as_bytes().to_vec(), bytes);
         }
         Ok(tree)
     }
 
     /// All files in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.files
             .iter()
-            .map(|(name, bytes)| (name.text.as_str(), bytes.as_slice()))
+            .map(|(name, bytes)| (name.text.as_slice(), bytes.as_slice()))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.files.get(&NaturalName::new(name)).map(Vec::as_slice)
+    /// All folders, also those without a file.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &[u8]> {
+        self.folders.iter().map(Vec::as_slice)
+    }
+
+    pub(super) fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.files
+            .get(&NaturalName::new(name.to_vec()))
+            .map(Vec::as_slice)
     }
 
     /// The name of the TREC index inside, if there is one.
-    pub(super) fn find_index(&self) -> Option<String> {
-        let is_index = |name: &str| {
-            INDEX_NAMES
-                .iter()
-                .any(|index| name == *index || name.ends_with(&format!("/{index}")))
+    pub(super) fn find_index(&self) -> Option<&[u8]> {
+        let is_index = |name: &[u8]| {
+            INDEX_NAMES.iter().any(|index| {
+                let before = name.strip_suffix(index.as_bytes());
+                before.is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
+            })
         };
-        self.files
-            .iter()
-            .find(|(name, text)| is_index(&name.text) && trec::looks_like_index(text))
-            .map(|(name, _)| name.text.clone())
+        self.iter()
+            .find(|(name, text)| is_index(name) && trec::looks_like_index(text))
+            .map(|(name, _)| name)
     }
 
-    /// The files that are mail: in a Maildir those below `cur` and `new`,
-    /// elsewhere all whose names do not begin with a dot.
-    pub(super) fn mail_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let in_maildir = |name: &str| {
-            name.starts_with("cur/")
-                || name.starts_with("new/")
-                || name.contains("/cur/")
-                || name.contains("/new/")
-        };
-        let maildir = self.files.keys().any(|name| in_maildir(&name.text));
-        self.files.iter().filter_map(move |(name, bytes)| {
-            let last = name.text.rsplit('/').next().unwrap_or_default();
-            let wanted = if maildir {
-                in_maildir(&name.text)
-            } else {
-                !last.starts_with('.')
+    /// The files that may be mail: whose names do not begin with a dot, and
+    /// that are not empty.
+    pub(super) fn mail_files(&self) -> impl Iterator<Item = MailFile<'_>> {
+        self.iter().filter_map(|(name, bytes)| {
+            let (folder, last) = split_last(name);
+            if last.starts_with(b".") || bytes.is_empty() {
+                return None;
+            }
+            let above = match split_last(folder) {
+                (maildir, b"cur" | b"new") if self.is_maildir(maildir) => parent(maildir),
+                _ => Some(folder),
             };
-            (wanted && !bytes.is_empty()).then_some((name.text.as_str(), bytes.as_slice()))
+            Some(MailFile {
+                name,
+                bytes,
+                inside: self.inside(name, above),
+            })
         })
     }
 
-    fn insert(&mut self, name: &str, bytes: Vec<u8>) {
+    /// `name` as seen from the nearest Maildir among `folder` and those above.
+    fn inside<'a>(&self, name: &'a [u8], mut folder: Option<&[u8]>) -> Option<&'a [u8]> {
+        while let Some(candidate) = folder {
+            if self.is_maildir(candidate) {
+                let inside = name.get(candidate.len()..)?;
+                return Some(inside.strip_prefix(b"/").unwrap_or(inside));
+            }
+            folder = parent(candidate);
+        }
+        None
+    }
+
+    /// `new` alone is too common a name, and an archive may lack empty folders.
+    fn is_maildir(&self, folder: &[u8]) -> bool {
+        let has = |part: &str| self.folders.contains(&below(folder, part.as_bytes()));
+        has("cur") || (has("new") && has("tmp"))
+    }
+
+    fn insert(&mut self, name: Vec<u8>, bytes: Vec<u8>) {
+        let mut folder = parent(&name);
+        while let Some(name) = folder {
+            self.folders.insert(name.to_vec());
+            folder = parent(name);
+        }
         self.files.insert(NaturalName::new(name), bytes);
     }
 
     /// Symbolic links are followed to files, not to folders: no loops.
-    fn add_folder(&mut self, folder: &Path, prefix: &str) -> Result<(), Error> {
+    fn add_folder(&mut self, folder: &Path, name: &[u8]) -> Result<(), Error> {
+        self.folders.insert(name.to_vec());
         for entry in fs::read_dir(folder).map_err(Error::io("open", folder))? {
             let entry = entry.map_err(Error::io("read", folder))?;
             let path = entry.path();
-            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            let name = below(name, entry.file_name().as_bytes());
             let kind = entry.file_type().map_err(Error::io("examine", &path))?;
             if kind.is_dir() {
-                self.add_folder(&path, &format!("{name}/"))?;
+                self.add_folder(&path, &name)?;
             } else if path.is_file() {
                 let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-                self.insert(&name, bytes);
+                self.insert(name, bytes);
             }
         }
         Ok(())
@@ -129,13 +173,15 @@ impl Tree {
     fn add_archive(&mut self, plain: &mut dyn Read) -> std::io::Result<()> {
         for entry in tar::Archive::new(plain).entries()? {
             let mut entry = entry?;
-            if !entry.header().entry_type().is_file() {
-                continue;
+            let name = joined(b"", &entry.path_bytes());
+            let kind = entry.header().entry_type();
+            if kind.is_dir() {
+                self.folders.insert(name);
+            } else if kind.is_file() {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes)?;
+                self.insert(name, bytes);
             }
-            let name = entry.path()?.to_string_lossy().into_owned();
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
-            self.insert(&joined("", &name), bytes);
         }
         Ok(())
     }
@@ -143,71 +189,63 @@ impl Tree {
 
 const INDEX_NAMES: [&str; 2] = ["index", "full/index"];
 
-/// The bytes of a tar archive, or `None` when `name` is not one's.
-fn decompressed<'a>(
-    name: &str,
-    file: &'a mut BufReader<File>,
-    path: &Path,
-) -> Result<Option<Box<dyn Read + 'a>>, Error> {
-    let is = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-    Ok(Some(if is(&[".tar"]) {
-        Box::new(file)
-    } else if is(&[".tar.gz", ".tgz"]) {
-        Box::new(flate2::read::MultiGzDecoder::new(file))
-    } else if is(&[".tar.bz2", ".tbz"]) {
-        Box::new(bzip2::read::MultiBzDecoder::new(file))
-    } else if is(&[".tar.xz", ".txz"]) {
-        let mut plain = Vec::new();
-        lzma_rs::xz_decompress(file, &mut plain)
-            .map_err(|error| std::io::Error::other(format!("{error:?}")))
-            .map_err(Error::io("unpack", path))?;
-        Box::new(std::io::Cursor::new(plain))
-    } else if is(&[".tar.zst", ".tzst"]) {
-        let decoder = ruzstd::decoding::StreamingDecoder::new(file)
-            .map_err(std::io::Error::other)
-            .map_err(Error::io("unpack", path))?;
-        Box::new(decoder)
-    } else {
-        return Ok(None);
-    }))
+/// The folder of `name` and what stands behind it.
+fn split_last(name: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memrchr(b'/', name) {
+        Some(at) => (&name[..at], &name[at + 1..]),
+        None => (b"", name),
+    }
+}
+
+/// The folder that holds `name`; none above the tree itself.
+fn parent(name: &[u8]) -> Option<&[u8]> {
+    (!name.is_empty()).then(|| split_last(name).0)
+}
+
+fn below(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    match folder {
+        b"" => name.to_vec(),
+        folder => [folder, b"/", name].concat(),
+    }
 }
 
 /// `path` as seen from `folder`, without `.` and `..`.
-pub(super) fn joined(folder: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in folder.split('/').chain(path.split('/')) {
+pub(super) fn joined(folder: &[u8], path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    let slash = |byte: &u8| *byte == b'/';
+    for part in folder.split(slash).chain(path.split(slash)) {
         match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
             part => parts.push(part),
         }
     }
-    parts.join("/")
+    parts.join(&b'/')
 }
 
 /// A name that orders by its parts, runs of digits by their value.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct NaturalName {
-    parts: Vec<(String, u128)>,
-    text: String,
+    parts: Vec<(Vec<u8>, u128)>,
+    text: Vec<u8>,
 }
 
 impl NaturalName {
-    fn new(name: &str) -> Self {
+    fn new(text: Vec<u8>) -> Self {
         let mut parts = Vec::new();
-        let mut rest = name;
+        let mut rest = text.as_slice();
         while !rest.is_empty() {
-            let digit = |c: char| c.is_ascii_digit();
-            let word = rest.find(digit).unwrap_or(rest.len());
-            let (letters, after) = rest.split_at(word);
-            let end = after.find(|c| !digit(c)).unwrap_or(after.len());
-            let (number, after) = after.split_at(end);
-            parts.push((letters.to_owned(), number.parse().unwrap_or(u128::MAX)));
+            let n_until = |bytes: &[u8], is_digit: bool| {
+                let end = bytes.iter().position(|b| b.is_ascii_digit() == is_digit);
+                end.unwrap_or(bytes.len())
+            };
+            let (letters, after) = rest.split_at(n_until(rest, true));
+            let (digits, after) = after.split_at(n_until(after, false));
+            let number = std::str::from_utf8(digits).ok();
+            let number = number.and_then(|digits| digits.parse().ok());
+            parts.push((letters.to_vec(), number.unwrap_or(u128::MAX)));
             rest = after;
         }
-        Self {
-            parts,
-            text: name.to_owned(),
-        }
+        Self { parts, text }
     }
 }
