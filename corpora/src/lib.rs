@@ -51,6 +51,7 @@ pub mod fetch;
 pub mod filter;
 pub mod generate;
 pub mod languages;
+mod leftovers;
 pub mod measure;
 mod message;
 pub mod protocol;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // The helpers of a test may fail as it may.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -211,6 +212,57 @@ fn replay_reads_a_database_and_leaves_it_alone() {
         assert!(line["why"].as_array().unwrap().len() > 3, "{line}");
         assert_eq!(bytes(), before, "{engine}");
         fails(&["replay", "-d", &scripts, &data], "no such database");
+    }
+}
+
+/// Told to end it leaves no folder, no command and no daemon behind.
+#[test]
+fn a_signal_ends_what_filters_left() {
+    for signal in ["INT", "TERM"] {
+        let (folder, mail) = collection(5);
+        let adapter = folder.path().join("slow.toml");
+        let pids = ["daemon", "command"].map(|name| folder.path().join(name));
+        let text_of = format!(
+            r#"
+programs = ["sh"]
+initialise = "sh -c 'sleep 600 >/dev/null 2>&1 & echo $! > {0}'"
+pid_file = "{0}"
+classify = "sh -c 'sleep 600 & echo $! > {1}; wait'"
+train_ham = "true"
+train_spam = "true"
+score = '([0-9]+)'
+[verdict.exit_code]
+spam = 0
+ham = 1
+"#,
+            text(&pids[0]),
+            text(&pids[1])
+        );
+        std::fs::write(&adapter, text_of).unwrap();
+        let work = folder.path().join("missing/work");
+        let mut program = Command::new(env!("CARGO_BIN_EXE_bmfeval"))
+            .args(["run", &mail, "-f", &text(&adapter), "--work", &text(&work)])
+            .spawn()
+            .unwrap();
+        let written = |path: &Path| std::fs::read_to_string(path).is_ok_and(|t| t.ends_with('\n'));
+        while !written(&pids[1]) {
+            assert_eq!(program.try_wait().unwrap(), None);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let pid = program.id().to_string();
+        let killed = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(killed.unwrap().success());
+        let ended = program.wait().unwrap();
+        let number = if signal == "INT" { 2 } else { 15 };
+        assert_eq!(ended.signal(), Some(number), "{ended}");
+        assert_eq!(std::fs::read_dir(&work).unwrap().count(), 0);
+        for pid in pids {
+            let pid = std::fs::read_to_string(pid).unwrap();
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+            // Nobody may have waited for it yet.
+            let is_gone = stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z "));
+            assert!(is_gone, "{pid}");
+        }
     }
 }
 

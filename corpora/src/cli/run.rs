@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::experiment::{Experiment, Report};
 use crate::filter::FilterSpec;
+use crate::leftovers::WorkFolder;
 use crate::protocol::{Feedback, OwnVerdicts, Protocol};
 use crate::read::{self, FieldPattern, Strip};
 use crate::{Collection, Message, Role, report};
@@ -255,14 +256,12 @@ fn warn_of(collection: &Collection, strip: &Strip) {
 
 /// A folder for what filters keep: below `wanted`, else in memory if that is
 /// possible.
-pub(super) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {
+pub(super) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<WorkFolder> {
     let memory = Path::new("/dev/shm");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("bmfeval-");
     let folder = match wanted {
-        Some(folder) => builder.tempdir_in(folder),
-        None if memory.is_dir() => builder.tempdir_in(memory),
-        None => builder.tempdir(),
+        Some(folder) => WorkFolder::new(folder),
+        None if memory.is_dir() => WorkFolder::new(memory),
+        None => WorkFolder::new(&std::env::temp_dir()),
     };
     folder.context("cannot make a folder for the filters' files; name one with --work")
 }

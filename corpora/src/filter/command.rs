@@ -9,8 +9,9 @@ use std::sync::Arc;
 use classifier::Label;
 
 use super::adapter::{self, Adapter, Template};
-use super::process::{Daemon, Finished, Workplace, find_program};
+use super::process::{self, Finished, Workplace, find_program};
 use super::{Answer, Filter, Footprint};
+use crate::leftovers::{self, Daemon};
 use crate::{Error, Message};
 
 pub(super) struct Command {
@@ -42,13 +43,14 @@ impl Command {
             let text = adapter::filled(text, &filter.slots());
             fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
+        let _starting = leftovers::starting();
         if let Some(initialise) = &adapter.initialise {
             let done = filter.run(initialise)?;
             filter.demand_success(&done, "initialise")?;
         }
         if let Some(pid_file) = &adapter.pid_file {
             let path = PathBuf::from(adapter::filled(pid_file, &filter.slots()));
-            filter.daemon = Some(Daemon::of(&path)?);
+            filter.daemon = Some(process::daemon(&path)?);
         }
         Ok(filter)
     }
@@ -142,7 +144,7 @@ impl Filter for Command {
     fn finalise(&mut self) -> Result<Footprint, Error> {
         let adapter = self.adapter.clone();
         self.footprint.peak_memory_bytes = match self.daemon.take() {
-            Some(daemon) => daemon.peak_memory(),
+            Some(daemon) => process::peak_memory(&daemon),
             None => {
                 let (program, arguments) = self.filled(&adapter.classify);
                 self.workplace.peak_memory(&program, &arguments)

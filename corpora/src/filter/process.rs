@@ -5,10 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 use crate::Error;
+use crate::leftovers::{Daemon, Running};
 
 /// What a command left behind.
 pub(super) struct Finished {
@@ -62,7 +61,8 @@ impl Workplace {
         if let Some(libraries) = peer_libraries() {
             command.env("LD_LIBRARY_PATH", libraries);
         }
-        let mut child = command.spawn().map_err(Error::io("run", program))?;
+        let mut running = Running::spawn(&mut command).map_err(Error::io("run", program))?;
+        let Running(child) = &mut running;
         let mut stdout = Vec::new();
         if let Some(pipe) = &mut child.stdout {
             pipe.read_to_end(&mut stdout)
@@ -120,58 +120,29 @@ impl Workplace {
     }
 }
 
-/// A process that a filter's commands talk to. Ended when this is dropped,
-/// also by an error in the midst of a run.
-pub(super) struct Daemon {
-    pid: u32,
+/// The process whose number stands in the file `path`.
+pub(super) fn daemon(path: &Path) -> Result<Daemon, Error> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let pid = text.trim().parse().map_err(io::Error::other);
+    let pid = pid.map_err(Error::io("find a process number in", path))?;
+    Ok(Daemon::of(pid))
 }
 
-impl Daemon {
-    /// The process whose number stands in the file `path`.
-    pub(super) fn of(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let pid = text.trim().parse().map_err(io::Error::other);
-        let pid = pid.map_err(Error::io("find a process number in", path))?;
-        Ok(Self { pid })
-    }
-
-    /// Most resident memory of it and its children, added up; `None` where the
-    /// system does not tell.
-    pub(super) fn peak_memory(&self) -> Option<u64> {
-        let peak = |pid: u32| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("VmHWM:"))?;
-            let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-            Some(kilobytes * 1024)
-        };
-        let children = format!("/proc/{0}/task/{0}/children", self.pid);
-        let children = fs::read_to_string(children).unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|n| n.parse().ok());
-        Some(peak(self.pid)? + children.filter_map(peak).sum::<u64>())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let pid = self.pid.to_string();
-        let asked = Command::new("kill")
-            .arg(&pid)
-            .stderr(Stdio::null())
-            .status();
-        if !asked.is_ok_and(|status| status.success()) {
-            return; // It has gone already.
-        }
-        // It is no child of ours, so that there is nothing to wait for but this.
-        let process = Path::new("/proc").join(pid);
-        for _ in 0..100 {
-            if !process.exists() {
-                break;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
+/// Most resident memory of a daemon and its children, added up; `None` where
+/// the system does not tell.
+pub(super) fn peak_memory(daemon: &Daemon) -> Option<u64> {
+    let peak = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kilobytes * 1024)
+    };
+    let children = format!("/proc/{0}/task/{0}/children", daemon.pid);
+    let children = fs::read_to_string(children).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|n| n.parse().ok());
+    Some(peak(daemon.pid)? + children.filter_map(peak).sum::<u64>())
 }
 
 /// The first of `programs` that is found: below the folder that
