@@ -273,6 +273,10 @@ fn bad_calls_say_what_is_wrong() {
     fails(&["run", "/no/such/place"], "/no/such/place");
     fails(&["run", &mail, "-f", "nonsense"], "no such filter");
     fails(&["run", &mail, "--feedback", "folds:1"], "two folds");
+    fails(
+        &["run", &mail, "-f", "classic", "-f", "classic"],
+        "classic and classic are both called classic",
+    );
     fails(&["run", &mail, "--wrong", "120"], "percentage");
     fails(&["generate", &mail], "index");
     let empty = text(folder.path());

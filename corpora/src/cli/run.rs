@@ -205,6 +205,7 @@ impl Arguments {
         if filters.is_empty() {
             bail!("no filter left to run");
         }
+        demand_own_names(&filters)?;
         Ok(filters)
     }
 
@@ -269,10 +270,25 @@ pub(super) fn work_folder(wanted: Option<&Path>) -> anyhow::Result<WorkFolder> {
 /// Parses the names of filters.
 ///
 /// # Errors
-/// At the first one that is none, or is not installed.
+/// At the first one that is none, or is not installed, or is called like
+/// another.
 pub(super) fn parse_filters(names: &[String]) -> anyhow::Result<Vec<FilterSpec>> {
     let parsed = names.iter().map(|name| FilterSpec::parse(name));
-    Ok(parsed.collect::<Result<_, _>>()?)
+    let filters: Vec<_> = parsed.collect::<Result<_, _>>()?;
+    demand_own_names(&filters)?;
+    Ok(filters)
+}
+
+/// Tables and result files know filters by their names alone.
+fn demand_own_names(filters: &[FilterSpec]) -> anyhow::Result<()> {
+    for (n, filter) in filters.iter().enumerate() {
+        if let Some(other) = filters[..n].iter().find(|f| f.name() == filter.name()) {
+            let name = filter.name();
+            let (first, second) = (other.source(), filter.source());
+            bail!("{first} and {second} are both called {name}");
+        }
+    }
+    Ok(())
 }
 
 /// Carries out tasks side by side, each in a folder of its own, and shows a

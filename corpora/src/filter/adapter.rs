@@ -8,6 +8,7 @@
 //! train_spam = "{program} -d {db} -s"
 //! retrain_ham = "{program} -d {db} -S -n"      # optional: was trained as spam
 //! retrain_spam = "{program} -d {db} -N -s"
+//! trained = [0]                                # the default: exit codes of training that worked
 //! finalise = "..."                             # optional
 //! pid_file = "{db}/pid"                        # optional: of a daemon that initialise started
 //! score = '([0-9.]+)'                          # regular expression on the output
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::Deserialize;
@@ -61,6 +63,8 @@ struct Raw {
     train_spam: String,
     retrain_ham: Option<String>,
     retrain_spam: Option<String>,
+    #[serde(default = "success")]
+    trained: Vec<i32>,
     finalise: Option<String>,
     pid_file: Option<String>,
     score: String,
@@ -94,11 +98,17 @@ fn half() -> f64 {
     0.5
 }
 
+fn success() -> Vec<i32> {
+    vec![0]
+}
+
 /// A checked description, its program found.
 #[derive(Debug)]
 pub struct Adapter {
     /// What tables call it.
     pub(super) name: String,
+    /// Its file, or its ready name.
+    pub(super) source: String,
     pub(super) program: PathBuf,
     pub(super) initialise: Option<Template>,
     pub(super) classify: Template,
@@ -106,6 +116,8 @@ pub struct Adapter {
     pub(super) train_spam: Template,
     pub(super) retrain_ham: Template,
     pub(super) retrain_spam: Template,
+    /// Exit codes by which training says that it worked.
+    pub(super) trained: Vec<i32>,
     pub(super) finalise: Option<Template>,
     /// Holds the process number of a daemon, with slots.
     pub(super) pid_file: Option<String>,
@@ -143,7 +155,7 @@ impl Adapter {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        Self::parse(&name, &text)
+        Self::parse(&name, &path.display().to_string(), &text)
     }
 
     /// The adapter that comes with this crate under `name`.
@@ -162,12 +174,13 @@ impl Adapter {
                 ),
             }
         })?;
-        Self::parse(name, text)
+        Self::parse(name, name, text)
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self, Error> {
+    /// Errors name `source`.
+    fn parse(name: &str, source: &str, text: &str) -> Result<Self, Error> {
         let wrong = |detail: String| Error::Adapter {
-            name: name.to_owned(),
+            name: source.to_owned(),
             detail,
         };
         let raw: Raw = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
@@ -184,6 +197,7 @@ impl Adapter {
         }
         Ok(Self {
             name: name.to_owned(),
+            source: source.to_owned(),
             program,
             initialise: optional(&raw.initialise)?,
             classify: template(&raw.classify)?,
@@ -191,6 +205,7 @@ impl Adapter {
             retrain_spam: template(raw.retrain_spam.as_ref().unwrap_or(&raw.train_spam))?,
             train_ham: template(&raw.train_ham)?,
             train_spam: template(&raw.train_spam)?,
+            trained: raw.trained,
             finalise: optional(&raw.finalise)?,
             pid_file: raw.pid_file,
             files: raw.files,
@@ -256,6 +271,13 @@ impl Adapter {
     }
 }
 
+/// What stands for something else in commands, `pid_file` and `[files]`.
+pub(super) const SLOTS: [&str; 5] = ["{program}", "{prefix}", "{db}", "{message}", "{files}"];
+
+/// Text in braces that a person may take for a slot.
+static SLOT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\{[a-z_]+\}").expect("a regular expression"));
+
 /// `text` with its slots filled.
 pub(super) fn filled(text: &str, slots: &[(&str, &Path)]) -> String {
     let mut text = text.to_owned();
@@ -283,6 +305,11 @@ impl Template {
         }
         if words.is_empty() || text.matches('\'').count() % 2 == 1 {
             return Err(format!("not a command: {text:?}"));
+        }
+        let slots = SLOT.find_iter(text).map(|slot| slot.as_str());
+        if let Some(unknown) = slots.into_iter().find(|slot| !SLOTS.contains(slot)) {
+            let all = SLOTS.join(", ");
+            return Err(format!("there is no slot {unknown}; there are {all}"));
         }
         Ok(Self { words })
     }

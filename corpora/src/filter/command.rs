@@ -1,6 +1,7 @@
 //! A filter run through the commands of its adapter, one process a message,
 //! with a daemon behind them where it has one.
 
+use std::array;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use classifier::Label;
 
-use super::adapter::{self, Adapter, Template};
+use super::adapter::{self, Adapter, SLOTS, Template};
 use super::process::{self, Finished, Workplace, find_program};
 use super::{Answer, Filter, Footprint};
 use crate::leftovers::{self, Daemon};
@@ -58,13 +59,14 @@ impl Command {
     fn slots(&self) -> [(&'static str, &Path); 5] {
         let program = self.adapter.program.as_path();
         let prefix = program.parent().and_then(Path::parent);
-        [
-            ("{program}", program),
-            ("{prefix}", prefix.unwrap_or(Path::new("/usr"))),
-            ("{db}", &self.database),
-            ("{message}", self.workplace.message()),
-            ("{files}", self.workplace.folder()),
-        ]
+        let values = [
+            program,
+            prefix.unwrap_or(Path::new("/usr")),
+            &self.database,
+            self.workplace.message(),
+            self.workplace.folder(),
+        ];
+        array::from_fn(|n| (SLOTS[n], values[n]))
     }
 
     fn filled(&self, template: &Template) -> (PathBuf, Vec<OsString>) {
@@ -85,10 +87,8 @@ impl Command {
     fn learn(&mut self, template: &Template, message: &Message) -> Result<(), Error> {
         self.workplace.put(&message.bytes)?;
         let done = self.run(template)?;
-        // bmf says by 0 or 1 what it was told; from 2 on it is an error.
-        if !matches!(done.exit_code, Some(0..=1)) {
-            self.footprint.n_failures += 1;
-        }
+        let is_trained = |code| self.adapter.trained.contains(&code);
+        self.footprint.n_failures += u64::from(!done.exit_code.is_some_and(is_trained));
         Ok(())
     }
 

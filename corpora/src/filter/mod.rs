@@ -181,6 +181,15 @@ impl FilterSpec {
         }
     }
 
+    /// The name by which it was found.
+    pub fn source(&self) -> String {
+        match self {
+            Self::Adapter(adapter) => adapter.source.clone(),
+            Self::Jig(folder) => format!("jig:{}", folder.display()),
+            _ => self.name(),
+        }
+    }
+
     /// The score in the middle of its scale: above it a message is rather spam.
     pub fn middle(&self) -> f64 {
         match self {

@@ -221,6 +221,20 @@ fn a_filter_that_fails_says_ham() {
     assert_eq!(outcome.cost.footprint.n_failures, 5);
 }
 
+/// Exit code 1 of training once passed for success, as it does with bmf.
+#[test]
+fn training_that_fails_is_counted() {
+    let n_failures = |adapter_text: &str| {
+        let protocol = Protocol::online(1, Feedback::Immediate);
+        let report = report(adapter(adapter_text).unwrap(), 5, protocol);
+        report.outcomes[1].cost.footprint.n_failures
+    };
+    let failing = COUNTING.replace("\"true\"", "\"false\"");
+    assert_eq!(n_failures(&failing), 5);
+    let told = failing.replace("score =", "trained = [0, 1]\nscore =");
+    assert_eq!(n_failures(&told), 0);
+}
+
 #[test]
 fn bad_adapters_say_what_is_wrong() {
     let check = |from: &str, to: &str, expected: &str| {
@@ -233,6 +247,8 @@ fn bad_adapters_say_what_is_wrong() {
     check("([0-9]+)", "[0-9]+", "group");
     check("([0-9]+)", "([0-9]+", "regex");
     check("\"true\"", "\"\"", "not a command");
+    check("{message}", "{mesage}", "no slot {mesage}");
+    check("{message}", "{mesage}", "test.toml");
     check("\"sh\"", "\"no-such-program\"", "no-such-program");
     let error = FilterSpec::parse("nonsense").unwrap_err().to_string();
     assert!(
