@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use classifier::Label;
 
-use crate::filter::{Answer, Filter, FilterSpec, Footprint, Verdict};
+use crate::filter::{Answer, Filter, FilterSpec, Footprint, Verdict, own};
 use crate::{Collection, Error, Message, Random, Role};
 
 /// How a run goes.
@@ -145,17 +145,18 @@ pub fn run(
 ) -> Result<Run, Error> {
     match protocol.feedback {
         Feedback::Folds(n_folds) => folds(collection, spec, protocol, work, progress, n_folds),
-        _ => online(collection, spec.start(work)?, protocol, progress),
+        _ => online(collection, spec, protocol, work, progress),
     }
 }
 
 fn online(
     collection: &Collection,
-    filter: Box<dyn Filter>,
+    spec: &FilterSpec,
     protocol: &Protocol,
+    work: &Path,
     progress: &(dyn Fn() + Sync),
 ) -> Result<Run, Error> {
-    let mut runner = Runner::new(collection, filter, protocol);
+    let mut runner = Runner::new(collection, spec.start(work)?, protocol);
     for (n, message) in order(collection, protocol).into_iter().enumerate() {
         let answer = match collection.messages[message].role {
             Role::TrainOnly => None,
@@ -171,7 +172,7 @@ fn online(
         runner.put_right(n)?;
         progress();
     }
-    runner.finish()
+    runner.finish(work)
 }
 
 fn order(collection: &Collection, protocol: &Protocol) -> Vec<usize> {
@@ -212,7 +213,7 @@ fn folds(
             runner.classify(*message)?;
             progress();
         }
-        whole.append(runner.finish()?);
+        whole.append(runner.finish(&work)?);
     }
     Ok(whole)
 }
@@ -393,8 +394,13 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Run, Error> {
-        self.run.cost.footprint = self.filter.finalise()?;
+    fn finish(mut self, work: &Path) -> Result<Run, Error> {
+        let last = self.run.records.last();
+        let last = last.map(|record| self.message(record.message));
+        self.run.cost.footprint = match own::footprint(&*self.filter, work, last)? {
+            Some(footprint) => footprint,
+            None => self.filter.finalise()?,
+        };
         Ok(self.run)
     }
 }

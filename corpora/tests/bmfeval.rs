@@ -96,6 +96,33 @@ fn the_same_seed_gives_the_same_figures() {
     assert_eq!(one[0]["n_orders"], 2);
 }
 
+/// In process they share their memory, and nothing lies on a disk; so both are
+/// measured on what they would have written.
+#[test]
+fn our_engines_take_memory_and_room() {
+    let (_folder, mail) = collection(60);
+    let filters = ["classic", "modern", "modern-ledger"];
+    let options = filters.map(|filter| ["-f", filter]).concat();
+    let said = succeeds(&[&["run", mail.as_str(), "--json"], options.as_slice()].concat());
+    let figure = |n: usize, name: &str| {
+        let line: serde_json::Value = serde_json::from_str(said.lines().nth(n).unwrap()).unwrap();
+        line["cost"][name].as_u64()
+    };
+    let database = |n| figure(n, "database_bytes").unwrap();
+    assert!(database(0) > 30_000 && database(0) < 300_000, "{said}");
+    // Once that of modern was always the table of buckets.
+    assert!(database(1) > 30_000 && database(1) < 1_000_000, "{said}");
+    assert!(database(2) > database(1), "{said}");
+    if Path::new("/usr/bin/time").exists() {
+        for n in 0..filters.len() {
+            let memory = figure(n, "peak_memory_bytes").unwrap();
+            assert!(memory > 1 << 20 && memory < 64 << 20, "{said}");
+        }
+    } else {
+        eprintln!("SKIPPED: memory needs time(1)");
+    }
+}
+
 #[test]
 fn page_results_and_comparison() {
     let (folder, mail) = collection(120);

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::filter::Filter;
+use crate::filter::own::DATABASE;
 use crate::{Message, Role};
 use anyhow::Context;
 use classifier::Label;
@@ -54,8 +55,6 @@ enum Step {
     /// Nothing is left to do.
     Finalize,
 }
-
-const DATABASE: &str = "bmfeval-jig";
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.step {

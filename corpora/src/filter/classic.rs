@@ -1,10 +1,13 @@
 //! The classic engine in process.
 
+use std::path::Path;
+
 use classifier::classic::{self, Params, Score, Scorer};
-use classifier::store::{Durability, Entry, TokenStore};
+use classifier::cli::Engine;
+use classifier::store::{Durability, TokenStore};
 use classifier::{Changes, Label};
 
-use super::{Answer, Filter, Footprint, Verdict};
+use super::{Answer, Filter, Verdict, own};
 use crate::{Error, Message};
 
 /// bmf's algorithm over the counts in a store.
@@ -87,20 +90,7 @@ impl Filter for Classic {
         score.evidence.iter().map(line).collect()
     }
 
-    /// The database as the text lists would hold it.
-    fn finalise(&mut self) -> Result<Footprint, Error> {
-        let mut database_bytes = 0;
-        let mut visit = |entry: Entry<'_>| {
-            for count in [entry.ham, entry.spam].into_iter().flatten() {
-                let digits = count.checked_ilog10().unwrap_or(0) as usize + 1;
-                database_bytes += (entry.token.len() + " \n".len() + digits) as u64;
-            }
-            Ok(())
-        };
-        self.store.entries(&mut visit)?;
-        Ok(Footprint {
-            database_bytes,
-            ..Footprint::default()
-        })
+    fn save(&self, dir: &Path) -> Result<Option<Engine>, Error> {
+        own::save_counts(&*self.store, dir).map(Some)
     }
 }

@@ -5,12 +5,14 @@ mod classic;
 mod command;
 mod jig;
 mod modern;
+pub(crate) mod own;
 mod process;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use classifier::Label;
+use classifier::cli::Engine;
 use classifier::store::{Memory, MemoryModel, ModelStore, TokenStore};
 
 pub use adapter::Adapter;
@@ -62,8 +64,8 @@ impl Answer {
 pub struct Footprint {
     /// Bytes of what it has learned, on disk or as it would lie there.
     pub database_bytes: u64,
-    /// Most memory of a `classify` at the end; `None` for engines in process,
-    /// or when it could not be measured.
+    /// Most memory of a process that classifies a message at the end; `None`
+    /// when it could not be measured.
     pub peak_memory_bytes: Option<u64>,
     /// Commands that failed: their messages count as ham with score 0.
     pub n_failures: u64,
@@ -109,11 +111,23 @@ pub trait Filter: Send {
         Vec::new()
     }
 
-    /// Ends the run.
+    /// Writes what it knows to a new database of `bmf` in the folder `dir`, and
+    /// returns of which engine that is. `None`: it is none of our engines.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn save(&self, _dir: &Path) -> Result<Option<Engine>, Error> {
+        Ok(None)
+    }
+
+    /// Ends the run. Of engines in process, [`save`](Self::save) shows what
+    /// they take.
     ///
     /// # Errors
     /// When the filter's own end fails.
-    fn finalise(&mut self) -> Result<Footprint, Error>;
+    fn finalise(&mut self) -> Result<Footprint, Error> {
+        Ok(Footprint::default())
+    }
 }
 
 /// Which filter to run.

@@ -1,14 +1,16 @@
 //! The modern engine in process: its model alone, and as `bmf` uses it.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use classifier::Label;
+use classifier::cli::Engine;
 use classifier::modern::{
-    self, Act, Class, Explanation, Keep, Lesson, Model, N_BUCKETS, Params, Record, Stored, Weights,
+    self, Act, Class, Explanation, Keep, Lesson, Model, Params, Record, Stored, Weights,
 };
 use classifier::store::{Durability, ModelStore};
 
-use super::{Answer, Filter, Footprint, Verdict};
+use super::{Answer, Filter, Verdict, own};
 use crate::{Error, Message};
 
 /// The modern engine over a model in memory. What it learned of each message
@@ -125,12 +127,9 @@ impl Filter for Modern {
         ranked.into_iter().map(|(_, words)| words).collect()
     }
 
-    /// The table of buckets, which never grows.
-    fn finalise(&mut self) -> Result<Footprint, Error> {
-        Ok(Footprint {
-            database_bytes: u64::from(N_BUCKETS) * 4,
-            ..Footprint::default()
-        })
+    /// The model alone: there is no ledger.
+    fn save(&self, dir: &Path) -> Result<Option<Engine>, Error> {
+        own::save_model(&self.model, dir).map(Some)
     }
 }
 
@@ -198,22 +197,7 @@ impl Filter for Ledger {
         }
     }
 
-    /// The bytes of all its records.
-    fn finalise(&mut self) -> Result<Footprint, Error> {
-        let mut database_bytes = 0;
-        self.store.look(&mut |view| {
-            let state = view.state()?.map_or(0, |state| state.len());
-            let pages = view.pages(0..u32::MAX)?;
-            let pages: usize = pages.iter().map(|(_, page)| page.len()).sum();
-            database_bytes = (state + pages) as u64;
-            view.entries_by_age(&mut |_, _, len| {
-                database_bytes += u64::from(len);
-                true
-            })
-        })?;
-        Ok(Footprint {
-            database_bytes,
-            ..Footprint::default()
-        })
+    fn save(&self, dir: &Path) -> Result<Option<Engine>, Error> {
+        own::save_stored(&*self.store, dir).map(Some)
     }
 }
