@@ -57,6 +57,8 @@ pub struct Report {
     pub name: String,
     /// Its checksum.
     pub checksum: String,
+    /// How the filters met it; the order stands in each run.
+    pub protocol: Protocol,
     /// Names of the messages, by the numbers in the records.
     pub message_ids: Vec<String>,
     /// One for each filter.
@@ -199,6 +201,7 @@ impl Experiment<'_> {
         Report {
             name: self.collections[first].name.clone(),
             checksum: self.collections[first].checksum.clone(),
+            protocol: self.protocol.clone(),
             message_ids,
             outcomes,
             differences,

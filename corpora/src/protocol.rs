@@ -1,6 +1,7 @@
 //! In what order a filter meets the messages, and what it is told.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,57 @@ pub enum Feedback {
     Folds(usize),
 }
 
+impl Protocol {
+    /// The rule for own verdicts, where there are any to learn.
+    pub fn own_verdicts_used(&self) -> Option<OwnVerdicts> {
+        let uses = matches!(self.feedback, Feedback::OwnVerdicts(_));
+        uses.then_some(self.own_verdicts)
+    }
+}
+
+/// All but the order, for people.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "feedback {}", self.feedback)?;
+        if let Some(rule) = self.own_verdicts_used() {
+            write!(f, ", own verdicts {rule}")?;
+        }
+        if self.wrong_percent > 0.0 {
+            write!(f, ", {} % of the labels wrong", self.wrong_percent)?;
+            if let Some(after) = self.corrected_after {
+                write!(f, " and put right after {after}")?;
+            }
+        }
+        write!(f, ", seed {}", self.seed)
+    }
+}
+
+/// As `bmfeval run` reads it.
+impl fmt::Display for Feedback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Immediate => write!(f, "immediate"),
+            Self::First(n) => write!(f, "first:{n}"),
+            Self::Partial(percent) => write!(f, "partial:{percent}"),
+            Self::Active(budget) => write!(f, "active:{budget}"),
+            Self::OwnVerdicts(percent) => write!(f, "own:{percent}"),
+            Self::Folds(n) => write!(f, "folds:{n}"),
+        }
+    }
+}
+
+/// As `bmfeval run` reads it.
+impl fmt::Display for OwnVerdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => write!(f, "full"),
+            Self::Weighted(share) => write!(f, "{share}"),
+            Self::Sure => write!(f, "sure"),
+            Self::None => write!(f, "none"),
+        }
+    }
+}
+
 /// Messages that a person teaches before the filter is on its own.
 pub const N_TAUGHT: usize = 20;
 /// Messages that come before a person sees a mistake.
@@ -145,18 +197,18 @@ pub fn run(
 ) -> Result<Run, Error> {
     match protocol.feedback {
         Feedback::Folds(n_folds) => folds(collection, spec, protocol, work, progress, n_folds),
-        _ => online(collection, spec, protocol, work, progress),
+        _ => online(collection, spec.start(work)?, protocol, work, progress),
     }
 }
 
 fn online(
     collection: &Collection,
-    spec: &FilterSpec,
+    filter: Box<dyn Filter>,
     protocol: &Protocol,
     work: &Path,
     progress: &(dyn Fn() + Sync),
 ) -> Result<Run, Error> {
-    let mut runner = Runner::new(collection, spec.start(work)?, protocol);
+    let mut runner = Runner::new(collection, filter, protocol);
     for (n, message) in order(collection, protocol).into_iter().enumerate() {
         let answer = match collection.messages[message].role {
             Role::TrainOnly => None,

@@ -88,12 +88,18 @@ fn the_same_seed_gives_the_same_figures() {
             "learning_curve",
             "measures",
             "n_orders",
+            "protocol",
             "sha256",
             "type",
             "version"
         ]
     );
     assert_eq!(one[0]["n_orders"], 2);
+    let protocol = serde_json::json!({
+        "feedback": "immediate", "own_verdicts": null, "wrong_percent": 5.0,
+        "corrected_after": null, "seed": 1, "shuffles": [1, 2],
+    });
+    assert_eq!(one[0]["protocol"], protocol);
 }
 
 /// In process they share their memory, and nothing lies on a disk; so both are
@@ -141,7 +147,8 @@ fn page_results_and_comparison() {
         &text(&results),
     ]);
     assert!(
-        table.contains("1-ROCA%") && table.contains("classic"),
+        table.contains("1-ROCA%")
+            && table.contains("feedback immediate, seed 1, in order of reception"),
         "{table}"
     );
     let page = std::fs::read_to_string(page).unwrap();

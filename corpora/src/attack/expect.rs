@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::Outcome;
 use super::table::{called_ham, roca};
 use crate::Error;
-use crate::measure::Measures;
 
 /// Figures by attack.
 pub type Expectations = BTreeMap<String, Expected>;
@@ -35,16 +34,15 @@ impl Expected {
     /// What came out.
     pub fn of(outcome: &Outcome) -> Self {
         let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
-        let Measures { sm, hm, .. } = &outcome.attacked;
         Self {
-            missed: rounded(sm.value),
+            missed: rounded(outcome.attacked.spam_missed_percent()),
             called_ham: rounded(called_ham(&outcome.attacked)),
             one_minus_roca: rounded(roca(&outcome.attacked)),
-            ham_lost: rounded(hm.value),
+            ham_lost: rounded(outcome.attacked.ham_lost_percent()),
             missed_once_taught: outcome
                 .taught
                 .as_ref()
-                .map(|taught| rounded(taught.sm.value)),
+                .map(|taught| rounded(taught.spam_missed_percent())),
         }
     }
 }

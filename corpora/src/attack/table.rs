@@ -34,10 +34,10 @@ pub fn table(outcomes: &[Outcome]) -> String {
         rows.push(vec![
             outcome.attack.to_owned(),
             outcome.filter.clone(),
-            each(&|m| m.sm.value, 1),
+            each(&Measures::spam_missed_percent, 1),
             each(&called_ham, 1),
             each(&roca, 3),
-            each(&|m| m.hm.value, 2),
+            each(&Measures::ham_lost_percent, 2),
         ]);
     }
     format!(

@@ -8,7 +8,7 @@ use crate::attack::{self, ATTACKS, Attack, Outcome};
 use crate::filter::FilterSpec;
 use crate::generate::{Generator, Options};
 use crate::read::{self, Strip};
-use crate::{Collection, Error};
+use crate::{Collection, Error, report};
 use anyhow::{Context, bail};
 use rayon::prelude::*;
 
@@ -149,7 +149,7 @@ impl Arguments {
 fn json(outcome: &Outcome) -> serde_json::Value {
     serde_json::json!({
         "type": "attack",
-        "version": 1,
+        "version": report::VERSION,
         "experiment": outcome.attack,
         "filter": outcome.filter,
         "before": outcome.before,

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         let line = serde_json::json!({
             "type": "comparison",
-            "version": 1,
+            "version": report::VERSION,
             "first": {"results": names[0], "measures": measures[0]},
             "second": {"results": names[1], "measures": measures[1]},
             "difference": difference,

@@ -11,12 +11,12 @@ use crate::protocol::Record;
 pub struct CurvePoint {
     /// Messages classified so far.
     pub n_messages: usize,
-    /// hm % of the messages since the last point.
-    pub hm: f64,
-    /// sm % of the messages since the last point.
-    pub sm: f64,
-    /// 1-ROCA % of all messages so far.
-    pub one_minus_roca: f64,
+    /// hm % of the messages since the last point; `None` without ham.
+    pub hm: Option<f64>,
+    /// sm % of the messages since the last point; `None` without spam.
+    pub sm: Option<f64>,
+    /// 1-ROCA % of all messages so far; `None` while a class is missing.
+    pub one_minus_roca: Option<f64>,
 }
 
 /// Points at 50, 100, 200, 500, 1000, ... messages and at the end.
@@ -33,21 +33,20 @@ pub fn learning_curve(run: &[Record]) -> Vec<CurvePoint> {
         .map(|n_messages| {
             let since = &run[last..n_messages];
             last = n_messages;
-            let share = |label: Label| {
+            let called_spam = |label: Label| {
                 let of: Vec<_> = since.iter().filter(|r| r.label == label).collect();
-                let called_spam = |r: &&&Record| r.answer.verdict == Verdict::Spam;
-                let n_spam = of.iter().filter(called_spam).count();
-                (
-                    100.0 * n_spam as f64 / of.len().max(1) as f64,
-                    of.is_empty(),
-                )
+                let is_called = |r: &&&Record| r.answer.verdict == Verdict::Spam;
+                let n_called = of.iter().filter(is_called).count();
+                (!of.is_empty()).then(|| 100.0 * n_called as f64 / of.len() as f64)
             };
-            let (sm_right, no_spam) = share(Label::Spam);
+            let so_far = &run[..n_messages];
+            let has = |label| so_far.iter().any(|r| r.label == label);
             CurvePoint {
                 n_messages,
-                hm: share(Label::Ham).0,
-                sm: if no_spam { 0.0 } else { 100.0 - sm_right },
-                one_minus_roca: area_above(&roc_points(&run[..n_messages])),
+                hm: called_spam(Label::Ham),
+                sm: called_spam(Label::Spam).map(|called| 100.0 - called),
+                one_minus_roca: (has(Label::Ham) && has(Label::Spam))
+                    .then(|| area_above(&roc_points(so_far))),
             }
         })
         .collect()

@@ -11,6 +11,7 @@ mod curve;
 mod roc;
 
 use classifier::Label;
+use serde::Serializer;
 
 pub use curve::{CurvePoint, learning_curve};
 pub use roc::{Bootstrap, PairedDifference, Sample, one_minus_roca, paired_difference, roc_points};
@@ -18,7 +19,8 @@ pub use roc::{Bootstrap, PairedDifference, Sample, one_minus_roca, paired_differ
 use crate::filter::Verdict;
 use crate::protocol::Record;
 
-/// A figure with where it may lie, 95 times in a hundred.
+/// A figure with where it may lie, 95 times in a hundred. NaN, in JSON null,
+/// is what cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Interval {
     /// As measured.
@@ -29,11 +31,12 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The mean, and where it may lie, by the spread of `values`.
+/// The mean, and where it may lie, by the spread of `values`; one alone has
+/// none.
 pub(crate) fn mean(values: &[f64]) -> Interval {
-    let n = values.len().max(1) as f64;
+    let n = values.len() as f64;
     let value = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let variance = values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / (n - 1.0);
     let reach = Z * (variance / n).sqrt();
     Interval {
         value,
@@ -61,18 +64,36 @@ pub struct Measures {
     pub spam_unsure: f64,
     /// Ham said to be unsure.
     pub ham_unsure: f64,
-    /// Ham misclassified.
-    pub hm: Interval,
-    /// Spam misclassified.
-    pub sm: Interval,
-    /// Logistic average of the two; see `lam`.
-    pub lam: Interval,
+    /// Ham misclassified; `None` without ham.
+    pub hm: Option<Interval>,
+    /// Spam misclassified; `None` without spam.
+    pub sm: Option<Interval>,
+    /// Logistic average of the two; see `lam`. `None` where a class is missing.
+    pub lam: Option<Interval>,
     /// 1 minus the area under the ROC curve, ties counted half. `None`
     /// where a class is missing.
     pub one_minus_roca: Option<Interval>,
     /// sm where hm is at most each of [`HM_POINTS`]; `None` where there is
     /// too little ham to tell (less than 1/hm).
+    #[serde(serialize_with = "by_hm")]
     pub sm_at_hm: [Option<Interval>; 3],
+}
+
+/// As an object, the hm of each as its key.
+fn by_hm<S: Serializer>(all: &[Option<Interval>; 3], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(HM_POINTS.map(|hm| hm.to_string()).iter().zip(all))
+}
+
+impl Measures {
+    /// hm %, where a missing class is no matter.
+    pub(crate) fn ham_lost_percent(&self) -> f64 {
+        self.hm.map_or(0.0, |hm| hm.value)
+    }
+
+    /// sm %, where a missing class is no matter.
+    pub(crate) fn spam_missed_percent(&self) -> f64 {
+        self.sm.map_or(0.0, |sm| sm.value)
+    }
 }
 
 /// Number of resamples of a bootstrap.
@@ -110,7 +131,7 @@ pub fn measure(runs: &[&[Record]], seed: u64) -> Measures {
         ham_unsure: count(&is(Label::Ham, Verdict::Unsure)),
         hm: wilson(ham_lost, n_ham),
         sm: wilson(spam_missed, n_spam),
-        lam: lam(ham_lost, n_ham, spam_missed, n_spam),
+        lam: (n_ham > 0.0 && n_spam > 0.0).then(|| lam(ham_lost, n_ham, spam_missed, n_spam)),
         one_minus_roca,
         sm_at_hm,
     }
@@ -120,24 +141,20 @@ pub fn measure(runs: &[&[Record]], seed: u64) -> Measures {
 pub(crate) const Z: f64 = 1.959_963_984_540_054;
 
 /// Share of `errors` in `n`, per cent, with the score interval of Wilson
-/// (1927), which also holds where there was no error. Empty: 0 to 100.
-fn wilson(errors: f64, n: f64) -> Interval {
+/// (1927), which also holds where there was no error. `None` when empty.
+fn wilson(errors: f64, n: f64) -> Option<Interval> {
     if n == 0.0 {
-        return Interval {
-            value: 0.0,
-            low: 0.0,
-            high: 100.0,
-        };
+        return None;
     }
     let p = errors / n;
     let middle = p + Z * Z / (2.0 * n);
     let reach = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
-    Interval {
+    Some(Interval {
         value: 100.0 * p,
         low: (100.0 * (middle - reach) / scale).max(0.0),
         high: (100.0 * (middle + reach) / scale).min(100.0),
-    }
+    })
 }
 
 /// Logistic average misclassification, per cent: the mean of the log-odds of

@@ -40,11 +40,11 @@ fn by_hand() {
     // 2.5 of 4 * 3.
     let m = measured(&[0.6, 0.3, 0.2, 0.1], &[0.9, 0.8, 0.2]);
     close(m.one_minus_roca.unwrap().value, 100.0 * 2.5 / 12.0);
-    close(m.hm.value, 25.0);
-    close(m.sm.value, 100.0 / 3.0);
+    close(m.hm.unwrap().value, 25.0);
+    close(m.sm.unwrap().value, 100.0 / 3.0);
     // Log-odds of (1 + 0.5) / (3 + 0.5) and (1 + 0.5) / (2 + 0.5), averaged.
     let middle = ((1.5f64 / 3.5).ln() + (1.5f64 / 2.5).ln()) / 2.0;
-    close(m.lam.value, 100.0 / (1.0 + (-middle).exp()));
+    close(m.lam.unwrap().value, 100.0 / (1.0 + (-middle).exp()));
     // Four ham cannot show a hundredth.
     assert_eq!(m.sm_at_hm, [None, None, None]);
 }
@@ -52,10 +52,10 @@ fn by_hand() {
 #[test]
 fn wilson_by_hand() {
     // Wilson's interval for 0 of 10 and 1 of 10, from tables.
-    let none = wilson(0.0, 10.0);
+    let none = wilson(0.0, 10.0).unwrap();
     close(none.low, 0.0);
     close(none.high, 27.753);
-    let one = wilson(1.0, 10.0);
+    let one = wilson(1.0, 10.0).unwrap();
     close(one.low, 1.7876);
     close(one.high, 40.4150);
 }
@@ -82,10 +82,37 @@ fn perfect_reversed_and_constant() {
 #[test]
 fn a_missing_class_is_no_figure() {
     let m = measured(&[0.1, 0.2], &[]);
-    assert_eq!(m.one_minus_roca, None);
-    assert!(m.sm.value == 0.0 && m.sm.high == 100.0);
+    assert_eq!((m.one_minus_roca, m.sm, m.lam), (None, None, None));
+    close(m.hm.unwrap().value, 0.0);
+    let last = *learning_curve(&records(&[0.1, 0.9], &[])).last().unwrap();
+    assert_eq!(
+        (last.hm, last.sm, last.one_minus_roca),
+        (Some(50.0), None, None)
+    );
     let m = measured(&[], &[]);
     assert_eq!((m.n_ham, m.n_spam), (0, 0));
+}
+
+/// Once the interval of one world had no width, as if there were no doubt.
+#[test]
+fn the_mean_of_one_has_no_interval() {
+    let json = |values: &[f64]| serde_json::to_value(mean(values)).unwrap();
+    assert_eq!(
+        json(&[2.0]),
+        serde_json::json!({"value": 2.0, "low": null, "high": null})
+    );
+    assert_eq!(json(&[])["value"], serde_json::Value::Null);
+    let text = |values: &[f64]| crate::report::with_interval(&mean(values));
+    assert_eq!(text(&[2.0]), "2.00 (-)");
+    assert_eq!(text(&[2.0, 2.0]), "2.00 (2.00-2.00)");
+    assert_eq!(text(&[]), "-");
+}
+
+#[test]
+fn sm_at_hm_has_keys() {
+    let measures = serde_json::to_value(measured(&[0.1], &[0.2])).unwrap();
+    let keys: Vec<_> = measures["sm_at_hm"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["0.01", "0.1", "1"]);
 }
 
 #[test]
@@ -98,8 +125,8 @@ fn unsure_is_not_put_away() {
         ..record(0, label, 0.5)
     };
     let m = measure(&[&[unsure(Label::Ham), unsure(Label::Spam)]], 1);
-    close(m.hm.value, 0.0);
-    close(m.sm.value, 100.0);
+    close(m.hm.unwrap().value, 0.0);
+    close(m.sm.unwrap().value, 100.0);
     assert!(m.ham_unsure == 1.0 && m.spam_unsure == 1.0);
 }
 
@@ -146,7 +173,7 @@ fn the_curve_ends_with_the_whole() {
     let counts: Vec<usize> = curve.iter().map(|point| point.n_messages).collect();
     assert_eq!(counts, [50, 100, 200, 240]);
     close(
-        curve[3].one_minus_roca,
+        curve[3].one_minus_roca.unwrap(),
         measure(&[&run], 1).one_minus_roca.unwrap().value,
     );
 }

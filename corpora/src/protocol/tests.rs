@@ -61,7 +61,14 @@ fn collection(n: usize, role: impl Fn(usize) -> Role) -> Collection {
 fn told(collection: &Collection, protocol: &Protocol) -> (Run, Vec<String>) {
     let diary = Diary::default();
     let told = diary.told.clone();
-    let run = online(collection, Box::new(diary), protocol, &|| {}).unwrap();
+    let run = online(
+        collection,
+        Box::new(diary),
+        protocol,
+        Path::new("."),
+        &|| {},
+    )
+    .unwrap();
     let told = told.lock().unwrap().clone();
     (run, told)
 }
@@ -213,4 +220,19 @@ fn own_verdicts_are_learned_by_their_rule() {
         assert_eq!(lines, [1, 1], "{rule:?} {told:?}");
         assert_eq!(told.len(), if rule == OwnVerdicts::None { 21 } else { 41 });
     }
+}
+
+#[test]
+fn a_protocol_says_what_it_is() {
+    let protocol = Protocol {
+        wrong_percent: 2.5,
+        corrected_after: Some(7),
+        ..Protocol::online(3, Feedback::OwnVerdicts(50.0))
+    };
+    assert_eq!(
+        protocol.to_string(),
+        "feedback own:50, own verdicts sure, 2.5 % of the labels wrong and put right after 7, seed 3"
+    );
+    let protocol = Protocol::online(1, Feedback::Active(20));
+    assert_eq!(protocol.to_string(), "feedback active:20, seed 1");
 }

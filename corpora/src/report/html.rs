@@ -135,7 +135,7 @@ fn learning(report: &Report) -> String {
         let curve = learning_curve(&outcome.runs[run].records);
         curve
             .iter()
-            .map(|p| (p.n_messages as f64, p.one_minus_roca))
+            .filter_map(|p| Some((p.n_messages as f64, p.one_minus_roca?)))
             .collect()
     });
     line_chart(&x, &y, &lines)

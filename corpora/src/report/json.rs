@@ -3,11 +3,25 @@
 
 use serde_json::{Value, json};
 
-use crate::experiment::Report;
+use crate::experiment::{Outcome, Report};
 use crate::measure::learning_curve;
 
 /// Raised when a field changes its meaning or goes away.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+
+/// How it came about, in the words of the options of `bmfeval run`.
+fn protocol(report: &Report, outcome: &Outcome) -> Value {
+    let protocol = &report.protocol;
+    let shuffles: Vec<_> = outcome.runs.iter().map(|run| run.shuffle).collect();
+    json!({
+        "feedback": protocol.feedback.to_string(),
+        "own_verdicts": protocol.own_verdicts_used().map(|rule| rule.to_string()),
+        "wrong_percent": protocol.wrong_percent,
+        "corrected_after": protocol.corrected_after,
+        "seed": protocol.seed,
+        "shuffles": shuffles,
+    })
+}
 
 /// A line `measures` for each filter, then a line `difference` for each
 /// filter but the first.
@@ -23,6 +37,7 @@ pub fn json_lines(report: &Report) -> Vec<Value> {
                 "version": VERSION,
                 "collection": report.name,
                 "sha256": report.checksum,
+                "protocol": protocol(report, outcome),
                 "filter": outcome.filter,
                 "n_orders": outcome.runs.len(),
                 "measures": outcome.measures,

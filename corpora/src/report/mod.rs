@@ -6,15 +6,23 @@ mod svg;
 mod table;
 
 pub use html::html;
+pub(crate) use json::VERSION;
 pub use json::json_lines;
 pub(crate) use table::aligned;
 pub use table::{comparison, quality_table, table};
 
 use crate::measure::Interval;
 
-/// `value (low to high)` with as many digits as its size asks for.
+/// `value (low-high)` with as many digits as its size asks for, `-` in the
+/// place of what cannot be told.
 pub(crate) fn with_interval(interval: &Interval) -> String {
     let digits = digits(interval.value);
+    if interval.value.is_nan() {
+        return "-".to_owned();
+    }
+    if interval.low.is_nan() {
+        return format!("{:.digits$} (-)", interval.value);
+    }
     format!(
         "{:.digits$} ({:.digits$}-{:.digits$})",
         interval.value, interval.low, interval.high

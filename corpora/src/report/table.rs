@@ -16,12 +16,17 @@ pub fn table(report: &Report) -> String {
         } else {
             String::new()
         };
+        let order = match outcome.runs.iter().all(|run| run.shuffle.is_some()) {
+            true => "in random order",
+            false => "in order of reception",
+        };
         out.push_str(&format!(
-            "{}: {} ham, {} spam{mean}; sha256 {}\nper cent, with 95 % intervals\n\n",
+            "{}: {} ham, {} spam{mean}; sha256 {}\n{}, {order}; per cent, with 95 % intervals\n\n",
             report.name,
             m.n_ham,
             m.n_spam,
-            &report.checksum[..16.min(report.checksum.len())]
+            &report.checksum[..16.min(report.checksum.len())],
+            report.protocol,
         ));
     }
     let filters: Vec<(&str, &Measures)> = report
@@ -66,9 +71,9 @@ pub fn quality_table(filters: &[(&str, &Measures)]) -> String {
     let row = |(name, m): &(&str, &Measures)| {
         let mut row = vec![
             (*name).to_owned(),
-            with_interval(&m.hm),
-            with_interval(&m.sm),
-            with_interval(&m.lam),
+            optional(&m.hm),
+            optional(&m.sm),
+            optional(&m.lam),
             optional(&m.one_minus_roca),
         ];
         row.extend(m.sm_at_hm.iter().map(optional));
