@@ -108,6 +108,8 @@ endif
 install: ## programs, man pages, completions, to $(DESTDIR)$(PREFIX)
 	install -D -t $(prefix)/bin target/release/bmf target/release/bmfconv target/release/bmfeval
 	install -D -t $(prefix)/sbin target/release/bmfd target/release/postern
+	install -D -m 644 -t $(prefix)/share/doc/bmfeval docs/bmfeval.md
+	install -D -m 644 -t $(prefix)/share/doc/bmfeval/adapters corpora/adapters/*.toml
 	install -D -m 644 -t $(prefix)/share/doc/bmfd docs/bmfd.toml docs/integration.md docs/learning.md
 	install -D -m 644 -t $(prefix)/share/doc/postern docs/postern.toml docs/queue.md docs/gate.md \
 		docs/authentication.md docs/moving-in.md docs/moving-out.md docs/upgrades.md

@@ -236,6 +236,16 @@ fn training_that_fails_is_counted() {
 }
 
 #[test]
+fn the_adapter_in_the_documentation_is_one() {
+    let text = include_str!("../../../docs/bmfeval.md");
+    let (_, block) = text.split_once("```toml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let program = r#"["bogofilter", "bogofilter-bdb"]"#;
+    assert!(block.contains(program));
+    adapter(&block.replace(program, r#"["sh"]"#)).unwrap();
+}
+
+#[test]
 fn bad_adapters_say_what_is_wrong() {
     let check = |from: &str, to: &str, expected: &str| {
         let error = adapter(&COUNTING.replace(from, to))
