@@ -300,6 +300,31 @@ ham = 1
     }
 }
 
+/// What can be measured and is odd stands on standard error.
+#[test]
+fn odd_collections_are_pointed_out() {
+    let (_folder, mail) = collection(20);
+    let index = Path::new(&mail).join("index");
+    let lines = std::fs::read_to_string(&index).unwrap();
+    let said = |index_text: &str, options: &[&str]| {
+        std::fs::write(&index, index_text).unwrap();
+        let output = bmfeval(&[&["run", mail.as_str()], options].concat());
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(said(&lines, &["--strip-header", "subject:"]), "");
+    let unmatched = said(&lines, &["--strip-header", "*-lable"]);
+    assert!(
+        unmatched.ends_with("has a header field *-lable\n"),
+        "{unmatched}"
+    );
+    let no_spam = said(&lines.replace("spam ", "SPAM "), &[]);
+    assert!(
+        no_spam.ends_with("holds no spam to classify\n"),
+        "{no_spam}"
+    );
+}
+
 #[test]
 fn bad_calls_say_what_is_wrong() {
     let (folder, mail) = collection(5);
@@ -312,8 +337,23 @@ fn bad_calls_say_what_is_wrong() {
         "classic and classic are both called classic",
     );
     fails(&["run", &mail, "--wrong", "120"], "percentage");
+    fails(&["run", &mail, "--corrected-after", "3"], "--wrong");
+    fails(&["run", &mail, "--own-verdicts", "none"], "own:PERCENT");
+    fails(&["run", &mail, "--strip-header", ""], "header field");
+    fails(&["run", &mail, &mail], "are the same");
+    fails(
+        &["run", "/nowhere", "--html", "/no/such/page"],
+        "/no/such/page",
+    );
+    fails(&["run", "/nowhere", "--results", "/proc/r"], "/proc/r");
+    fails(&["generate", "--messages", "0", "/nowhere"], "--messages");
+    let no_file = bmfeval(&["run", "/no/such/place"]).stderr;
+    let no_file = String::from_utf8(no_file).unwrap();
+    assert_eq!(no_file.matches("os error 2").count(), 1, "{no_file}");
     fails(&["generate", &mail], "index");
     let empty = text(folder.path());
+    std::fs::write(folder.path().join("goodlist.db"), "").unwrap();
+    fails(&["replay", "-d", &empty, &mail], "bmfconv --from");
     fails(
         &["run", "--ham", &mail, "--spam", &format!("{empty}/none")],
         "none",

@@ -68,7 +68,14 @@ pub fn main() -> ExitCode {
 
 #[allow(clippy::print_stderr)] // The one place where this program complains.
 fn complain(error: &anyhow::Error) {
-    eprintln!("bmfeval: {error:#}");
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Most errors of ours name their cause themselves.
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    eprintln!("bmfeval: {said}");
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

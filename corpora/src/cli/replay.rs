@@ -9,8 +9,10 @@ use anyhow::Context;
 use classifier::Label;
 use classifier::cli::Format;
 use classifier::store::lmdb::{FaultGuard, Lmdb, Moved};
+use indicatif::ProgressBar;
 
 use super::database;
+use super::run::progress_bar;
 
 /// What the model of today says of the mail in a folder.
 ///
@@ -33,6 +35,9 @@ pub(super) struct Arguments {
     /// Only what is called so: ham, unsure or spam.
     #[arg(long, value_name = "VERDICT", value_parser = ["ham", "unsure", "spam"])]
     only: Option<String>,
+    /// No progress bar.
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -61,6 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let messages = read::unlabelled(&arguments.mail, Label::Ham)?;
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let (format, explains) = (arguments.format, arguments.json);
+    let bar = progress_bar(messages.len() as u64, arguments.quiet);
     // A damaged database ends in an error, not in a fault.
     let said = FaultGuard::new(&Lmdb::path(&database))?
         .run(move || {
@@ -68,6 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 database::open(&database, format)?,
                 &messages,
                 explains,
+                &bar,
             ))
         })
         .context("cannot use the database")??;
@@ -102,8 +109,9 @@ fn replay(
     mut filter: Box<dyn crate::filter::Filter>,
     messages: &[Message],
     explains: bool,
+    bar: &ProgressBar,
 ) -> Result<Vec<Said>, Error> {
-    let said = messages.iter().map(|message| {
+    let said = bar.wrap_iter(messages.iter()).map(|message| {
         let answer = filter.classify(message)?;
         let why = match explains {
             true => filter.explain(message),
@@ -111,7 +119,9 @@ fn replay(
         };
         Ok(Said { answer, why })
     });
-    said.collect()
+    let said = said.collect();
+    bar.finish_and_clear();
+    said
 }
 
 impl Arguments {
@@ -125,6 +135,13 @@ impl Arguments {
             Format::Text => database.join("goodlist.txt").exists(),
             _ => Lmdb::path(&database).exists(),
         };
+        if !exists && database.join("goodlist.db").exists() {
+            anyhow::bail!(
+                "{0} holds the lists of Debian's bmf; copy them with `bmfconv --from {0} --to DIR`, \
+                 and name that DIR with --database",
+                database.display()
+            );
+        }
         if !exists {
             anyhow::bail!(
                 "no such database in {}; train one with bmf, or see --database and --format",

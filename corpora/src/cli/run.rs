@@ -45,13 +45,14 @@ pub(super) struct Arguments {
     feedback: Feedback,
     /// With own:PERCENT, what it learns of its own verdicts: full, sure (only
     /// what it does not call unsure), none, or the share of a person's word.
-    #[arg(long, default_value = "sure", value_name = "RULE", value_parser = own_verdicts)]
-    own_verdicts: OwnVerdicts,
+    /// [default: sure]
+    #[arg(long, value_name = "RULE", value_parser = own_verdicts)]
+    own_verdicts: Option<OwnVerdicts>,
     /// Of a hundred labels, how many are told wrongly.
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT", value_parser = percent)]
     wrong: f64,
     /// A wrong label is put right after so many messages.
-    #[arg(long, value_name = "MESSAGES")]
+    #[arg(long, value_name = "MESSAGES", requires = "wrong")]
     corrected_after: Option<usize>,
     /// Reorder each collection so many times; 0 keeps the order of reception.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -131,6 +132,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    arguments.check()?;
     let collections = arguments.collections()?;
     let filters = arguments.filter_specs()?;
     let shuffles: Vec<Option<u64>> = match arguments.shuffles {
@@ -147,7 +149,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             feedback: arguments.feedback,
             wrong_percent: arguments.wrong,
             corrected_after: arguments.corrected_after,
-            own_verdicts: arguments.own_verdicts,
+            own_verdicts: arguments.own_verdicts.unwrap_or_default(),
         },
         results: arguments.results.clone(),
     };
@@ -163,6 +165,23 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 impl Arguments {
+    /// What would otherwise fail after hours, or do nothing.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.own_verdicts.is_some() && !matches!(self.feedback, Feedback::OwnVerdicts(_)) {
+            bail!("--own-verdicts needs --feedback own:PERCENT");
+        }
+        if let Some(page) = &self.html {
+            let opened = fs::OpenOptions::new().append(true).create(true).open(page);
+            opened.with_context(|| format!("cannot write {}", page.display()))?;
+        }
+        if let Some(folder) = &self.results {
+            fs::create_dir_all(folder)
+                .and_then(|()| tempfile::tempfile_in(folder))
+                .with_context(|| format!("cannot write to {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
     fn collections(&self) -> anyhow::Result<Vec<Collection>> {
         let mut collections: Vec<Collection> = Vec::new();
         let mut add = |read: &dyn Fn(&mut Strip) -> Result<Collection, crate::Error>| {
