@@ -66,11 +66,14 @@ fn a_bad_index_names_its_line() {
         error.contains("index:2") && error.contains("perhaps 2"),
         "{error}"
     );
-    let folder = self::folder(&[("index", b"ham missing\n")]);
+    let folder = self::folder(&[("index", b"\nham missing one\n")]);
     let error = labelled(folder.path(), &mut plain())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("missing"), "{error}");
+    assert!(
+        error.contains("index:2: there is no file missing one"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -75,19 +75,20 @@ pub(super) fn parse(
             });
         };
         let first = path.split(|byte| is_blank(*byte)).next().unwrap_or(path);
+        let missing = || Error::Missing {
+            path: index.into(),
+            line: n + 1,
+            name: shown(path),
+        };
         let (path, bytes) = match files.take(path)? {
-            Some(bytes) => (path, Some(bytes)),
-            None => (first, files.take(first)?),
+            Some(bytes) => (path, bytes),
+            None => (first, files.take(first)?.ok_or_else(missing)?),
         };
         messages.push(Message {
             id: shown(path),
             label,
             role,
-            bytes: bytes.ok_or_else(|| Error::Missing {
-                path: index.into(),
-                line: n + 1,
-                name: shown(path),
-            })?,
+            bytes,
         });
     }
     Ok(messages)
