@@ -115,11 +115,18 @@ fn names(at: &Path) -> BTreeSet<PathBuf> {
             if path.is_dir() {
                 folders.push(path.clone());
             }
-            names.insert(path.strip_prefix(at).unwrap().to_owned());
+            names.insert(dateless(path.strip_prefix(at).unwrap()));
         }
     }
     names.retain(|name| !name.to_string_lossy().contains("accounts.db-"));
     names
+}
+
+/// Keys are called after the day on which they were made, which may end
+/// meanwhile.
+fn dateless(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    path.with_file_name(name.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 #[test]
