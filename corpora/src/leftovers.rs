@@ -1,7 +1,7 @@
 //! What filters leave while they run goes also when this process is told to
 //! end: their commands, their daemons, the folder of their databases.
 //!
-//! At SIGINT or SIGTERM ([`WorkFolder::new`] listens) no command begins any
+//! At SIGHUP, SIGINT or SIGTERM ([`WorkFolder::new`] listens) no command begins any
 //! more, those that run are killed, daemons ended, the folder removed, and this
 //! process ends by the same signal. A second signal ends it at once.
 
@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
@@ -83,7 +83,8 @@ impl Drop for Daemon {
     }
 }
 
-/// Asks a process to end, which is no child of ours, and waits until it has.
+/// Asks a process to end, which is no child of ours, and waits until it has. One
+/// that takes its time is killed, with the group that it leads.
 fn end(pid: u32) {
     if !signal("-TERM", &pid.to_string()) {
         return; // It has gone already.
@@ -91,10 +92,12 @@ fn end(pid: u32) {
     let process = Path::new("/proc").join(pid.to_string());
     for _ in 0..100 {
         if !process.exists() {
-            break;
+            return;
         }
         thread::sleep(Duration::from_millis(50));
     }
+    signal("-KILL", &format!("-{pid}"));
+    signal("-KILL", &pid.to_string());
 }
 
 fn signal(name: &str, target: &str) -> bool {
@@ -111,7 +114,7 @@ impl WorkFolder {
     /// In `parent`, which is made if it is missing.
     pub(crate) fn new(parent: &Path) -> io::Result<Self> {
         fs::create_dir_all(parent)?;
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let folder = tempfile::Builder::new()
             .prefix("bmfeval-")
             .tempdir_in(parent)?;

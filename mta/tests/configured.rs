@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use common::Host;
+use common::{Host, wait_for};
 
 #[test]
 fn what_would_not_work_is_found_by_check() {
@@ -48,7 +48,10 @@ fn what_would_not_work_is_found_by_check() {
     }
     fs::write(host.config(), text).unwrap();
     let _server = host.serve();
-    assert!(check().1.contains("(the server runs)"));
+    // It is known by its learning part, which may begin a moment later.
+    wait_for("the server to be seen", || {
+        check().1.contains("(the server runs)").then_some(())
+    });
 }
 
 #[test]

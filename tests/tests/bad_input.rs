@@ -238,6 +238,24 @@ fn a_full_disk_loses_neither_the_message_nor_the_database() {
 }
 
 #[test]
+fn a_limit_on_the_size_of_files_loses_no_message() {
+    for format in FORMATS {
+        let folder = scratch();
+        let inner = bmf(format, &folder.path().join("db"), &["-p", "-n"]);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]);
+        limited.arg(inner.get_program()).args(inner.get_args());
+        let words: String = (0..4_000)
+            .map(|n| format!("word{n:05} and more\n"))
+            .collect();
+        let mail = format!("Subject: a letter\n\n{words}");
+        let outcome = run(&mut limited, Input::Bytes(mail.as_bytes()));
+        assert_error(&outcome, "File too large");
+        assert!(outcome.stdout.ends_with(words.as_bytes()), "{format:?}");
+    }
+}
+
+#[test]
 fn a_full_standard_output_is_an_error() {
     for options in [&["-t"][..], &["-p"], &["-p", "-s"]] {
         let (_folder, database) = trained(Format::Text);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use classifier::cli::{self, Exit, Mode, Request};
 
 fn main() -> ExitCode {
+    cli::outlive_file_limits();
     let home: Option<PathBuf> = std::env::var_os("HOME").map(Into::into);
     match cli::parse(std::env::args_os(), home.clone()) {
         Request::Run(mut config) => {

@@ -262,12 +262,7 @@ impl Job {
                     model_text::to_database(&text, &path, database, &options, false)?;
                     return Ok(String::new());
                 }
-                if model_text::path(lists).exists() && !Lmdb::path(database).exists() {
-                    return Err(Error::NotOffered {
-                        what: "a new database of two lists and a model.txt",
-                        instead: "leave in the folder what is to be imported, and move the rest away",
-                    });
-                }
+                check_unmixed(lists, database)?;
                 let exported = Lists::exported(lists, lock_wait)?;
                 let mut opened = import::open(database, &options(Access::ReadWrite))?;
                 let changes = exported.to_changes();
@@ -289,6 +284,7 @@ impl Job {
                     write_model(&text, from, to, format, &options(Access::ReadWrite))?;
                     return Ok(format!("bmfconv: copied the model to {}\n", to.display()));
                 }
+                check_unmixed(from, from)?;
                 let (lists, is_ours) = read(from, &options(Access::ReadOnly))?;
                 let format = format.unwrap_or(if is_ours { Written::Text } else { Written::Db });
                 write(&lists, to, format, &options(Access::ReadWrite))?;
@@ -329,6 +325,18 @@ fn is_model_alone(lists: &Path, database: &Path) -> bool {
     model_text::path(lists).exists()
         && !Lmdb::path(database).exists()
         && !Text::paths(lists).iter().any(|path| path.exists())
+}
+
+/// Refuses `lists` with a model's text beside bmf's lists, where no `database` of
+/// ours says which is meant.
+fn check_unmixed(lists: &Path, database: &Path) -> Result<(), Error> {
+    match model_text::path(lists).exists() && !Lmdb::path(database).exists() {
+        false => Ok(()),
+        true => Err(Error::NotOffered {
+            what: "reading a folder that holds bmf's lists and a model.txt",
+            instead: "leave in it what is to be read, and move the rest away",
+        }),
+    }
 }
 
 fn write_model(
@@ -458,10 +466,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write_lists(dir.path(), "1\nfoo 1\n", "0\n");
         fs::write(model_text::path(dir.path()), "postern-model 3 0\n").unwrap();
-        let outcome = bmfconv("-i -d db", dir.path());
-        assert_eq!(outcome.code, 1);
-        assert!(outcome.stderr.contains("model.txt"), "{}", outcome.stderr);
-        assert!(!dir.path().join("db").exists());
+        let path = dir.path().display();
+        for args in ["-i -d db", &format!("--from {path} --to {path}/db")] {
+            let outcome = bmfconv(args, dir.path());
+            assert_eq!(outcome.code, 1);
+            assert!(outcome.stderr.contains("model.txt"), "{}", outcome.stderr);
+            assert!(!dir.path().join("db").exists());
+        }
     }
 
     #[test]

@@ -47,7 +47,8 @@ fn holds_folders(path: &Path) -> io::Result<bool> {
     Ok(kinds.iter().any(|kind| kind.is_dir()))
 }
 
-/// Refuses a file that is compressed, of which bmf would learn as of one message.
+/// Refuses a file that is an archive or compressed, which would be learned as one
+/// message.
 pub(super) fn check_unpacked(file: &File) -> io::Result<()> {
     // gzip, xz, zstd, bzip2, zip
     const BEGINS: [&[u8]; 5] = [
@@ -57,15 +58,19 @@ pub(super) fn check_unpacked(file: &File) -> io::Result<()> {
         b"BZh",
         b"PK\x03\x04",
     ];
-    let mut begin = [0; 6];
+    // Of tar, behind the first name.
+    const MARK: (u64, &[u8; 5]) = (257, b"ustar");
+    let (mut begin, mut mark) = ([0; 6], [0; MARK.1.len()]);
     let n = file.read_at(&mut begin, 0)?;
-    match BEGINS.iter().any(|of| begin[..n].starts_with(of)) {
-        true => Err(io::Error::new(
-            ErrorKind::InvalidData,
-            "it is compressed; unpack it first",
-        )),
-        false => Ok(()),
-    }
+    file.read_at(&mut mark, MARK.0)?;
+    let what = if BEGINS.iter().any(|of| begin[..n].starts_with(of)) {
+        "it is compressed; unpack it first"
+    } else if mark == *MARK.1 && begin[..n].iter().all(|byte| *byte != b'\n') {
+        "it is an archive; unpack it first"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(ErrorKind::InvalidData, what))
 }
 
 fn files_in(folder: &Path, layout: Option<Layout>) -> io::Result<Vec<MailFile>> {
@@ -128,6 +133,8 @@ mod tests {
             (b"BZ is a subject", true),
             (b"\x1f\x8b\x08\0", false),
             (b"\xfd7zXZ\0\0", false),
+            (&[&[b'a'; 257][..], b"ustar\0"].concat(), false),
+            (&[b"Ab:\n", &[b'a'; 253][..], b"ustar\0"].concat(), true),
         ] {
             fs::write(&path, begin).unwrap();
             let checked = check_unpacked(&File::open(&path).unwrap());

@@ -27,7 +27,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 pub use args::{Args, Request, parse};
-pub use memory::share_heap;
+pub use memory::{outlive_file_limits, share_heap};
 pub use run::{Exit, run};
 
 use crate::Label;

@@ -31,7 +31,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -192,6 +192,10 @@ impl Adapter {
         let optional = |text: &Option<String>| text.as_deref().map(template).transpose();
         let regex = |text: &str| Regex::new(text).map_err(|error| wrong(error.to_string()));
         let score = regex(&raw.score)?;
+        let leaves = |name: &&String| !Path::new(name).components().all(is_name);
+        if let Some(name) = raw.files.keys().find(leaves) {
+            return Err(wrong(format!("[files]: {name:?} leads out of its folder")));
+        }
         if score.captures_len() != 2 {
             return Err(wrong("score needs one group in parentheses".to_owned()));
         }
@@ -269,6 +273,10 @@ impl Adapter {
         };
         Some(Answer { verdict, score })
     }
+}
+
+fn is_name(part: Component<'_>) -> bool {
+    matches!(part, Component::Normal(_))
 }
 
 /// What stands for something else in commands, `pid_file` and `[files]`.

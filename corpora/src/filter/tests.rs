@@ -260,6 +260,11 @@ fn bad_adapters_say_what_is_wrong() {
     check("{message}", "{mesage}", "no slot {mesage}");
     check("{message}", "{mesage}", "test.toml");
     check("\"sh\"", "\"no-such-program\"", "no-such-program");
+    for out in ["/etc/conf", "../conf"] {
+        let leaving = format!("{COUNTING}\n[files]\n\"{out}\" = \"\"\n");
+        let error = adapter(&leaving).unwrap_err().to_string();
+        assert!(error.contains("leads out of its folder"), "{error}");
+    }
     let error = FilterSpec::parse("nonsense").unwrap_err().to_string();
     assert!(
         error.contains("classic, modern, modern-ledger, bmf, bogofilter"),
