@@ -322,15 +322,19 @@ fn read(dir: &Path, options: &Options) -> Result<(Lists, bool), Error> {
 /// Whether `lists` holds the text of a model and no lists, and `database` holds
 /// none of ours.
 fn is_model_alone(lists: &Path, database: &Path) -> bool {
-    model_text::path(lists).exists()
-        && !Lmdb::path(database).exists()
-        && !Text::paths(lists).iter().any(|path| path.exists())
+    may_be_model(lists, database) && !Text::paths(lists).iter().any(|path| path.exists())
+}
+
+/// Whether `lists` holds the text of a model, and no `database` of ours says that
+/// something else is meant.
+fn may_be_model(lists: &Path, database: &Path) -> bool {
+    model_text::path(lists).exists() && !Lmdb::path(database).exists()
 }
 
 /// Refuses `lists` with a model's text beside bmf's lists, where no `database` of
 /// ours says which is meant.
 fn check_unmixed(lists: &Path, database: &Path) -> Result<(), Error> {
-    match model_text::path(lists).exists() && !Lmdb::path(database).exists() {
+    match may_be_model(lists, database) {
         false => Ok(()),
         true => Err(Error::NotOffered {
             what: "reading a folder that holds bmf's lists and a model.txt",

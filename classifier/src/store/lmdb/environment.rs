@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use heed::types::Bytes;
-use heed::{CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
+use heed::{CompactionOption, Database, DatabaseStat, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::transaction::Fault;
@@ -135,8 +135,7 @@ impl Environment {
     /// How many pages of the file are in use, and how many are not.
     pub(super) fn used_and_free(&self) -> Result<(usize, usize), heed::Error> {
         let txn = self.env.read_txn()?;
-        let stat = self.table.stat(&txn)?;
-        let used = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+        let used = n_pages(&self.table.stat(&txn)?);
         let last = self.env.info().last_page_number;
         Ok((used, (last + 1).saturating_sub(used + N_HEADER_PAGES)))
     }
@@ -253,15 +252,27 @@ pub(super) fn replace(path: &Path, copy: &Path, syncs: bool) -> Result<bool, Err
         .set_len(0)
         .map_err(Error::io("write", &lock_path))?;
     fs::rename(copy, path).map_err(Error::io("replace", path))?;
-    match path.parent() {
-        Some(dir) if syncs => File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Error::io("sync", dir))?,
-        _ => {}
+    if syncs {
+        sync_folder(path)?;
     }
     // Before the turns.
     drop(lock_file);
     Ok(true)
+}
+
+/// Makes the name of `path` as durable as what is in it.
+pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
+    let Some(dir) = path.parent() else {
+        return Ok(());
+    };
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(Error::io("sync", dir))
+}
+
+/// Pages that hold records, or lead to them.
+pub(super) fn n_pages(table: &DatabaseStat) -> usize {
+    table.branch_pages + table.leaf_pages + table.overflow_pages
 }
 
 /// Whether the disk of `path` has room for twice so many bytes.

@@ -1,6 +1,5 @@
 //! One transaction: the records as one process sees them at one moment.
 
-use std::fs::File;
 use std::ops::{Bound, Range};
 use std::path::Path;
 use std::sync::Arc;
@@ -138,8 +137,7 @@ impl Reading<'_> {
     /// Bytes of all pages that hold records.
     pub(super) fn n_bytes_in_use(&self) -> Result<u64, Fault> {
         let stat = self.table.stat(self.txn)?;
-        let pages = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
-        Ok(pages as u64 * u64::from(stat.page_size))
+        Ok(environment::n_pages(&stat) as u64 * u64::from(stat.page_size))
     }
 
     /// The value of any key.
@@ -274,21 +272,13 @@ impl Target<'_> {
         if !writing.reading().is_made_for(self.engine)? {
             writing.is_first = true;
             writing.put_format()?;
-            self.sync_folder()?;
+            if self.syncs_folder {
+                environment::sync_folder(self.path)?;
+            }
         }
         let answer = change(&mut writing)?;
         txn.commit()?;
         Ok(answer)
-    }
-
-    /// So that the file's name is as durable as what is in it.
-    fn sync_folder(&self) -> Result<(), Error> {
-        match self.path.parent() {
-            Some(dir) if self.syncs_folder => File::open(dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(Error::io("sync", dir)),
-            _ => Ok(()),
-        }
     }
 }
 
