@@ -8,13 +8,15 @@
 //! slots that were ever logged; 4 bytes, number of the next record of the log;
 //! then for each [group](N_GROUPS) of pages the number of the first record of the
 //! log that it does not hold, 4 bytes each, and for each how often its sums
-//! aged, 4 bytes each.
+//! aged, 4 bytes each; 4 bytes, signed: how many messages were learned of one
+//! class in a row, below 0 of ham. States of before lack these.
 //!
 //! *Log*: moves, one after another, each 4 bytes, how often all sums had
 //! aged; 1 byte, by how many ageings the steps are older, plus 128 where
 //! they are taken back; then the steps.
 //!
-//! *Entry*: 8 bytes, seconds since 1970 when it was entered; then what the
+//! *Entry*: 8 bytes, seconds since 1970 when it was entered, or its place if it
+//! waits (`ledger/waiting.rs`); then what the
 //! message added, one after another: 1 byte label (0 ham, 1 spam); 1 byte
 //! calibration bin (255: none); 4 bytes how often all sums had aged;
 //! then the steps. An entry without any is of a message that the filter filed.
@@ -46,6 +48,29 @@ pub(super) struct State {
     pub(super) n_expired: u64,
     pub(super) calibration: Calibration,
     pub(super) log: LogState,
+    pub(super) run: Run,
+}
+
+/// Messages of one class that were learned in a row: of spam, or below 0 of ham.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Run(i32);
+
+impl Run {
+    /// How many of this class were learned last, without one of the other.
+    pub(super) fn of(self, label: Label) -> u32 {
+        match label {
+            Label::Ham => 0.min(self.0).unsigned_abs(),
+            Label::Spam => 0.max(self.0).unsigned_abs(),
+        }
+    }
+
+    /// One more was learned.
+    pub(super) fn count(&mut self, label: Label) {
+        self.0 = match label {
+            Label::Ham => 0.min(self.0).saturating_sub(1),
+            Label::Spam => 0.max(self.0).saturating_add(1),
+        };
+    }
 }
 
 /// How far the pages lag behind the log.
@@ -68,7 +93,8 @@ pub(super) struct Group {
 }
 
 impl State {
-    const LEN: usize = 44 + 2 * N_BINS * 4 + 8 * N_GROUPS;
+    const LEN: usize = Self::RUN_AT + 4;
+    const RUN_AT: usize = 44 + 2 * N_BINS * 4 + 8 * N_GROUPS;
     const LOG_AT: usize = 32 + 2 * N_BINS * 4;
 
     pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, Error> {
@@ -92,7 +118,8 @@ impl State {
                 newest: VERSION,
             });
         }
-        if found < VERSION || bytes.len() != Self::LEN {
+        let is_known_len = [Self::RUN_AT, Self::LEN].contains(&bytes.len());
+        if found < VERSION || !is_known_len {
             return Err(damaged(path, "the state of its model makes no sense"));
         }
         // No user's mail counts so far, and nothing overflows by what is added.
@@ -122,6 +149,7 @@ impl State {
                     age: u32_at(Self::LOG_AT + 12 + 4 * (N_GROUPS + n)).unwrap_or(0),
                 }),
             },
+            run: Run(u32_at(Self::RUN_AT).unwrap_or(0).cast_signed()),
         })
     }
 
@@ -146,6 +174,7 @@ impl State {
         for number in std::iter::once(*next).chain(from).chain(ages) {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.extend_from_slice(&self.run.0.to_le_bytes());
         out
     }
 }
@@ -186,7 +215,7 @@ pub(super) fn parse_moves(mut rest: &[u8]) -> Option<Vec<Logged>> {
 /// What the ledger knows of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Seconds since 1970.
+    /// Seconds since 1970, or its place among those that wait.
     pub(super) time: u64,
     /// In the order in which they were made. None: the filter filed the
     /// message as spam, and nothing was learned of it.
@@ -359,6 +388,7 @@ mod tests {
                     age: 3 * n as u32,
                 }),
             },
+            run: Run(-4),
         }
         .to_bytes();
         assert_eq!(bytes.len(), State::LEN);
@@ -368,6 +398,25 @@ mod tests {
         assert!(matches!(newer, Err(Error::NewerFormat { found, .. }) if found == VERSION + 1));
         let short = State::parse(&bytes[..30], path);
         assert!(short.is_err());
+        bytes[0] -= 1;
+        let earlier = State::parse(&bytes[..State::RUN_AT], path).unwrap();
+        assert_eq!(earlier.run, Run::default());
+        assert_eq!(earlier.to_bytes()[..State::RUN_AT], bytes[..State::RUN_AT]);
+    }
+
+    #[test]
+    fn a_run_ends_with_the_other_class() {
+        let mut run = Run::default();
+        for (label, ham, spam) in [
+            (Label::Spam, 0, 1),
+            (Label::Spam, 0, 2),
+            (Label::Ham, 1, 0),
+            (Label::Ham, 2, 0),
+            (Label::Spam, 0, 1),
+        ] {
+            run.count(label);
+            assert_eq!((run.of(Label::Ham), run.of(Label::Spam)), (ham, spam));
+        }
     }
 
     proptest! {

@@ -7,7 +7,7 @@
 //! state AGE HAM SPAM EXPIRED
 //! calibration COUNT...            128 counts: 64 of ham, 64 of spam
 //! bucket INDEX Z Q                ascending, those that are not 0
-//! entry DIGEST SECONDS            the digest as 32 hexadecimal digits
+//! entry DIGEST TIME               the digest as 32 hexadecimal digits
 //! step LABEL BIN AGE              ham or spam; - for no bin
 //! view GRADIENT SLOT...           three for each step
 //! ```

@@ -14,15 +14,16 @@ use super::encode::{Entry, State};
 use super::model::Learner;
 use super::record::Record;
 use super::stored::damaged;
-use super::weights::Weights as _;
 use super::{Class, Features, Params, Verdict, features, score};
 use crate::store::Durability;
 use crate::store::model::{ModelChanges, ModelStore, ModelView};
 use crate::{Error, Label};
+use waiting::{Waiting, is_place};
 
 mod earlier;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 /// What is to be done with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,10 @@ impl Default for Keep {
         Self { bytes: 16 << 20 }
     }
 }
+
+/// 2026-01-01, in seconds since 1970, before anything was learned. A clock that
+/// shows less is wrong, as it is while a machine without a battery starts.
+pub const EARLIEST: u64 = 1_767_225_600;
 
 /// Most steps with which a correction outweighs what cannot be taken back.
 const MAX_STEPS: usize = 16;
@@ -168,6 +173,7 @@ struct Learning<'v> {
     /// Messages of which something was learned before, ordered by digest; `None`
     /// until they are asked for.
     earlier: Option<Vec<Digest>>,
+    waiting: Waiting,
 }
 
 struct Touched {
@@ -182,10 +188,11 @@ impl<'v> Learning<'v> {
     fn begin(view: &'v dyn ModelView, now: u64) -> Result<Self, Error> {
         Ok(Self {
             view,
-            now,
+            now: now.max(EARLIEST),
             model: Changing::begin(view)?,
             touched: BTreeMap::new(),
             earlier: None,
+            waiting: Waiting::read(view)?,
         })
     }
 
@@ -199,7 +206,7 @@ impl<'v> Learning<'v> {
         match act {
             Act::Forget => {
                 if let Some(entry) = known {
-                    self.take_back(&entry);
+                    self.take_back(digest, &entry);
                     self.enter(digest, None);
                 }
             }
@@ -218,6 +225,8 @@ impl<'v> Learning<'v> {
                     let record = Record::new(features, label, &self.model);
                     let entry = self.add(record.uncalibrated());
                     self.enter(digest, Some(entry));
+                    self.learn_waiting(label)?;
+                    self.learn_overdue(label)?;
                 }
                 return Ok(Some(verdict));
             }
@@ -228,30 +237,23 @@ impl<'v> Learning<'v> {
                 let has_expired = self.model.state_mut().n_expired > 0;
                 let outweighs = known.is_none() && has_expired && matches!(act, Act::Correct(_));
                 if let Some(entry) = &known {
-                    self.take_back(entry);
+                    self.take_back(digest, entry);
                 }
-                let waits = match label {
-                    Label::Spam => self.model.trained().ham == 0,
-                    Label::Ham => self.model.trained().spam == 0,
-                };
                 let is_new = known.as_ref().and_then(Entry::label).is_none();
-                if is_new && !waits {
-                    self.learn_again(digest)?;
+                if self.must_wait(*label, is_new) {
+                    self.wait(Record::waiting(features, *label), digest);
+                } else {
+                    if is_new {
+                        self.learn_again(digest)?;
+                    }
+                    let mut entry = self.add(Record::new(features, *label, &self.model));
+                    if outweighs {
+                        self.outweigh(features, *label, &mut entry);
+                    }
+                    self.enter(digest, Some(entry));
+                    self.learn_waiting(*label)?;
                 }
-                let record = match waits {
-                    true => Record::waiting(features, *label),
-                    false => Record::new(features, *label, &self.model),
-                };
-                let mut entry = self.add(record);
-                if waits {
-                    entry.time = self.waiting_since();
-                } else if outweighs {
-                    self.outweigh(features, *label, &mut entry);
-                }
-                self.enter(digest, Some(entry));
-                if !waits {
-                    self.learn_waiting()?;
-                }
+                self.learn_overdue(*label)?;
             }
         }
         Ok(None)
@@ -285,7 +287,8 @@ impl<'v> Learning<'v> {
         }
     }
 
-    fn take_back(&mut self, entry: &Entry) {
+    fn take_back(&mut self, digest: &Digest, entry: &Entry) {
+        self.waiting.leave(entry.time, digest);
         for record in &entry.records {
             self.model.take_back(record);
         }
@@ -346,6 +349,7 @@ impl<'v> Learning<'v> {
         } = self;
         let state = model.state_mut();
         let mut too_many = view.n_bytes_too_many()?;
+        let mut waited = Vec::new();
         view.entries_by_age(&mut |time, digest, len| {
             if state.entry_bytes <= keep.bytes && too_many == 0 {
                 return false;
@@ -357,9 +361,21 @@ impl<'v> Learning<'v> {
                 too_many = too_many.saturating_sub(cost);
                 // A note is nothing that could be taken back.
                 state.n_expired += u64::from(len > Entry::EMPTY_LEN);
+                if is_place(time) {
+                    waited.push(*digest);
+                }
             }
             true
-        })
+        })?;
+        // Nothing was learned of them, so that they no longer count.
+        for digest in waited {
+            if let Some(bytes) = view.entry(&digest)? {
+                let entry = parse(&bytes, *view)?;
+                let waiting = entry.records.iter().filter(|record| record.is_waiting());
+                waiting.for_each(|record| model.take_back(record));
+            }
+        }
+        Ok(())
     }
 }
 

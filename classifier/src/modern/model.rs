@@ -122,26 +122,21 @@ pub(super) trait Learner {
     /// Becomes as new.
     fn reset(&mut self);
 
-    /// Adds what a message taught, and marks the record with the age.
+    /// Adds what a message taught, and marks the record with the age. One that
+    /// waits is only counted.
     fn add(&mut self, record: &mut Record) {
-        loop {
-            let n_full = self.n_full(record);
-            if n_full * 100 > record.n_changes() * MOST_FULL {
-                self.grow_older();
-                self.messages().1.halve();
-                continue;
-            }
-            if n_full > 0 {
-                self.spare_full(record);
-            }
-            break;
+        let waits = record.is_waiting();
+        if !waits {
+            self.make_room(record);
         }
         record.age = self.age();
-        self.apply(Move {
-            takes_back: false,
-            ageings: 0,
-            steps: record.steps.clone(),
-        });
+        if !waits {
+            self.apply(Move {
+                takes_back: false,
+                ageings: 0,
+                steps: record.steps.clone(),
+            });
+        }
         let (trained, calibration) = self.messages();
         let n_messages = count(trained, record.label);
         *n_messages = n_messages.saturating_add(1);
@@ -163,11 +158,29 @@ pub(super) trait Learner {
         if let (0, Some(bin)) = (ageings, record.bin) {
             calibration.take_back(record.label, bin);
         }
-        self.apply(Move {
-            takes_back: true,
-            ageings,
-            steps: record.steps.clone(),
-        });
+        if !record.is_waiting() {
+            self.apply(Move {
+                takes_back: true,
+                ageings,
+                steps: record.steps.clone(),
+            });
+        }
+    }
+
+    /// Sees to it that no bucket overflows by a record.
+    fn make_room(&mut self, record: &mut Record) {
+        loop {
+            let n_full = self.n_full(record);
+            if n_full * 100 > record.n_changes() * MOST_FULL {
+                self.grow_older();
+                self.messages().1.halve();
+                continue;
+            }
+            if n_full > 0 {
+                self.spare_full(record);
+            }
+            return;
+        }
     }
 
     /// How many of the buckets that a record would change are full.

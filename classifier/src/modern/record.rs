@@ -47,12 +47,6 @@ pub(super) fn is_beginning(trained: TrainedMessages) -> bool {
     trained.ham.saturating_add(trained.spam) < KNOWN_AT_FIRST
 }
 
-/// The gradient of a message that waits, of 256: too small for a square, so
-/// that it gives no weight to a bucket that nothing else was added to.
-fn waiting_gradient(label: Label) -> i16 {
-    sign(label)
-}
-
 fn sign(label: Label) -> i16 {
     match label {
         Label::Spam => 1,
@@ -177,33 +171,29 @@ impl Record {
         }
     }
 
-    /// A message of which there is nothing to learn yet, since none of the
-    /// other class is known: what all mail has in common would be taken for
-    /// this class. It is noted with the least gradient there is, which weighs
-    /// nothing, and learned by [`Record::again`] when there is something to
-    /// compare with.
+    /// A message of which there is nothing to learn yet: it has its slots, but
+    /// adds nothing to them, and is learned by [`Record::again`] in its turn.
     pub(super) fn waiting(features: &Features, label: Label) -> Self {
-        let gradient = waiting_gradient(label);
+        let gradient = sign(label);
         Self {
             label,
             age: 0,
-            bin: Some(Calibration::bin(0.0)),
+            bin: None,
             steps: with_common(slots(features).map(|slots| (gradient, slots))),
         }
     }
 
-    /// Whether it is a [`Record::waiting`].
+    /// Whether it is a [`Record::waiting`]: no step that is made is so small.
     pub(super) fn is_waiting(&self) -> bool {
-        let waiting = waiting_gradient(self.label);
         let mut steps = self.steps.iter();
-        self.bin.is_some() && steps.all(|(gradient, _)| *gradient == waiting)
+        self.bin.is_none() && steps.all(|(gradient, _)| *gradient == sign(self.label))
     }
 
     /// Whether all is known that it takes to learn the message again: a person's
     /// label, and the slots of each view.
     pub fn may_come_again(&self) -> bool {
         let is_known = |(gradient, _): &(i16, _)| *gradient != 0;
-        self.bin.is_some() && self.steps.iter().all(is_known) && !self.is_waiting()
+        self.bin.is_some() && self.steps.iter().all(is_known)
     }
 
     /// What a message has to teach now that its record has been taken back.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::base::Base;
 use super::calibration::Calibration;
 use super::decoded::{trained_with_base, with_base};
-use super::encode::{Group, LogState, N_GROUPS, State};
+use super::encode::{Group, LogState, N_GROUPS, Run, State};
 use super::model::{Model, aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode, is_stored, opened};
 use super::recent::{GROUP_BUCKETS, Recent, group_of};
@@ -313,6 +313,7 @@ pub(super) fn note_model(
             groups: [group; N_GROUPS],
             ..LogState::default()
         },
+        run: Run::default(),
     };
     let state = state.to_bytes();
     // What was read from text may hold numbers that no model has.

@@ -1,6 +1,12 @@
+use std::ops::Range;
+
 use super::*;
-use crate::modern::{Stored, export};
+use crate::TrainedMessages;
+use crate::modern::encode::Run;
+use crate::modern::{Stored, Weights as _, export};
 use crate::store::MemoryModel;
+
+const NOW: u64 = EARLIEST + 1_000_000;
 
 fn mail(n: u32, words: &str) -> Vec<u8> {
     format!("From: a{n}@example.org\nSubject: {words} {n}\n\n{words} number {n}\n").into_bytes()
@@ -48,28 +54,159 @@ fn learning_twice_changes_nothing_and_relearning_takes_back() {
     assert_eq!(log_odds(&store, &raw), 0.0);
 }
 
+fn lesson(n: u32, label: Label) -> Lesson {
+    let words = match label {
+        Label::Spam => "cheap watches and pills",
+        Label::Ham => "lunch and a meeting",
+    };
+    Lesson::new(&mail(n, words), Act::Learn(label))
+}
+
+/// Learns messages of `label` one by one, at `now`.
+fn teach_folder(store: &mut MemoryModel, label: Label, numbers: Range<u32>, now: u64) {
+    for n in numbers {
+        let keep = Keep::default();
+        learn(store, &[lesson(n, label)], now, &keep, Durability::Relaxed).unwrap();
+    }
+}
+
+/// Digests of messages that wait, in their order.
+fn waiting(store: &MemoryModel) -> Vec<Digest> {
+    let mut waiting = Vec::new();
+    store
+        .entries_by_age(&mut |time, digest, _| {
+            if is_place(time) {
+                waiting.push(*digest);
+            }
+            true
+        })
+        .unwrap();
+    waiting
+}
+
 #[test]
 fn one_folder_after_the_other_teaches_as_much_as_mixed_mail() {
-    let lesson = |n: u32, label| {
-        let words = match label {
-            Label::Spam => "cheap watches and pills",
-            Label::Ham => "lunch and a meeting",
-        };
-        Lesson::new(&mail(n, words), Act::Learn(label))
-    };
     for (first, second) in [(Label::Spam, Label::Ham), (Label::Ham, Label::Spam)] {
-        let mut store = MemoryModel::default();
-        for label in [first, second] {
-            for n in 0..40 {
-                let lessons = [lesson(n, label)];
-                let keep = Keep::default();
-                learn(&mut store, &lessons, 100_000, &keep, Durability::Relaxed).unwrap();
-            }
+        for known in [0, 5] {
+            let mut store = MemoryModel::default();
+            teach_folder(&mut store, second, 100..100 + known, NOW);
+            teach_folder(&mut store, first, 0..80, NOW);
+            assert!(waiting(&store).len() > 10, "{first:?} first");
+            teach_folder(&mut store, second, 0..80, NOW);
+            assert_eq!(waiting(&store), [[0; 16]; 0], "{first:?} first");
+            let (spam, ham) = (mail(90, "cheap pills"), mail(91, "a meeting"));
+            assert!(log_odds(&store, &spam) > 1.0, "{first:?} first");
+            assert!(log_odds(&store, &ham) < -1.0, "{first:?} first");
         }
-        let (spam, ham) = (mail(50, "cheap pills"), mail(51, "a meeting"));
-        assert!(log_odds(&store, &spam) > 1.0, "{first:?} first");
-        assert!(log_odds(&store, &ham) < -1.0, "{first:?} first");
     }
+}
+
+#[test]
+fn what_waits_is_learned_in_the_order_in_which_it_came() {
+    let mut store = MemoryModel::default();
+    // However many come in one second, and whatever the clock says.
+    for (numbers, now) in [(0..5, NOW), (5..10, NOW - 1_000), (10..15, NOW + 1_000)] {
+        teach_folder(&mut store, Label::Spam, numbers, now);
+    }
+    let digest = |n| lesson(n, Label::Spam).digest;
+    assert_eq!(waiting(&store), (0..15).map(digest).collect::<Vec<_>>());
+    teach_folder(&mut store, Label::Ham, 0..3, NOW);
+    assert_eq!(waiting(&store), (6..15).map(digest).collect::<Vec<_>>());
+}
+
+/// However uneven it is: runs of one class are as long as they always were.
+#[test]
+fn mixed_mail_does_not_wait() {
+    let mut store = MemoryModel::default();
+    for n in 0..12 {
+        teach_folder(&mut store, Label::Spam, n..n + 1, NOW);
+        teach_folder(&mut store, Label::Ham, 20 * n..20 * (n + 1), NOW);
+        assert!(n < 3 || waiting(&store).is_empty(), "{n}");
+    }
+}
+
+#[test]
+fn who_teaches_nothing_but_spam_waits_a_day() {
+    const DAY: u64 = 24 * 60 * 60;
+    let mut store = MemoryModel::default();
+    teach_folder(&mut store, Label::Ham, 0..2, NOW);
+    teach_folder(&mut store, Label::Spam, 0..60, NOW);
+    let at_first = waiting(&store).len();
+    assert!(at_first > 20);
+    let mut before = at_first;
+    for day in 1..=5 {
+        teach_folder(
+            &mut store,
+            Label::Spam,
+            100 + day..101 + day,
+            NOW + u64::from(day) * (DAY + 1_000),
+        );
+        let now = waiting(&store).len();
+        assert!(now < before || now <= 2, "{now} wait on day {day}");
+        before = now;
+    }
+    assert!(before <= 2);
+
+    // With nothing at all to compare with, it waits for ever.
+    let mut store = MemoryModel::default();
+    teach_folder(&mut store, Label::Spam, 0..3, NOW);
+    teach_folder(&mut store, Label::Spam, 3..6, NOW + 100 * DAY);
+    assert_eq!(waiting(&store).len(), 6);
+}
+
+#[test]
+fn what_waits_can_be_taken_back_corrected_and_forgotten() {
+    let keep = Keep::default();
+    let mut store = MemoryModel::default();
+    teach_folder(&mut store, Label::Ham, 0..2, NOW);
+    teach_folder(&mut store, Label::Spam, 0..60, NOW);
+    let known = |store: &MemoryModel| Stored::open(store).unwrap().trained();
+    let n = waiting(&store).len();
+    let act = |store: &mut MemoryModel, n, act| {
+        let raw = lesson(n, Label::Spam);
+        learn(
+            store,
+            &[Lesson { act, ..raw }],
+            NOW,
+            &keep,
+            Durability::Relaxed,
+        )
+        .unwrap();
+    };
+    assert_eq!(known(&store), TrainedMessages { ham: 2, spam: 60 });
+
+    act(&mut store, 59, Act::Forget);
+    assert_eq!(waiting(&store).len(), n - 1);
+    assert_eq!(known(&store), TrainedMessages { ham: 2, spam: 59 });
+    // Learned at once as what it is, and two with it that wait.
+    act(&mut store, 58, Act::Correct(Label::Ham));
+    assert_eq!(waiting(&store).len(), n - 4);
+    assert_eq!(known(&store), TrainedMessages { ham: 3, spam: 58 });
+
+    // What a full ledger lets go of does not count any more.
+    let before = known(&store);
+    let few = Keep { bytes: 4_000 };
+    teach(&mut store, &mail(200, "x"), Act::NoteFiled, NOW, &few);
+    let gone = n - 4 - waiting(&store).len();
+    assert!(gone > 0 && Stored::open(&store).unwrap().state().n_expired >= gone as u64);
+    assert_eq!(known(&store).spam, before.spam - gone as u32);
+
+    let mut store = MemoryModel::default();
+    teach_folder(&mut store, Label::Ham, 0..2, NOW);
+    teach_folder(&mut store, Label::Spam, 0..60, NOW);
+    for n in 0..60 {
+        act(&mut store, n, Act::Forget);
+    }
+    for n in 0..2 {
+        let ham = lesson(n, Label::Ham);
+        let lessons = [Lesson {
+            act: Act::Forget,
+            ..ham
+        }];
+        learn(&mut store, &lessons, NOW, &keep, Durability::Relaxed).unwrap();
+    }
+    assert!(store.pages(0..u32::MAX).unwrap().is_empty());
+    assert_eq!(Stored::open(&store).unwrap().state().run, Run::default());
 }
 
 #[test]
@@ -162,7 +299,7 @@ fn a_full_ledger_lets_the_oldest_go() {
             &mut store,
             &mail(n, label.name()),
             Act::Learn(label),
-            n.into(),
+            NOW + u64::from(n),
             &keep,
         );
         let mut times = Vec::new();
@@ -177,7 +314,8 @@ fn a_full_ledger_lets_the_oldest_go() {
         let state = Stored::open(&store).unwrap().state().clone();
         assert_eq!(state.entry_bytes, bytes);
         assert!(bytes <= keep.bytes, "{bytes}");
-        assert_eq!(times.last(), Some(&u64::from(n)));
+        // The first one waits for one of the other class.
+        assert!(n == 0 || times.last() == Some(&(NOW + u64::from(n))));
     }
     assert!(Stored::open(&store).unwrap().state().n_expired > 10);
 }
