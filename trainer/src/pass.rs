@@ -240,9 +240,8 @@ fn forgotten_before(reach: Reach) -> Option<SystemTime> {
     Some(UNIX_EPOCH + Duration::from_secs(oldest))
 }
 
-/// A message is moved no longer than an hour after it was due; and where only
-/// spam was learned yet, entries of the ledger are dated back by a day.
-const MOVED_LATE: Duration = Duration::from_secs(25 * 60 * 60);
+/// A message is moved no longer than an hour after it was due.
+const MOVED_LATE: Duration = Duration::from_secs(60 * 60);
 
 /// So many messages at most wait to be moved on with what they taught in the
 /// ledger, which may let go of the entries of more. Others are learned when

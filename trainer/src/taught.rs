@@ -9,7 +9,7 @@ use std::fmt;
 use classifier::Error;
 use classifier::classic::{Params, Scorer};
 use classifier::cli::Engine;
-use classifier::modern::{self, Act, Class, Digest, EARLIEST, Keep, Learned, Lesson, features};
+use classifier::modern::{self, Act, Class, Digest, Keep, Learned, Lesson, features};
 use classifier::store::{Durability, MemoryModel, ModelStore};
 use classifier_rocksdb::{HostStore, UserModel, UserStore};
 
@@ -42,6 +42,11 @@ pub struct Reach {
     /// Something was learned that it knows nothing of, or no more.
     pub has_forgotten: bool,
 }
+
+/// 2026-01-01, before there was a bmfd. An older entry was made while the clock
+/// was wrong, as it is while a machine without a battery starts, and says
+/// nothing of how far back the ledger goes.
+const EARLIEST: u64 = 1_767_225_600;
 
 /// Under which the daemon notes that a user's model is of the classic engine.
 const ENGINE: &str = "engine";

@@ -9,14 +9,14 @@
 //! then for each [group](N_GROUPS) of pages the number of the first record of the
 //! log that it does not hold, 4 bytes each, and for each how often its sums
 //! aged, 4 bytes each; 4 bytes, signed: how many messages were learned of one
-//! class in a row, below 0 of ham. States of before lack these.
+//! class in a row, below 0 of ham; 4 bytes, how many messages wait (`ledger/waiting.rs`). States of
+//! before lack these.
 //!
 //! *Log*: moves, one after another, each 4 bytes, how often all sums had
 //! aged; 1 byte, by how many ageings the steps are older, plus 128 where
 //! they are taken back; then the steps.
 //!
-//! *Entry*: 8 bytes, seconds since 1970 when it was entered, or its place if it
-//! waits (`ledger/waiting.rs`); then what the
+//! *Entry*: 8 bytes, seconds since 1970 when it was entered; then what the
 //! message added, one after another: 1 byte label (0 ham, 1 spam); 1 byte
 //! calibration bin (255: none); 4 bytes how often all sums had aged;
 //! then the steps. An entry without any is of a message that the filter filed.
@@ -49,6 +49,7 @@ pub(super) struct State {
     pub(super) calibration: Calibration,
     pub(super) log: LogState,
     pub(super) run: Run,
+    pub(super) n_waiting: u32,
 }
 
 /// Messages of one class that were learned in a row: of spam, or below 0 of ham.
@@ -93,7 +94,7 @@ pub(super) struct Group {
 }
 
 impl State {
-    const LEN: usize = Self::RUN_AT + 4;
+    const LEN: usize = Self::RUN_AT + 8;
     const RUN_AT: usize = 44 + 2 * N_BINS * 4 + 8 * N_GROUPS;
     const LOG_AT: usize = 32 + 2 * N_BINS * 4;
 
@@ -150,6 +151,7 @@ impl State {
                 }),
             },
             run: Run(u32_at(Self::RUN_AT).unwrap_or(0).cast_signed()),
+            n_waiting: u32_at(Self::RUN_AT + 4).unwrap_or(0),
         })
     }
 
@@ -175,6 +177,7 @@ impl State {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.run.0.to_le_bytes());
+        out.extend_from_slice(&self.n_waiting.to_le_bytes());
         out
     }
 }
@@ -215,7 +218,7 @@ pub(super) fn parse_moves(mut rest: &[u8]) -> Option<Vec<Logged>> {
 /// What the ledger knows of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Seconds since 1970, or its place among those that wait.
+    /// Seconds since 1970.
     pub(super) time: u64,
     /// In the order in which they were made. None: the filter filed the
     /// message as spam, and nothing was learned of it.
@@ -232,6 +235,19 @@ impl Entry {
 
     pub(super) fn label(&self) -> Option<Label> {
         self.records.first().map(Record::label)
+    }
+
+    /// The label of an entry of one message that waits.
+    pub(super) fn waits_as(bytes: &[u8]) -> Option<Label> {
+        // Most others have a bin, which is told without reading all their slots.
+        let bin = bytes.get(Self::EMPTY_LEN as usize + 1);
+        if bin != Some(&NO_BIN) {
+            return None;
+        }
+        match &Self::parse(bytes)?.records[..] {
+            [record] if record.is_waiting() => Some(record.label),
+            _ => None,
+        }
     }
 
     /// `None`: not what [`to_bytes`](Self::to_bytes) writes.
@@ -389,6 +405,7 @@ mod tests {
                 }),
             },
             run: Run(-4),
+            n_waiting: 6,
         }
         .to_bytes();
         assert_eq!(bytes.len(), State::LEN);

@@ -7,7 +7,7 @@
 //! state AGE HAM SPAM EXPIRED
 //! calibration COUNT...            128 counts: 64 of ham, 64 of spam
 //! bucket INDEX Z Q                ascending, those that are not 0
-//! entry DIGEST TIME               the digest as 32 hexadecimal digits
+//! entry DIGEST SECONDS            the digest as 32 hexadecimal digits
 //! step LABEL BIN AGE              ham or spam; - for no bin
 //! view GRADIENT SLOT...           three for each step
 //! ```
@@ -313,12 +313,24 @@ impl Exported {
             true
         })?;
         let mut entry_bytes = 0;
+        let mut n_waiting = 0;
         for (digest, entry) in &self.entries {
             let bytes = entry.to_bytes();
+            n_waiting += u32::from(Entry::waits_as(&bytes).is_some());
             entry_bytes += cost(bytes.len() as u64);
             changes.enter.push((entry.time, *digest, bytes));
         }
-        note_model(view, &self.model, entry_bytes, self.n_expired, &mut changes)?;
+        let Self {
+            model, n_expired, ..
+        } = self;
+        note_model(
+            view,
+            model,
+            entry_bytes,
+            *n_expired,
+            n_waiting,
+            &mut changes,
+        )?;
         Ok(changes)
     }
 }

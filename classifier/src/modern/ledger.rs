@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use super::canonical::{Canonical, Digest};
 use super::changing::Changing;
 use super::encode::{Entry, State};
-use super::model::Learner;
+use super::model::{Learner, count};
 use super::record::Record;
 use super::stored::damaged;
 use super::{Class, Features, Params, Verdict, features, score};
 use crate::store::Durability;
 use crate::store::model::{ModelChanges, ModelStore, ModelView};
 use crate::{Error, Label};
-use waiting::{Waiting, is_place};
+use waiting::Waiting;
 
 mod earlier;
 #[cfg(test)]
@@ -77,10 +77,6 @@ impl Default for Keep {
         Self { bytes: 16 << 20 }
     }
 }
-
-/// 2026-01-01, in seconds since 1970, before anything was learned. A clock that
-/// shows less is wrong, as it is while a machine without a battery starts.
-pub const EARLIEST: u64 = 1_767_225_600;
 
 /// Most steps with which a correction outweighs what cannot be taken back.
 const MAX_STEPS: usize = 16;
@@ -186,13 +182,15 @@ struct Touched {
 
 impl<'v> Learning<'v> {
     fn begin(view: &'v dyn ModelView, now: u64) -> Result<Self, Error> {
+        let mut model = Changing::begin(view)?;
+        let n_waiting = model.state_mut().n_waiting;
         Ok(Self {
             view,
-            now: now.max(EARLIEST),
-            model: Changing::begin(view)?,
+            now,
+            model,
             touched: BTreeMap::new(),
             earlier: None,
-            waiting: Waiting::read(view)?,
+            waiting: Waiting::read(view, n_waiting)?,
         })
     }
 
@@ -288,7 +286,7 @@ impl<'v> Learning<'v> {
     }
 
     fn take_back(&mut self, digest: &Digest, entry: &Entry) {
-        self.waiting.leave(entry.time, digest);
+        self.waiting.leave(digest);
         for record in &entry.records {
             self.model.take_back(record);
         }
@@ -335,6 +333,7 @@ impl<'v> Learning<'v> {
             }
         }
         self.expire(keep, &mut changes)?;
+        self.model.state_mut().n_waiting = self.waiting.n();
         self.model.note(&mut changes)?;
         Ok(changes)
     }
@@ -345,6 +344,7 @@ impl<'v> Learning<'v> {
             view,
             model,
             touched,
+            waiting,
             ..
         } = self;
         let state = model.state_mut();
@@ -361,19 +361,14 @@ impl<'v> Learning<'v> {
                 too_many = too_many.saturating_sub(cost);
                 // A note is nothing that could be taken back.
                 state.n_expired += u64::from(len > Entry::EMPTY_LEN);
-                if is_place(time) {
-                    waited.push(*digest);
-                }
+                waited.extend(waiting.leave(digest));
             }
             true
         })?;
         // Nothing was learned of them, so that they no longer count.
-        for digest in waited {
-            if let Some(bytes) = view.entry(&digest)? {
-                let entry = parse(&bytes, *view)?;
-                let waiting = entry.records.iter().filter(|record| record.is_waiting());
-                waiting.for_each(|record| model.take_back(record));
-            }
+        for label in waited {
+            let n_messages = count(model.messages().0, label);
+            *n_messages = n_messages.saturating_sub(1);
         }
         Ok(())
     }

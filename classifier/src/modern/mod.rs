@@ -59,7 +59,7 @@ pub use explain::{Evidence, Explanation, Reading, explain};
 pub use export::{Exported, export};
 pub use features::{Features, View, features};
 pub use header::header_fields;
-pub use ledger::{Act, EARLIEST, Keep, Learned, Lesson, has_forgotten, is_filed, learn, learned};
+pub use ledger::{Act, Keep, Learned, Lesson, has_forgotten, is_filed, learn, learned};
 pub use model::Model;
 pub use near::Near;
 pub use page::{N_PAGES, PAGE_BUCKETS};

@@ -213,7 +213,7 @@ pub(super) trait Learner {
     }
 }
 
-fn count(trained: &mut TrainedMessages, label: Label) -> &mut u32 {
+pub(super) fn count(trained: &mut TrainedMessages, label: Label) -> &mut u32 {
     match label {
         Label::Ham => &mut trained.ham,
         Label::Spam => &mut trained.spam,

@@ -289,6 +289,7 @@ pub(super) fn note_model(
     model: &Model,
     entry_bytes: u64,
     n_expired: u64,
+    n_waiting: u32,
     changes: &mut ModelChanges,
 ) -> Result<(), Error> {
     for (number, _) in view.pages(0..u32::MAX)? {
@@ -314,6 +315,7 @@ pub(super) fn note_model(
             ..LogState::default()
         },
         run: Run::default(),
+        n_waiting,
     };
     let state = state.to_bytes();
     // What was read from text may hold numbers that no model has.

@@ -55,6 +55,12 @@ impl Learning<'_> {
             }
             true
         })?;
+        for (digest, touched) in self.touched.iter().filter(|(_, t)| t.is_changed) {
+            all.retain(|other| other != digest);
+            if touched.entry.as_ref().and_then(Entry::label).is_some() {
+                all.push(*digest);
+            }
+        }
         all.sort_unstable();
         Ok(all)
     }

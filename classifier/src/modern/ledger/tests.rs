@@ -6,7 +6,7 @@ use crate::modern::encode::Run;
 use crate::modern::{Stored, Weights as _, export};
 use crate::store::MemoryModel;
 
-const NOW: u64 = EARLIEST + 1_000_000;
+const NOW: u64 = 1_800_000_000;
 
 fn mail(n: u32, words: &str) -> Vec<u8> {
     format!("From: a{n}@example.org\nSubject: {words} {n}\n\n{words} number {n}\n").into_bytes()
@@ -70,17 +70,21 @@ fn teach_folder(store: &mut MemoryModel, label: Label, numbers: Range<u32>, now:
     }
 }
 
-/// Digests of messages that wait, in their order.
+/// Digests of messages that wait.
 fn waiting(store: &MemoryModel) -> Vec<Digest> {
     let mut waiting = Vec::new();
     store
-        .entries_by_age(&mut |time, digest, _| {
-            if is_place(time) {
+        .entries_by_age(&mut |_, digest, _| {
+            let entry = store.entry(digest).unwrap();
+            if entry.as_deref().and_then(Entry::waits_as).is_some() {
                 waiting.push(*digest);
             }
             true
         })
         .unwrap();
+    let state = Stored::open(store).unwrap().state().clone();
+    assert_eq!(state.n_waiting as usize, waiting.len());
+    waiting.sort_unstable();
     waiting
 }
 
@@ -101,17 +105,27 @@ fn one_folder_after_the_other_teaches_as_much_as_mixed_mail() {
     }
 }
 
+/// However many come in one second or in one change, and whatever the clock
+/// says.
 #[test]
-fn what_waits_is_learned_in_the_order_in_which_it_came() {
-    let mut store = MemoryModel::default();
-    // However many come in one second, and whatever the clock says.
-    for (numbers, now) in [(0..5, NOW), (5..10, NOW - 1_000), (10..15, NOW + 1_000)] {
-        teach_folder(&mut store, Label::Spam, numbers, now);
-    }
-    let digest = |n| lesson(n, Label::Spam).digest;
-    assert_eq!(waiting(&store), (0..15).map(digest).collect::<Vec<_>>());
-    teach_folder(&mut store, Label::Ham, 0..3, NOW);
-    assert_eq!(waiting(&store), (6..15).map(digest).collect::<Vec<_>>());
+fn whose_turn_it_is_depends_on_the_messages_alone() {
+    let taught = |lessons: usize, now: &dyn Fn(u32) -> u64| {
+        let mut store = MemoryModel::default();
+        let spam = (0..30).map(|n| lesson(n, Label::Spam));
+        let all: Vec<_> = spam.chain((0..10).map(|n| lesson(n, Label::Ham))).collect();
+        for (n, lessons) in (0..).zip(all.chunks(lessons)) {
+            let keep = Keep::default();
+            learn(&mut store, lessons, now(n), &keep, Durability::Relaxed).unwrap();
+        }
+        assert_eq!(waiting(&store).len(), 10);
+        let text = text(&store);
+        let model = text.lines().filter(|line| !line.starts_with("entry"));
+        (waiting(&store), model.collect::<Vec<_>>().join("\n"))
+    };
+    let expected = taught(1, &|_| NOW);
+    assert!(taught(1, &|n| NOW + u64::from(n)).0 == expected.0);
+    assert!(taught(7, &|n| NOW - u64::from(n)).0 == expected.0);
+    assert!(taught(7, &|_| NOW).1 == expected.1);
 }
 
 /// However uneven it is: runs of one class are as long as they always were.
@@ -314,8 +328,7 @@ fn a_full_ledger_lets_the_oldest_go() {
         let state = Stored::open(&store).unwrap().state().clone();
         assert_eq!(state.entry_bytes, bytes);
         assert!(bytes <= keep.bytes, "{bytes}");
-        // The first one waits for one of the other class.
-        assert!(n == 0 || times.last() == Some(&(NOW + u64::from(n))));
+        assert_eq!(times.last(), Some(&(NOW + u64::from(n))));
     }
     assert!(Stored::open(&store).unwrap().state().n_expired > 10);
 }
