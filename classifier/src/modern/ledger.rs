@@ -103,7 +103,7 @@ pub fn learned(view: &dyn ModelView, digest: &Digest) -> Result<Option<Learned>,
     let entry = parse(&bytes, view)?;
     Ok(entry.records.first().map(|first| Learned {
         label: first.label(),
-        own_verdict: first.bin.is_none(),
+        own_verdict: first.bin.is_none() && !first.is_waiting(),
     }))
 }
 

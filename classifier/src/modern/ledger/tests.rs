@@ -188,6 +188,11 @@ fn what_waits_can_be_taken_back_corrected_and_forgotten() {
         .unwrap();
     };
     assert_eq!(known(&store), TrainedMessages { ham: 2, spam: 60 });
+    // A person said what those are that wait.
+    for digest in waiting(&store) {
+        let learned = learned(&store, &digest).unwrap().unwrap();
+        assert_eq!((learned.label, learned.own_verdict), (Label::Spam, false));
+    }
 
     act(&mut store, 59, Act::Forget);
     assert_eq!(waiting(&store).len(), n - 1);
