@@ -22,9 +22,17 @@ fn what_is_put_among_the_learned_is_learned() {
     );
     assert_eq!(anna.pass(Duration::ZERO), [""; 0]);
     anna.put(".Junk.Learned/cur/2.h:2,S", 2);
-    let later = now + 61 * 24 * HOUR;
+    let Taught::Memory(model) = &mut anna.taught else {
+        panic!("not in memory")
+    };
+    let note = Lesson::new(&mail(7), Act::NoteFiled);
+    let nothing = Keep { bytes: 0 };
+    // The ledger counts in seconds.
+    std::thread::sleep(SECOND);
+    let later = crate::turn::seconds(SystemTime::now());
+    modern::learn(model, &[note], later, &nothing, Durability::Relaxed).unwrap();
     let lesson = (mail(8), Act::Learn(Label::Ham));
-    anna.taught.learn(&[lesson], later.as_secs()).unwrap();
+    anna.taught.learn(&[lesson], later).unwrap();
     assert_eq!(anna.pass(HOUR), [""; 0], "the ledger begins after it came");
 }
 
