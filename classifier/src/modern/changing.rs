@@ -167,11 +167,13 @@ impl Learner for Changing<'_> {
         let State {
             entry_bytes,
             n_expired,
+            waiting,
             ..
         } = self.stored.state;
         self.stored.state = State {
             entry_bytes,
             n_expired,
+            waiting,
             ..State::default()
         };
         self.stored.pages.fill(None);

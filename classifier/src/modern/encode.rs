@@ -9,8 +9,8 @@
 //! then for each [group](N_GROUPS) of pages the number of the first record of the
 //! log that it does not hold, 4 bytes each, and for each how often its sums
 //! aged, 4 bytes each; 4 bytes, signed: how many messages were learned of one
-//! class in a row, below 0 of ham; 4 bytes, how many messages wait (`ledger/waiting.rs`). States of
-//! before lack these.
+//! class in a row, below 0 of ham; 4 bytes ham, 4 bytes spam that wait (`ledger/waiting.rs`).
+//! States of before lack these.
 //!
 //! *Log*: moves, one after another, each 4 bytes, how often all sums had
 //! aged; 1 byte, by how many ageings the steps are older, plus 128 where
@@ -49,7 +49,8 @@ pub(super) struct State {
     pub(super) calibration: Calibration,
     pub(super) log: LogState,
     pub(super) run: Run,
-    pub(super) n_waiting: u32,
+    /// Messages that wait, which are not among `trained`.
+    pub(super) waiting: TrainedMessages,
 }
 
 /// Messages of one class that were learned in a row: of spam, or below 0 of ham.
@@ -94,7 +95,7 @@ pub(super) struct Group {
 }
 
 impl State {
-    const LEN: usize = Self::RUN_AT + 8;
+    const LEN: usize = Self::RUN_AT + 12;
     const RUN_AT: usize = 44 + 2 * N_BINS * 4 + 8 * N_GROUPS;
     const LOG_AT: usize = 32 + 2 * N_BINS * 4;
 
@@ -151,7 +152,10 @@ impl State {
                 }),
             },
             run: Run(u32_at(Self::RUN_AT).unwrap_or(0).cast_signed()),
-            n_waiting: u32_at(Self::RUN_AT + 4).unwrap_or(0),
+            waiting: TrainedMessages {
+                ham: u32_at(Self::RUN_AT + 4).unwrap_or(0),
+                spam: u32_at(Self::RUN_AT + 8).unwrap_or(0),
+            },
         })
     }
 
@@ -177,7 +181,9 @@ impl State {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.run.0.to_le_bytes());
-        out.extend_from_slice(&self.n_waiting.to_le_bytes());
+        for n in [self.waiting.ham, self.waiting.spam] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
         out
     }
 }
@@ -244,7 +250,12 @@ impl Entry {
         if bin != Some(&NO_BIN) {
             return None;
         }
-        match &Self::parse(bytes)?.records[..] {
+        Self::parse(bytes)?.waiting_label()
+    }
+
+    /// The same of one that was read.
+    pub(super) fn waiting_label(&self) -> Option<Label> {
+        match &self.records[..] {
             [record] if record.is_waiting() => Some(record.label),
             _ => None,
         }
@@ -405,7 +416,7 @@ mod tests {
                 }),
             },
             run: Run(-4),
-            n_waiting: 6,
+            waiting: TrainedMessages { ham: 6, spam: 7 },
         }
         .to_bytes();
         assert_eq!(bytes.len(), State::LEN);

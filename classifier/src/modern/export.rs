@@ -14,7 +14,8 @@
 //!
 //! The steps after an entry, until the next one, are its; none where the filter
 //! filed the message. What the numbers
-//! mean stands in docs/modern-engine.md.
+//! mean stands in docs/modern-engine.md. How many of a class were learned in a
+//! row is counted anew.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, BufRead, Write};
@@ -24,7 +25,7 @@ use super::calibration::Calibration;
 use super::canonical::Digest;
 use super::encode::{Entry, MAX_GRADIENT, State, VERSION};
 use super::ledger::cost;
-use super::model::Model;
+use super::model::{Model, count};
 use super::record::Record;
 use super::stored::{Stored, damaged, note_model};
 use super::weights::{N_BUCKETS, Slot};
@@ -313,24 +314,22 @@ impl Exported {
             true
         })?;
         let mut entry_bytes = 0;
-        let mut n_waiting = 0;
+        let mut waiting = TrainedMessages::default();
         for (digest, entry) in &self.entries {
             let bytes = entry.to_bytes();
-            n_waiting += u32::from(Entry::waits_as(&bytes).is_some());
+            if let Some(label) = entry.waiting_label() {
+                *count(&mut waiting, label) += 1;
+            }
             entry_bytes += cost(bytes.len() as u64);
             changes.enter.push((entry.time, *digest, bytes));
         }
-        let Self {
-            model, n_expired, ..
-        } = self;
-        note_model(
-            view,
-            model,
+        let kept = State {
             entry_bytes,
-            *n_expired,
-            n_waiting,
-            &mut changes,
-        )?;
+            n_expired: self.n_expired,
+            waiting,
+            ..State::default()
+        };
+        note_model(view, &self.model, kept, &mut changes)?;
         Ok(changes)
     }
 }

@@ -17,7 +17,7 @@ use super::stored::damaged;
 use super::{Class, Features, Params, Verdict, features, score};
 use crate::store::Durability;
 use crate::store::model::{ModelChanges, ModelStore, ModelView};
-use crate::{Error, Label};
+use crate::{Error, Label, TrainedMessages};
 use waiting::Waiting;
 
 mod earlier;
@@ -169,7 +169,10 @@ struct Learning<'v> {
     /// Messages of which something was learned before, ordered by digest; `None`
     /// until they are asked for.
     earlier: Option<Vec<Digest>>,
-    waiting: Waiting,
+    /// The messages that wait; `None` until they are asked for.
+    waiting: Option<Waiting>,
+    /// How many there were before this change.
+    waited_before: TrainedMessages,
 }
 
 struct Touched {
@@ -183,14 +186,15 @@ struct Touched {
 impl<'v> Learning<'v> {
     fn begin(view: &'v dyn ModelView, now: u64) -> Result<Self, Error> {
         let mut model = Changing::begin(view)?;
-        let n_waiting = model.state_mut().n_waiting;
+        let waited_before = model.state_mut().waiting;
         Ok(Self {
             view,
             now,
             model,
             touched: BTreeMap::new(),
             earlier: None,
-            waiting: Waiting::read(view, n_waiting)?,
+            waiting: None,
+            waited_before,
         })
     }
 
@@ -204,7 +208,7 @@ impl<'v> Learning<'v> {
         match act {
             Act::Forget => {
                 if let Some(entry) = known {
-                    self.take_back(digest, &entry);
+                    self.take_back(&entry);
                     self.enter(digest, None);
                 }
             }
@@ -235,14 +239,14 @@ impl<'v> Learning<'v> {
                 let has_expired = self.model.state_mut().n_expired > 0;
                 let outweighs = known.is_none() && has_expired && matches!(act, Act::Correct(_));
                 if let Some(entry) = &known {
-                    self.take_back(digest, entry);
+                    self.take_back(entry);
                 }
                 let is_new = known.as_ref().and_then(Entry::label).is_none();
-                if self.must_wait(*label, is_new) {
+                if self.must_wait(*label, is_new && !outweighs) {
                     self.wait(Record::waiting(features, *label), digest);
                 } else {
                     if is_new {
-                        self.learn_again(digest)?;
+                        self.learn_again()?;
                     }
                     let mut entry = self.add(Record::new(features, *label, &self.model));
                     if outweighs {
@@ -285,8 +289,11 @@ impl<'v> Learning<'v> {
         }
     }
 
-    fn take_back(&mut self, digest: &Digest, entry: &Entry) {
-        self.waiting.leave(digest);
+    fn take_back(&mut self, entry: &Entry) {
+        if let Some(label) = entry.waiting_label() {
+            let n_waiting = count(&mut self.model.state_mut().waiting, label);
+            *n_waiting = n_waiting.saturating_sub(1);
+        }
         for record in &entry.records {
             self.model.take_back(record);
         }
@@ -307,6 +314,17 @@ impl<'v> Learning<'v> {
 
     /// Replaces the entry of a message that is known.
     fn enter(&mut self, digest: &Digest, entry: Option<Entry>) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.note(digest, entry.as_ref());
+        }
+        if let Some(earlier) = &mut self.earlier {
+            let is_learned = entry.as_ref().and_then(Entry::label).is_some();
+            match earlier.binary_search(digest) {
+                Ok(at) if !is_learned => drop(earlier.remove(at)),
+                Err(at) if is_learned => earlier.insert(at, *digest),
+                _ => {}
+            }
+        }
         if let Some(touched) = self.touched.get_mut(digest) {
             touched.entry = entry;
             touched.is_changed = true;
@@ -333,7 +351,6 @@ impl<'v> Learning<'v> {
             }
         }
         self.expire(keep, &mut changes)?;
-        self.model.state_mut().n_waiting = self.waiting.n();
         self.model.note(&mut changes)?;
         Ok(changes)
     }
@@ -344,12 +361,11 @@ impl<'v> Learning<'v> {
             view,
             model,
             touched,
-            waiting,
             ..
         } = self;
         let state = model.state_mut();
         let mut too_many = view.n_bytes_too_many()?;
-        let mut waited = Vec::new();
+        let mut gone = Vec::new();
         view.entries_by_age(&mut |time, digest, len| {
             if state.entry_bytes <= keep.bytes && too_many == 0 {
                 return false;
@@ -360,15 +376,25 @@ impl<'v> Learning<'v> {
                 state.entry_bytes = state.entry_bytes.saturating_sub(cost);
                 too_many = too_many.saturating_sub(cost);
                 // A note is nothing that could be taken back.
-                state.n_expired += u64::from(len > Entry::EMPTY_LEN);
-                waited.extend(waiting.leave(digest));
+                if len > Entry::EMPTY_LEN {
+                    gone.push(*digest);
+                }
             }
             true
         })?;
-        // Nothing was learned of them, so that they no longer count.
-        for label in waited {
-            let n_messages = count(model.messages().0, label);
-            *n_messages = n_messages.saturating_sub(1);
+        // Nor is what waits.
+        for digest in gone {
+            let waits_as = match state.waiting == TrainedMessages::default() {
+                true => None,
+                false => view.entry(&digest)?.as_deref().and_then(Entry::waits_as),
+            };
+            match waits_as {
+                Some(label) => {
+                    let n_waiting = count(&mut state.waiting, label);
+                    *n_waiting = n_waiting.saturating_sub(1);
+                }
+                None => state.n_expired += 1,
+            }
         }
         Ok(())
     }

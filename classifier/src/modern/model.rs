@@ -122,21 +122,19 @@ pub(super) trait Learner {
     /// Becomes as new.
     fn reset(&mut self);
 
-    /// Adds what a message taught, and marks the record with the age. One that
-    /// waits is only counted.
+    /// Adds what a message taught, and marks the record with the age. Of one that
+    /// waits nothing is added.
     fn add(&mut self, record: &mut Record) {
-        let waits = record.is_waiting();
-        if !waits {
-            self.make_room(record);
+        if record.is_waiting() {
+            return;
         }
+        self.make_room(record);
         record.age = self.age();
-        if !waits {
-            self.apply(Move {
-                takes_back: false,
-                ageings: 0,
-                steps: record.steps.clone(),
-            });
-        }
+        self.apply(Move {
+            takes_back: false,
+            ageings: 0,
+            steps: record.steps.clone(),
+        });
         let (trained, calibration) = self.messages();
         let n_messages = count(trained, record.label);
         *n_messages = n_messages.saturating_add(1);
@@ -147,6 +145,9 @@ pub(super) trait Learner {
 
     /// Takes back exactly what [`add`](Self::add) added.
     fn take_back(&mut self, record: &Record) {
+        if record.is_waiting() {
+            return;
+        }
         let ageings = self.age().saturating_sub(record.age).min(16) as u8;
         let (trained, calibration) = self.messages();
         let n_messages = count(trained, record.label);
@@ -158,13 +159,11 @@ pub(super) trait Learner {
         if let (0, Some(bin)) = (ageings, record.bin) {
             calibration.take_back(record.label, bin);
         }
-        if !record.is_waiting() {
-            self.apply(Move {
-                takes_back: true,
-                ageings,
-                steps: record.steps.clone(),
-            });
-        }
+        self.apply(Move {
+            takes_back: true,
+            ageings,
+            steps: record.steps.clone(),
+        });
     }
 
     /// Sees to it that no bucket overflows by a record.

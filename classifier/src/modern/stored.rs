@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::base::Base;
 use super::calibration::Calibration;
 use super::decoded::{trained_with_base, with_base};
-use super::encode::{Group, LogState, N_GROUPS, Run, State};
+use super::encode::{Group, LogState, N_GROUPS, State};
 use super::model::{Model, aged_gradient, aged_squares, saturate};
 use super::page::{N_PAGES, PAGE_BUCKETS, Page, Sums, encode, is_stored, opened};
 use super::recent::{GROUP_BUCKETS, Recent, group_of};
@@ -283,13 +283,12 @@ fn kept(number: u32, bytes: Bytes<'_>) -> Arc<[u8]> {
     }
 }
 
-/// Notes in `changes` what makes `model` of what `view` shows.
+/// Notes in `changes` what makes `model`, with what `kept` says besides, of what
+/// `view` shows.
 pub(super) fn note_model(
     view: &dyn ModelView,
     model: &Model,
-    entry_bytes: u64,
-    n_expired: u64,
-    n_waiting: u32,
+    kept: State,
     changes: &mut ModelChanges,
 ) -> Result<(), Error> {
     for (number, _) in view.pages(0..u32::MAX)? {
@@ -308,14 +307,11 @@ pub(super) fn note_model(
         age: model.age,
         trained: model.trained,
         calibration: model.calibration.clone(),
-        entry_bytes,
-        n_expired,
         log: LogState {
             groups: [group; N_GROUPS],
             ..LogState::default()
         },
-        run: Run::default(),
-        n_waiting,
+        ..kept
     };
     let state = state.to_bytes();
     // What was read from text may hold numbers that no model has.

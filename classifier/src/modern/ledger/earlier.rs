@@ -9,17 +9,17 @@ use crate::modern::record::{again, is_beginning};
 use crate::modern::weights::Weights as _;
 
 impl Learning<'_> {
-    /// Learns some earlier messages again while few are known, just before `new`
-    /// is learned: what the first ones taught was reckoned against next to
+    /// Learns some earlier messages again while few are known, just before a new
+    /// one is learned: what the first ones taught was reckoned against next to
     /// nothing, and so were the scores by which the middle and the cutoffs are
     /// set. Before, so that a wrong label that is corrected at once has touched
     /// nothing else.
-    pub(super) fn learn_again(&mut self, new: &Digest) -> Result<(), Error> {
+    pub(super) fn learn_again(&mut self) -> Result<(), Error> {
         let trained = self.model.trained();
         if !is_beginning(trained) {
             return Ok(());
         }
-        let mut earlier = match self.earlier.take() {
+        let earlier = match self.earlier.take() {
             Some(earlier) => earlier,
             None => self.earlier()?,
         };
@@ -36,9 +36,6 @@ impl Learning<'_> {
                 let time = entry.time;
                 self.enter(digest, Some(Entry { time, ..again }));
             }
-        }
-        if let Err(place) = earlier.binary_search(new) {
-            earlier.insert(place, *new);
         }
         self.earlier = Some(earlier);
         Ok(())

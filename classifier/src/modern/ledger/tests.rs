@@ -83,7 +83,8 @@ fn waiting(store: &MemoryModel) -> Vec<Digest> {
         })
         .unwrap();
     let state = Stored::open(store).unwrap().state().clone();
-    assert_eq!(state.n_waiting as usize, waiting.len());
+    let TrainedMessages { ham, spam } = state.waiting;
+    assert_eq!((ham + spam) as usize, waiting.len());
     waiting.sort_unstable();
     waiting
 }
@@ -109,23 +110,37 @@ fn one_folder_after_the_other_teaches_as_much_as_mixed_mail() {
 /// says.
 #[test]
 fn whose_turn_it_is_depends_on_the_messages_alone() {
-    let taught = |lessons: usize, now: &dyn Fn(u32) -> u64| {
+    let taught = |counts: [u32; 3], n_lessons: usize, now: &dyn Fn(u32) -> u64| {
         let mut store = MemoryModel::default();
-        let spam = (0..30).map(|n| lesson(n, Label::Spam));
-        let all: Vec<_> = spam.chain((0..10).map(|n| lesson(n, Label::Ham))).collect();
-        for (n, lessons) in (0..).zip(all.chunks(lessons)) {
+        let ham = |n| lesson(n, Label::Ham);
+        let all: Vec<_> = (100..100 + counts[0])
+            .map(ham)
+            .chain((0..counts[1]).map(|n| lesson(n, Label::Spam)))
+            .chain((0..counts[2]).map(ham))
+            .collect();
+        for (n, lessons) in (0..).zip(all.chunks(n_lessons)) {
             let keep = Keep::default();
             learn(&mut store, lessons, now(n), &keep, Durability::Relaxed).unwrap();
         }
-        assert_eq!(waiting(&store).len(), 10);
         let text = text(&store);
         let model = text.lines().filter(|line| !line.starts_with("entry"));
         (waiting(&store), model.collect::<Vec<_>>().join("\n"))
     };
-    let expected = taught(1, &|_| NOW);
-    assert!(taught(1, &|n| NOW + u64::from(n)).0 == expected.0);
-    assert!(taught(7, &|n| NOW - u64::from(n)).0 == expected.0);
-    assert!(taught(7, &|_| NOW).1 == expected.1);
+    for counts in [
+        [0, 30, 10],
+        [3, 60, 20],
+        [5, 5, 5],
+        [1, 40, 20],
+        [2, 60, 70],
+    ] {
+        let expected = taught(counts, 1, &|_| NOW);
+        assert!(taught(counts, 1, &|n| NOW + u64::from(n)).0 == expected.0);
+        assert!(taught(counts, 7, &|n| NOW - u64::from(n)).0 == expected.0);
+        for n_lessons in [7, 1_000] {
+            let found = taught(counts, n_lessons, &|_| NOW);
+            assert!(found == expected, "{counts:?}, {n_lessons} a change");
+        }
+    }
 }
 
 /// However uneven it is: runs of one class are as long as they always were.
@@ -176,6 +191,7 @@ fn what_waits_can_be_taken_back_corrected_and_forgotten() {
     teach_folder(&mut store, Label::Spam, 0..60, NOW);
     let known = |store: &MemoryModel| Stored::open(store).unwrap().trained();
     let n = waiting(&store).len();
+    let at_first = known(&store);
     let act = |store: &mut MemoryModel, n, act| {
         let raw = lesson(n, Label::Spam);
         learn(
@@ -187,28 +203,69 @@ fn what_waits_can_be_taken_back_corrected_and_forgotten() {
         )
         .unwrap();
     };
-    assert_eq!(known(&store), TrainedMessages { ham: 2, spam: 60 });
+    assert_eq!(
+        at_first,
+        TrainedMessages {
+            ham: 2,
+            spam: 60 - n as u32
+        }
+    );
     // A person said what those are that wait.
     for digest in waiting(&store) {
         let learned = learned(&store, &digest).unwrap().unwrap();
         assert_eq!((learned.label, learned.own_verdict), (Label::Spam, false));
     }
+    let at = |place: usize| waiting(&store)[place];
+    let numbers = (0..60)
+        .filter(|n| lesson(*n, Label::Spam).digest == at(0))
+        .chain((0..60).filter(|n| lesson(*n, Label::Spam).digest == at(1)));
+    let [first, second] = numbers.collect::<Vec<_>>()[..] else {
+        panic!("none waits")
+    };
 
-    act(&mut store, 59, Act::Forget);
+    act(&mut store, first, Act::Forget);
     assert_eq!(waiting(&store).len(), n - 1);
-    assert_eq!(known(&store), TrainedMessages { ham: 2, spam: 59 });
+    assert_eq!(known(&store), at_first);
     // Learned at once as what it is, and two with it that wait.
-    act(&mut store, 58, Act::Correct(Label::Ham));
+    act(&mut store, second, Act::Correct(Label::Ham));
     assert_eq!(waiting(&store).len(), n - 4);
-    assert_eq!(known(&store), TrainedMessages { ham: 3, spam: 58 });
+    let after = TrainedMessages {
+        ham: 3,
+        spam: at_first.spam + 2,
+    };
+    assert_eq!(known(&store), after);
 
-    // What a full ledger lets go of does not count any more.
-    let before = known(&store);
+    // Nothing was learned of what a full ledger lets go of, so that nothing is
+    // forgotten.
+    let n_expired = |store: &MemoryModel| Stored::open(store).unwrap().state().n_expired;
+    let mut alone = MemoryModel::default();
+    teach_folder(&mut alone, Label::Spam, 0..60, NOW);
     let few = Keep { bytes: 4_000 };
-    teach(&mut store, &mail(200, "x"), Act::NoteFiled, NOW, &few);
-    let gone = n - 4 - waiting(&store).len();
-    assert!(gone > 0 && Stored::open(&store).unwrap().state().n_expired >= gone as u64);
-    assert_eq!(known(&store).spam, before.spam - gone as u32);
+    teach(&mut alone, &mail(200, "x"), Act::NoteFiled, NOW, &few);
+    assert!(waiting(&alone).len() < 30);
+    assert_eq!(n_expired(&alone), 0);
+
+    // Nor does a correction wait where it may have to outweigh what can no
+    // longer be taken back.
+    teach(
+        &mut store,
+        &mail(201, "x"),
+        Act::NoteFiled,
+        NOW,
+        &Keep { bytes: 0 },
+    );
+    assert!(n_expired(&store) > 0);
+    teach_folder(&mut store, Label::Spam, 100..160, NOW);
+    let n = waiting(&store).len();
+    assert!(n > 0);
+    teach(
+        &mut store,
+        &mail(202, "lunch"),
+        Act::Correct(Label::Spam),
+        NOW,
+        &keep,
+    );
+    assert_eq!(waiting(&store).len(), n);
 
     let mut store = MemoryModel::default();
     teach_folder(&mut store, Label::Ham, 0..2, NOW);
@@ -249,10 +306,17 @@ fn a_note_teaches_nothing_and_gives_way_to_what_people_say() {
     assert!(text(&store) == text(&right));
 
     // Gone, and not counted among what can no longer be undone.
+    teach(
+        &mut store,
+        &mail(9, "pills"),
+        Act::Learn(Label::Spam),
+        4,
+        &keep,
+    );
     teach(&mut store, &mail(2, "x"), Act::NoteFiled, 4, &keep);
     let full = Keep { bytes: 0 };
     teach(&mut store, &mail(3, "y"), Act::NoteFiled, 5, &full);
-    assert_eq!(Stored::open(&store).unwrap().state().n_expired, 1);
+    assert_eq!(Stored::open(&store).unwrap().state().n_expired, 2);
 }
 
 #[test]

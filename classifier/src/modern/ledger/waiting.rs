@@ -5,22 +5,25 @@
 use std::collections::BTreeMap;
 
 use super::{Digest, Entry, Learning};
-use crate::modern::model::Learner;
+use crate::modern::model::{Learner as _, count};
 use crate::modern::record::Record;
 use crate::modern::weights::Weights as _;
 use crate::store::model::ModelView;
-use crate::{Error, Label};
+use crate::{Error, Label, TrainedMessages};
 
 /// A class is far ahead when so many times more of it were learned.
 const FAR_AHEAD: u32 = 8;
-/// Messages that make a run long in any case.
-const LONG_RUN: u32 = 16;
-/// A run is long when it is so many times as long as runs were before.
+/// A run is long when it is so many times as long as runs were before, and so
+/// many messages longer.
 const LONGER: u32 = 4;
+const LONGER_BY: u32 = 16;
 /// While no more of the other class are known, two that wait are learned with
 /// each.
 const FEW: u32 = 32;
-/// What came so many seconds ago does not wait for the other class any longer.
+/// Where there is something to compare with, so many of a class wait at most:
+/// they take up to a third of the ledger.
+const MOST: u32 = 1_000;
+/// What came longer ago, in seconds, does not wait for the other class.
 const LONGEST_WAIT: u64 = 24 * 60 * 60;
 /// Most messages that are learned with another one of their class for having
 /// waited too long.
@@ -37,7 +40,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Those `n` that wait in `view`.
-    pub(super) fn read(view: &dyn ModelView, n: u32) -> Result<Self, Error> {
+    fn read(view: &dyn ModelView, n: u32) -> Result<Self, Error> {
         let mut waiting = Self::default();
         if n == 0 {
             return Ok(waiting);
@@ -50,7 +53,8 @@ impl Waiting {
                     waiting.of(label).insert(*digest, time);
                 }
             });
-            found.is_ok() && waiting.n() < n
+            let n_found = (waiting.ham.len() + waiting.spam.len()) as u32;
+            found.is_ok() && n_found < n
         })?;
         found.map(|()| waiting)
     }
@@ -62,49 +66,68 @@ impl Waiting {
         }
     }
 
-    /// How many there are.
-    pub(super) fn n(&self) -> u32 {
-        (self.ham.len() + self.spam.len()) as u32
+    /// What a message's entry is by now.
+    pub(super) fn note(&mut self, digest: &Digest, entry: Option<&Entry>) {
+        self.ham.remove(digest);
+        self.spam.remove(digest);
+        if let Some(entry) = entry
+            && let Some(label) = entry.waiting_label()
+        {
+            self.of(label).insert(*digest, entry.time);
+        }
     }
+}
 
-    /// A message waits no longer. Returns its label, if it did.
-    pub(super) fn leave(&mut self, digest: &Digest) -> Option<Label> {
-        let left = |label| self.of(label).remove(digest).map(|_| label);
-        [Label::Ham, Label::Spam].into_iter().find_map(left)
+fn of(messages: TrainedMessages, label: Label) -> u32 {
+    match label {
+        Label::Ham => messages.ham,
+        Label::Spam => messages.spam,
     }
 }
 
 impl Learning<'_> {
-    /// How many of a class were learned, and do not wait.
-    fn n_learned(&mut self, label: Label) -> u32 {
-        let known = self.model.trained();
-        let known = match label {
-            Label::Ham => known.ham,
-            Label::Spam => known.spam,
+    /// Which messages wait, as it is by now.
+    fn waiting(&mut self) -> Result<&mut Waiting, Error> {
+        let waiting = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => {
+                let TrainedMessages { ham, spam } = self.waited_before;
+                let mut waiting = Waiting::read(self.view, ham.saturating_add(spam))?;
+                for (digest, touched) in self.touched.iter().filter(|(_, t)| t.is_changed) {
+                    waiting.note(digest, touched.entry.as_ref());
+                }
+                waiting
+            }
         };
-        known.saturating_sub(self.waiting.of(label).len() as u32)
+        Ok(self.waiting.insert(waiting))
+    }
+
+    fn n_waiting(&mut self, label: Label) -> u32 {
+        of(self.model.state_mut().waiting, label)
     }
 
     /// Whether a message of this class is to wait: there is nothing to compare it
     /// with, or its class is far ahead and this is one of a long run. In mail that
     /// is mixed, however unevenly, runs are not that long.
     pub(super) fn must_wait(&mut self, label: Label, is_new: bool) -> bool {
-        if !self.waiting.of(label.other()).is_empty() {
+        if self.n_waiting(label.other()) > 0 {
             return false;
         }
-        let (own, other) = (self.n_learned(label), self.n_learned(label.other()));
+        let learned = self.model.trained();
+        let (own, other) = (of(learned, label), of(learned, label.other()));
         if other == 0 {
             return true;
         }
         let run = self.model.state_mut().run.of(label);
         let earlier_run = own.saturating_sub(run) / other;
-        let is_long = run >= earlier_run.saturating_mul(LONGER).saturating_add(LONG_RUN);
-        is_new && is_long && own >= other.saturating_mul(FAR_AHEAD)
+        let is_long = run >= earlier_run.saturating_mul(LONGER).saturating_add(LONGER_BY);
+        let is_far_ahead = own >= other.saturating_mul(FAR_AHEAD);
+        is_new && is_long && is_far_ahead && self.n_waiting(label) < MOST
     }
 
     /// Notes that a message waits.
     pub(super) fn wait(&mut self, record: Record, digest: &Digest) {
-        self.waiting.of(record.label()).insert(*digest, self.now);
+        *count(&mut self.model.state_mut().waiting, record.label()) += 1;
         let entry = self.add(record);
         self.enter(digest, Some(entry));
     }
@@ -115,11 +138,13 @@ impl Learning<'_> {
     /// alone at the end, and its verdict to all mail.
     pub(super) fn learn_waiting(&mut self, label: Label) -> Result<(), Error> {
         self.model.state_mut().run.count(label);
-        let n = if self.n_learned(label) <= FEW { 2 } else { 1 };
-        for _ in 0..n {
-            let Some((digest, _)) = self.waiting.of(label.other()).pop_first() else {
-                break;
-            };
+        let n = match of(self.model.trained(), label) {
+            ..=FEW => 2,
+            _ => 1,
+        };
+        for _ in 0..n.min(self.n_waiting(label.other())) {
+            let first = self.waiting()?.of(label.other()).pop_first();
+            let Some((digest, _)) = first else { break };
             self.learn_now(&digest)?;
         }
         Ok(())
@@ -129,18 +154,17 @@ impl Learning<'_> {
     /// who teaches nothing but spam, day by day, is not to wait for ham. Only
     /// where there is some to compare with.
     pub(super) fn learn_overdue(&mut self, label: Label) -> Result<(), Error> {
-        if self.n_learned(label.other()) == 0 {
+        if self.n_waiting(label) == 0 || of(self.model.trained(), label.other()) == 0 {
             return Ok(());
         }
-        let due = self.now.saturating_sub(LONGEST_WAIT);
-        let waiting = self.waiting.of(label);
-        let overdue = waiting.iter().filter(|(_, since)| **since < due);
+        let now = self.now;
+        let waiting = self.waiting()?.of(label);
+        // Or the clock was ahead.
+        let overdue = waiting
+            .iter()
+            .filter(|(_, since)| now.abs_diff(**since) > LONGEST_WAIT);
         let overdue: Vec<_> = overdue.map(|(digest, _)| *digest).take(AT_ONCE).collect();
-        for digest in overdue {
-            self.waiting.leave(&digest);
-            self.learn_now(&digest)?;
-        }
-        Ok(())
+        overdue.iter().try_for_each(|digest| self.learn_now(digest))
     }
 
     /// Learns one that waited. Its entry keeps its time.
@@ -148,8 +172,8 @@ impl Learning<'_> {
         let Some(mut entry) = self.known(digest)? else {
             return Ok(());
         };
+        self.take_back(&entry);
         for record in &mut entry.records {
-            self.model.take_back(record);
             *record = record.clone().again(&self.model);
             self.model.add(record);
             self.model.state_mut().run.count(record.label());
