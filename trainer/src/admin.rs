@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, bail, ensure};
 use classifier::cli::Engine;
 use classifier::cli::wire::{Refusal, Reply};
-use classifier::modern::{Base, Weights as _};
+use classifier::modern::Base;
 use classifier::store::TokenLookup as _;
 use classifier_rocksdb::{HostStore, Renamed};
 use serde::{Deserialize, Serialize};
@@ -301,7 +301,7 @@ impl Status {
         let engine = taught::engine(host, user)?;
         let trained = match engine {
             Some(Engine::Classic) => host.user(user).lookup(&[], &mut Vec::new())?,
-            _ => host.model(user).model()?.trained(),
+            _ => host.model(user).model()?.taught(),
         };
         let pages = Journal::of(host, user).read()?;
         let mailboxes = live.map_or_else(Vec::new, |live| live.of(user));
@@ -433,6 +433,12 @@ mod tests {
     #[test]
     fn a_base_is_made_of_chosen_users_and_of_no_others() {
         let (dir, host) = taught();
+        // Alone her spam would wait, and a base has nothing of that.
+        let ham = Lesson::new(b"Subject: y\n\nother", Act::Learn(Label::Ham));
+        let mut anna = host.databases.host().unwrap().model("anna");
+        let keep = Keep::default();
+        learn(&mut anna, &[ham], 2, &keep, Durability::Synced).unwrap();
+        drop(anna);
         let base = |users: &[&str]| {
             let users = users.iter().map(|user| (*user).into()).collect();
             run(&host, None, &Command::Base { users }, &mut &b""[..], 1).map(|done| done.1)

@@ -376,24 +376,18 @@ impl<'v> Learning<'v> {
                 state.entry_bytes = state.entry_bytes.saturating_sub(cost);
                 too_many = too_many.saturating_sub(cost);
                 // A note is nothing that could be taken back.
-                if len > Entry::EMPTY_LEN {
-                    gone.push(*digest);
-                }
+                state.n_expired += u64::from(len > Entry::EMPTY_LEN);
+                gone.push(*digest);
             }
             true
         })?;
-        // Nor is what waits.
         for digest in gone {
-            let waits_as = match state.waiting == TrainedMessages::default() {
-                true => None,
-                false => view.entry(&digest)?.as_deref().and_then(Entry::waits_as),
-            };
-            match waits_as {
-                Some(label) => {
-                    let n_waiting = count(&mut state.waiting, label);
-                    *n_waiting = n_waiting.saturating_sub(1);
-                }
-                None => state.n_expired += 1,
+            if state.waiting == TrainedMessages::default() {
+                break;
+            }
+            if let Some(label) = view.entry(&digest)?.as_deref().and_then(Entry::waits_as) {
+                let n_waiting = count(&mut state.waiting, label);
+                *n_waiting = n_waiting.saturating_sub(1);
             }
         }
         Ok(())

@@ -183,6 +183,18 @@ impl<B: Deref<Target = [u8]>> Stored<B> {
         &self.state
     }
 
+    /// Messages that people taught: what was learned, and what waits for some of
+    /// the other class. What the base knows is not among them.
+    pub fn taught(&self) -> TrainedMessages {
+        let State {
+            trained, waiting, ..
+        } = self.state;
+        TrainedMessages {
+            ham: trained.ham.saturating_add(waiting.ham),
+            spam: trained.spam.saturating_add(waiting.spam),
+        }
+    }
+
     /// A copy in memory of what the user's messages made, without a base.
     pub fn to_model(&self) -> Model {
         let mut model = Model {
