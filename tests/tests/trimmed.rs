@@ -279,8 +279,9 @@ fn who_comes_while_the_file_is_replaced_finds_the_copy() {
             assert_eq!(learned.code(), 1, "{}", learned.stderr);
         }
         assert!(slow.wait().unwrap().success());
-        let n_learned: u32 = folder.taught().iter().sum();
-        assert!(n_learned > 2_500, "{n_learned}");
+        // All but some that waited, which a full ledger let go of.
+        let n_taught: u32 = folder.taught().iter().sum();
+        assert!(n_taught > 2_000, "{n_taught}");
         seen.insert(last_transaction(&old) % 2);
         if seen.len() == 2 {
             return;
