@@ -9,8 +9,8 @@
 //! then for each [group](N_GROUPS) of pages the number of the first record of the
 //! log that it does not hold, 4 bytes each, and for each how often its sums
 //! aged, 4 bytes each; 4 bytes, signed: how many messages were learned of one
-//! class in a row, below 0 of ham; 4 bytes ham, 4 bytes spam that wait (`ledger/waiting.rs`).
-//! States of before lack these.
+//! class in a row, below 0 of ham; 4 bytes ham, 4 bytes spam that wait
+//! (`ledger/waiting.rs`). States of before lack these.
 //!
 //! *Log*: moves, one after another, each 4 bytes, how often all sums had
 //! aged; 1 byte, by how many ageings the steps are older, plus 128 where
@@ -129,7 +129,8 @@ impl State {
         let calibration = (0..2 * N_BINS).map(|n| 32 + 4 * n);
         let mut counts = [4, 8, 12, 20, 28, Self::LOG_AT + 4, Self::LOG_AT + 8]
             .into_iter()
-            .chain(calibration);
+            .chain(calibration)
+            .chain((Self::RUN_AT + 4..bytes.len()).step_by(4));
         if counts.any(|at| u32_at(at).is_none_or(|count| count >= MOST)) {
             return Err(damaged(path, "the counts of its model make no sense"));
         }
@@ -430,6 +431,8 @@ mod tests {
         let earlier = State::parse(&bytes[..State::RUN_AT], path).unwrap();
         assert_eq!(earlier.run, Run::default());
         assert_eq!(earlier.to_bytes()[..State::RUN_AT], bytes[..State::RUN_AT]);
+        bytes[State::LEN - 1] = 0x80;
+        assert!(State::parse(&bytes, path).is_err());
     }
 
     #[test]
