@@ -431,7 +431,7 @@ fn a_daemon_goes_on_when_a_full_disk_has_room_again() {
     host.bmfd.wait("learned", || learned(4));
     // More than the log of the database has taken room for beforehand.
     let mut rng = Rng::with_seed(8);
-    let numbers = 6..806;
+    let numbers = 6..1_606;
     let message = |n: u32| host.mailbox().join(format!("tmp/{n}.h"));
     for n in numbers.clone() {
         let words: String = (0..2_000).map(|_| format!("w{} ", rng.u32(..))).collect();
