@@ -53,6 +53,24 @@ pub struct TrainedMessages {
     pub spam: u32,
 }
 
+impl TrainedMessages {
+    /// Those of one class.
+    pub fn get(self, label: Label) -> u32 {
+        match label {
+            Label::Ham => self.ham,
+            Label::Spam => self.spam,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, label: Label) -> &mut u32 {
+        match label {
+            Label::Ham => &mut self.ham,
+            Label::Spam => &mut self.spam,
+        }
+    }
+}
+
 /// The function `x -> min(ceiling, max(floor, x + add))` on counts: any
 /// sequence of additions and subtractions that stop at 0 and at [`u32::MAX`].
 ///

@@ -25,7 +25,7 @@ use super::calibration::Calibration;
 use super::canonical::Digest;
 use super::encode::{Entry, MAX_GRADIENT, State, VERSION};
 use super::ledger::cost;
-use super::model::{Model, count};
+use super::model::Model;
 use super::record::Record;
 use super::stored::{Stored, damaged, note_model};
 use super::weights::{N_BUCKETS, Slot};
@@ -318,7 +318,7 @@ impl Exported {
         for (digest, entry) in &self.entries {
             let bytes = entry.to_bytes();
             if let Some(label) = entry.waiting_label() {
-                *count(&mut waiting, label) += 1;
+                *waiting.get_mut(label) += 1;
             }
             entry_bytes += cost(bytes.len() as u64);
             changes.enter.push((entry.time, *digest, bytes));

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::canonical::{Canonical, Digest};
 use super::changing::Changing;
 use super::encode::{Entry, State};
-use super::model::{Learner, count};
+use super::model::Learner;
 use super::record::Record;
 use super::stored::damaged;
 use super::{Class, Features, Params, Verdict, features, score};
@@ -291,7 +291,7 @@ impl<'v> Learning<'v> {
 
     fn take_back(&mut self, entry: &Entry) {
         if let Some(label) = entry.waiting_label() {
-            let n_waiting = count(&mut self.model.state_mut().waiting, label);
+            let n_waiting = self.model.state_mut().waiting.get_mut(label);
             *n_waiting = n_waiting.saturating_sub(1);
         }
         for record in &entry.records {
@@ -386,7 +386,7 @@ impl<'v> Learning<'v> {
                 break;
             }
             if let Some(label) = view.entry(&digest)?.as_deref().and_then(Entry::waits_as) {
-                let n_waiting = count(&mut state.waiting, label);
+                let n_waiting = state.waiting.get_mut(label);
                 *n_waiting = n_waiting.saturating_sub(1);
             }
         }

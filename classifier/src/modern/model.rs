@@ -3,7 +3,7 @@
 use super::calibration::Calibration;
 use super::record::{Move, Record, square};
 use super::weights::{Bucket, N_BUCKETS, Slot, Weights};
-use crate::{Label, TrainedMessages};
+use crate::TrainedMessages;
 
 /// All sums age when of a hundred buckets that a message would change more
 /// than this are full.
@@ -136,7 +136,7 @@ pub(super) trait Learner {
             steps: record.steps.clone(),
         });
         let (trained, calibration) = self.messages();
-        let n_messages = count(trained, record.label);
+        let n_messages = trained.get_mut(record.label);
         *n_messages = n_messages.saturating_add(1);
         if let Some(bin) = record.bin {
             calibration.add(record.label, bin);
@@ -150,7 +150,7 @@ pub(super) trait Learner {
         }
         let ageings = self.age().saturating_sub(record.age).min(16) as u8;
         let (trained, calibration) = self.messages();
-        let n_messages = count(trained, record.label);
+        let n_messages = trained.get_mut(record.label);
         *n_messages = n_messages.saturating_sub(1);
         if *trained == TrainedMessages::default() {
             self.reset();
@@ -212,13 +212,6 @@ pub(super) trait Learner {
     }
 }
 
-pub(super) fn count(trained: &mut TrainedMessages, label: Label) -> &mut u32 {
-    match label {
-        Label::Ham => &mut trained.ham,
-        Label::Spam => &mut trained.spam,
-    }
-}
-
 /// A sum of gradients after so many ageings: half of it each time, rounded
 /// towards 0.
 pub(super) fn aged_gradient(z: i16, ageings: u32) -> i16 {
@@ -261,6 +254,7 @@ mod tests {
     use super::super::Features;
     use super::super::record::tolerant_gradient;
     use super::*;
+    use crate::Label;
     use crate::modern::{Params, score};
 
     fn mail(seed: u8) -> Features {

@@ -215,13 +215,8 @@ fn what_waits_can_be_taken_back_corrected_and_forgotten() {
         let learned = learned(&store, &digest).unwrap().unwrap();
         assert_eq!((learned.label, learned.own_verdict), (Label::Spam, false));
     }
-    let at = |place: usize| waiting(&store)[place];
-    let numbers = (0..60)
-        .filter(|n| lesson(*n, Label::Spam).digest == at(0))
-        .chain((0..60).filter(|n| lesson(*n, Label::Spam).digest == at(1)));
-    let [first, second] = numbers.collect::<Vec<_>>()[..] else {
-        panic!("none waits")
-    };
+    let number = |digest| (0..60).find(|n| lesson(*n, Label::Spam).digest == digest);
+    let [first, second] = [0, 1].map(|at| number(waiting(&store)[at]).unwrap());
 
     act(&mut store, first, Act::Forget);
     assert_eq!(waiting(&store).len(), n - 1);

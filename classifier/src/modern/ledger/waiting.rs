@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{Digest, Entry, Learning};
-use crate::modern::model::{Learner as _, count};
+use crate::modern::model::Learner as _;
 use crate::modern::record::Record;
 use crate::modern::weights::Weights as _;
 use crate::store::model::ModelView;
@@ -78,13 +78,6 @@ impl Waiting {
     }
 }
 
-fn of(messages: TrainedMessages, label: Label) -> u32 {
-    match label {
-        Label::Ham => messages.ham,
-        Label::Spam => messages.spam,
-    }
-}
-
 impl Learning<'_> {
     /// Which messages wait, as it is by now.
     fn waiting(&mut self) -> Result<&mut Waiting, Error> {
@@ -103,7 +96,7 @@ impl Learning<'_> {
     }
 
     fn n_waiting(&mut self, label: Label) -> u32 {
-        of(self.model.state_mut().waiting, label)
+        self.model.state_mut().waiting.get(label)
     }
 
     /// Whether a message of this class is to wait: there is nothing to compare it
@@ -114,7 +107,7 @@ impl Learning<'_> {
             return false;
         }
         let learned = self.model.trained();
-        let (own, other) = (of(learned, label), of(learned, label.other()));
+        let (own, other) = (learned.get(label), learned.get(label.other()));
         if other == 0 {
             return true;
         }
@@ -127,7 +120,7 @@ impl Learning<'_> {
 
     /// Notes that a message waits.
     pub(super) fn wait(&mut self, record: Record, digest: &Digest) {
-        *count(&mut self.model.state_mut().waiting, record.label()) += 1;
+        *self.model.state_mut().waiting.get_mut(record.label()) += 1;
         let entry = self.add(record);
         self.enter(digest, Some(entry));
     }
@@ -138,7 +131,7 @@ impl Learning<'_> {
     /// alone at the end, and its verdict to all mail.
     pub(super) fn learn_waiting(&mut self, label: Label) -> Result<(), Error> {
         self.model.state_mut().run.count(label);
-        let n = match of(self.model.trained(), label) {
+        let n = match self.model.trained().get(label) {
             ..=FEW => 2,
             _ => 1,
         };
@@ -154,7 +147,7 @@ impl Learning<'_> {
     /// who teaches nothing but spam, day by day, is not to wait for ham. Only
     /// where there is some to compare with.
     pub(super) fn learn_overdue(&mut self, label: Label) -> Result<(), Error> {
-        if self.n_waiting(label) == 0 || of(self.model.trained(), label.other()) == 0 {
+        if self.n_waiting(label) == 0 || self.model.trained().get(label.other()) == 0 {
             return Ok(());
         }
         let now = self.now;
